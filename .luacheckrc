@@ -1,0 +1,10 @@
+std = "lua54"
+max_line_length = 100
+exclude_files = { "build" }
+
+-- `not (x > y)` is meant where it is written: it is true of NaN.
+ignore = { "581" }
+
+-- spec/bench and spec/support hold programs and libraries, not specs.
+files["spec/**/*_spec.lua"].std = "lua54+busted"
+files["*.rockspec"].std = "+rockspec"

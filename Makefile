@@ -1,0 +1,245 @@
+# autodiff: `make help` lists the targets.
+#
+# Meant to be overridden: CC CFLAGS CPPFLAGS LDFLAGS LUA LUA_INCDIR PREFIX
+# LUADIR LIBDIR DESTDIR. CFLAGS is free for optimisation and debugging: what
+# the code needs to be correct is added behind it, in NEEDED.
+
+CFLAGS  = -O2
+LUA     = lua5.4
+BUSTED  = busted
+PREFIX  = /usr/local
+LUADIR  = $(PREFIX)/share/lua/5.4
+LIBDIR  = $(PREFIX)/lib/lua/5.4
+INSTALL = install
+
+# Objects go to BUILD, the module to MODULES/autodiff/core.so; the builds of
+# `make check` give both a place of their own.
+BUILD   = build
+MODULES = lua
+CORE    = $(MODULES)/autodiff/core.so
+
+MAKEFLAGS += --no-print-directory
+
+# --- Lua's headers, and for the tests that are hosts of Lua, its library
+
+lua_pc := $(firstword $(shell for p in lua5.4 lua-5.4 lua54; do \
+            pkg-config --exists $$p 2>/dev/null && echo $$p; done))
+
+ifndef LUA_INCDIR
+LUA_INCDIR := $(firstword \
+  $(if $(lua_pc),$(patsubst -I%,%,$(shell pkg-config --cflags-only-I $(lua_pc)))) \
+  $(shell for d in /usr/include/lua5.4 /usr/include/lua/5.4 \
+            /usr/include/lua54 /usr/include/lua-5.4 /usr/include \
+            /usr/local/include/lua5.4 /usr/local/include/lua54 \
+            /usr/local/include /opt/homebrew/include/lua5.4; do \
+            grep -q 'define LUA_VERSION_NUM[^0-9]*504' $$d/lua.h \
+              2>/dev/null && echo $$d; done) \
+  /usr/include/lua5.4)
+endif
+
+ifndef LUA_LIBS
+LUA_LIBS := $(if $(lua_pc),$(shell pkg-config --libs $(lua_pc)),-llua5.4)
+endif
+
+# --- Flags
+
+WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wcast-qual -Wpointer-arith \
+           -Wstrict-prototypes -Wmissing-prototypes -Wundef
+
+# Results are the same on every machine: no contraction to fused operations,
+# and no -ffast-math from outside. Without errno, sqrt and its kin are single
+# instructions with the same results. The order matters: -fno-fast-math sets
+# the other two to their defaults.
+FLOAT  = -fno-fast-math -ffp-contract=off -fno-math-errno
+NEEDED = -std=c11 -fPIC $(FLOAT) -I$(LUA_INCDIR)
+
+# A module does not link Lua's library: the program that loads it has it.
+# Only the entry points are visible, so that nothing in a host with the same
+# name gets in between.
+ifeq ($(shell uname -s),Darwin)
+SHARED = -bundle -undefined dynamic_lookup -Wl,-exported_symbol,'_luaopen_*'
+else
+SHARED = -shared -Wl,--version-script=$(BUILD)/core.map
+endif
+
+COMPILE = $(CC) $(WARNINGS) $(CPPFLAGS) $(CFLAGS) $(NEEDED) -MMD -MP
+
+OBJECTS = $(patsubst src/%.c,$(BUILD)/%.o,$(wildcard src/*.c))
+CTESTS  = $(patsubst spec/c/%.c,$(BUILD)/test/%,$(wildcard spec/c/*_test.c))
+
+# What a checkout needs to find itself, before what the user has set.
+LUA_ENV = \
+  LUA_PATH_5_4="lua/?.lua;lua/?/init.lua;spec/?.lua;$${LUA_PATH_5_4-$${LUA_PATH-;}}" \
+  LUA_CPATH_5_4="$(MODULES)/?.so;$${LUA_CPATH_5_4-$${LUA_CPATH-;}}"
+
+# After it everything is looked for anew, by another make.
+SETUP = @CC='$(CC)' LUA='$(LUA)' LUA_INCDIR='$(LUA_INCDIR)' \
+  LUA_LIBS='$(LUA_LIBS)' BUSTED='$(BUSTED)' .ci/setup
+
+# --- Building
+
+all: $(CORE)  ## build the module (the default)
+	@:
+
+$(CORE): $(OBJECTS) $(BUILD)/core.map
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(NEEDED) $(LDFLAGS) $(SHARED) -o $@ $(OBJECTS) -lm
+
+$(BUILD)/core.map: Makefile
+	@mkdir -p $(@D)
+	@echo '{ global: luaopen_*; local: *; };' >$@
+
+$(BUILD)/%.o: src/%.c Makefile
+	@mkdir -p $(@D)
+	$(COMPILE) -c -o $@ $<
+
+# The C tests link an archive, so that each gets the files that it uses.
+# Those of parts that do not know Lua have to do without its library.
+TEST_LIBS = $(LUA_LIBS)
+$(BUILD)/test/special_test $(BUILD)/test/tape_test: TEST_LIBS =
+
+$(BUILD)/core.a: $(OBJECTS)
+	@rm -f $@
+	$(AR) rcs $@ $(OBJECTS)
+
+$(BUILD)/test/%: spec/c/%.c $(BUILD)/core.a Makefile
+	@mkdir -p $(@D)
+	$(COMPILE) -pthread -Isrc $(LDFLAGS) -o $@ $< $(BUILD)/core.a \
+	  $(TEST_LIBS) -lm -lpthread
+
+-include $(wildcard $(BUILD)/*.d $(BUILD)/test/*.d)
+
+# --- Using
+
+demo:  ## build, and run the tour in examples/notebook.lua
+	$(SETUP) demo
+	@$(MAKE) all
+	@$(LUA_ENV) $(LUA) examples/notebook.lua
+	@echo; echo 'Next: make fit'
+
+fit: all  ## fit NIST's reference data for nonlinear regression
+	@$(LUA_ENV) $(LUA) examples/fit.lua examples/data/nist/*.dat
+
+bench: all  ## run the benchmarks
+	@$(LUA_ENV) $(LUA) spec/bench/run.lua
+
+test:  ## build, and run all tests
+	$(SETUP) test
+	@$(MAKE) all test-run
+
+# All stages run, whatever becomes of the ones before. The specs count as
+# many tests as busted says (whose exit status alone is not to be trusted: it
+# is the number of failures, modulo 256), the others count as one each. Their
+# own sums are put in brackets: only the last line is the result.
+test-run: $(CORE) $(CTESTS)
+	@passed=0 failed=0; \
+	run() { \
+	  echo "== $$*"; \
+	  { $(LUA_ENV) "$$@" 2>&1; echo $$? >$(BUILD)/test.status; } | \
+	    tee $(BUILD)/test.log | \
+	    sed -u 's/^[0-9]* passed, [0-9]* failed$$/(&)/'; \
+	  set -- $$(awk -v status="$$(cat $(BUILD)/test.status)" ' \
+	    /^[0-9]+ success(es)? \/ / { p += $$1; f += $$4 + $$7 } \
+	    END { if (status != 0 && f == 0) f = 1; \
+	          else if (p + f == 0) p = 1; \
+	          print p + 0, f + 0 }' $(BUILD)/test.log); \
+	  passed=$$((passed + $$1)) failed=$$((failed + $$2)); \
+	}; \
+	run $(BUSTED) --lua=$(LUA); \
+	for t in $(CTESTS); do run $$t; done; \
+	run $(LUA) spec/property.lua $(PROGRAMS); \
+	echo; echo "$$passed passed, $$failed failed"; \
+	test $$failed -eq 0
+
+PROGRAMS = 100000
+
+# --- Checking
+
+check:  ## everything else: linters, both compilers, sanitizers, valgrind
+	$(SETUP) check
+	@$(MAKE) check-lua check-format check-gcc check-clang check-asan \
+	  check-valgrind check-tsan
+
+check-lua:
+	luacheck -q lua spec examples $(wildcard *.rockspec)
+
+# Tables that are expanded several times are aligned by hand.
+FORMATTED = $(filter-out src/ops.h src/nary.h,$(wildcard src/*.[ch] spec/c/*.[ch]))
+
+check-format:
+	clang-format --dry-run -Werror $(FORMATTED)
+
+format:  ## put the C sources in the shape that check wants
+	clang-format -i $(FORMATTED)
+
+APART = MODULES='$$(BUILD)'
+
+check-gcc:
+	$(MAKE) $(APART) BUILD=build/gcc CC=gcc CFLAGS='-O2 -Werror' all ctests
+
+check-clang:
+	$(MAKE) $(APART) BUILD=build/clang CC=clang CFLAGS='-O2 -Werror' all ctests
+
+ctests: $(CTESTS)
+
+# gcc's sanitizers stumble over the address randomisation of newer kernels
+# (which not every container allows to be turned off). Leaks are valgrind's
+# to find: an interpreter that exits keeps much.
+FIXED = $(shell setarch -R true 2>/dev/null && echo setarch -R)
+ASAN  = -fsanitize=address,undefined -fsanitize=float-cast-overflow \
+        -fno-sanitize-recover=all -fno-omit-frame-pointer
+
+check-asan:
+	$(MAKE) $(APART) BUILD=build/asan CC=gcc CFLAGS='-O1 -g $(ASAN)' all asan-run
+
+# LUA_INIT, because a program that looks in lua/ first would find the other one.
+asan-run: $(CORE)
+	export LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) \
+	  $$($(CC) -print-file-name=libubsan.so)" \
+	  ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+	  LUA_INIT_5_4="package.preload['autodiff.core'] = \
+	    assert(package.loadlib('$(CORE)', 'luaopen_autodiff_core'))"; \
+	$(LUA_ENV) $(FIXED) $(BUSTED) --lua=$(LUA) && \
+	$(LUA_ENV) $(FIXED) $(LUA) spec/property.lua 2000
+
+check-valgrind:
+	$(MAKE) $(APART) BUILD=build/valgrind CFLAGS='-O1 -g' valgrind-run
+
+valgrind-run: $(CTESTS)
+	set -e; for t in $(CTESTS); do $(LUA_ENV) \
+	  valgrind -q --error-exitcode=1 --leak-check=full $$t; done
+
+check-tsan:
+	$(MAKE) $(APART) BUILD=build/tsan CC=gcc CFLAGS='-O1 -g -fsanitize=thread' \
+	  tsan-run
+
+tsan-run: $(BUILD)/test/threads_test
+	$(LUA_ENV) TSAN_OPTIONS=halt_on_error=1 $(FIXED) $<
+
+# --- Installing
+
+LUA_FILES = $(patsubst lua/%,%,$(wildcard lua/*.lua lua/autodiff/*.lua))
+
+install: all  ## install under $(DESTDIR)$(PREFIX)
+	$(INSTALL) -d '$(DESTDIR)$(LIBDIR)/autodiff' '$(DESTDIR)$(LUADIR)/autodiff'
+	$(INSTALL) -m 755 $(CORE) '$(DESTDIR)$(LIBDIR)/autodiff/core.so'
+	set -e; for f in $(LUA_FILES); do \
+	  $(INSTALL) -m 644 lua/$$f '$(DESTDIR)$(LUADIR)'/$$f; done
+
+uninstall:  ## remove what install has put there
+	rm -f '$(DESTDIR)$(LIBDIR)/autodiff/core.so'
+	for f in $(LUA_FILES); do rm -f '$(DESTDIR)$(LUADIR)'/$$f; done
+	for d in '$(DESTDIR)$(LIBDIR)' '$(DESTDIR)$(LUADIR)'; do \
+	  rmdir "$$d/autodiff" 2>/dev/null || true; done
+
+clean:  ## remove what was built
+	rm -rf build lua/autodiff/core.so
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' \
+	  Makefile
+
+.PHONY: all demo fit bench test test-run check check-lua check-format check-gcc \
+  check-clang check-asan check-valgrind check-tsan asan-run valgrind-run \
+  tsan-run ctests format install uninstall clean help
+.DELETE_ON_ERROR:

@@ -1,0 +1,219 @@
+--- Functions with a rule of their own.
+--
+-- A rule works one level at a time: the highest level among the arguments is
+-- taken off, the function itself is called with what is left (which takes
+-- off the next one), and the rule supplies the derivative at this level. It
+-- computes with values of the levels below, and so is differentiated itself
+-- where orders are higher.
+local core = require "autodiff.core"
+local args = require "autodiff.args"
+
+local function pack(...) return { n = select("#", ...), ... } end
+local function unpack(t) return table.unpack(t, 1, t.n) end
+
+-- <a, b> of two lists, where an exact 0 in b contributes 0.
+local function inner(a, b)
+  local s = 0.0
+  for i = 1, #b do s = core.chain(s, b[i], a[i]) end
+  return s
+end
+
+-- The list of `n` numbers of which number `i` is 1.
+local function unit(n, i)
+  local e = {}
+  for k = 1, n do e[k] = k == i and 1.0 or 0.0 end
+  return e
+end
+
+-- Cotangents by argument, as the leaves of all arguments in one list; nil
+-- stands for zeros.
+local function leaves(name, primals, cotangents)
+  local list = {}
+  for i = 1, primals.n do
+    local own, n = core.flatten(primals[i])
+    local ct = cotangents[i]
+    if ct == nil then
+      for _ = 1, n do list[#list + 1] = 0.0 end
+    else
+      local given, m = core.flatten(ct)
+      if m ~= n then
+        error(("custom '%s': cotangent of argument %d has %d numbers, the argument %d")
+          :format(name, i, m, n), 0)
+      end
+      for k = 1, #own do list[#list + 1] = given[k] end
+    end
+  end
+  return list
+end
+
+--- `custom{name=, f=, jvp=, vjp=}`
+local function custom(def)
+  args.table(def, 1, "custom")
+  local f, jvp, vjp = def.f, def.jvp, def.vjp
+  local name = def.name
+  if name == nil then name = "?" end
+  if type(name) ~= "string" then args.error(1, "custom", "field 'name' must be a string") end
+  local function field(v, what)
+    local mt = getmetatable(v)
+    if type(v) ~= "function" and not (type(mt) == "table" and mt.__call) then
+      args.error(1, "custom", ("field '%s' must be a function, got %s"):format(what, type(v)))
+    end
+  end
+  field(f, "f")
+  if jvp ~= nil then field(jvp, "jvp") end
+  if vjp ~= nil then field(vjp, "vjp") end
+
+  local function missing(rule, other)
+    error(("custom '%s': no %s rule, and no %s rule to derive it from"):format(name, rule, other), 0)
+  end
+
+  local function byvjp(ybar, y, primals)
+    return leaves(name, primals, pack(vjp(ybar, y, unpack(primals))))
+  end
+
+  -- The leaves of the tangent of y.
+  local function push(primals, tangents, y)
+    if jvp then
+      local dy = jvp(primals, tangents, y)
+      local list, m = core.flatten(dy)
+      local _, n = core.flatten(y)
+      if m ~= n then
+        error(("custom '%s': the jvp rule gave %d numbers, the function %d"):format(name, m, n), 0)
+      end
+      return list
+    elseif vjp then
+      -- One row of the Jacobian for each number of the result.
+      local t, dy = {}, {}
+      for i = 1, primals.n do
+        local own = core.flatten(tangents[i])
+        table.move(own, 1, #own, #t + 1, t)
+      end
+      local _, m = core.flatten(y)
+      for i = 1, m do
+        dy[i] = inner(byvjp(core.unflatten(y, unit(m, i)), y, primals), t)
+      end
+      return dy
+    end
+    missing("jvp", "vjp")
+  end
+
+  -- The leaves of the cotangents of all arguments.
+  local function pull(ybar, primals, y)
+    if vjp then
+      return byvjp(core.unflatten(y, ybar), y, primals)
+    elseif jvp then
+      -- One column of the Jacobian for each number of the arguments.
+      local ct, total = {}, 0
+      local count = {}
+      for i = 1, primals.n do
+        local _, n = core.flatten(primals[i])
+        count[i], total = n, total + n
+      end
+      for j = 1, total do
+        local tangents, before = { n = primals.n }, 0
+        for i = 1, primals.n do
+          tangents[i] = core.unflatten(primals[i], unit(count[i], j - before))
+          before = before + count[i]
+        end
+        ct[j] = inner(push(primals, tangents, y), ybar)
+      end
+      return ct
+    end
+    missing("vjp", "jvp")
+  end
+
+  local call
+
+  -- k y_k = sum of j y'... : the rule gives the tangent of y along x', as a
+  -- series, from which the next coefficient of y follows; so one more
+  -- coefficient is right with each round, n rounds for order n.
+  local function series(key, primals, y, n, ...)
+    local xs = {}
+    for k = 1, n do xs[k] = pack(core.parts(key, k, ...)) end
+    local leaf = {}
+    for k = 1, n do
+      leaf[k] = {}
+      for i = 1, primals.n do
+        local own = core.flatten(xs[k][i])
+        table.move(own, 1, #own, #leaf[k] + 1, leaf[k])
+      end
+    end
+    -- x'(t): coefficient k - 1 is k x_k.
+    local d0, dparts, position = { n = primals.n }, {}, 0
+    for i = 1, primals.n do
+      local _, m = core.flatten(primals[i])
+      local first, parts = {}, {}
+      for q = 1, m do first[q] = leaf[1][position + q] end
+      for k = 2, n do
+        parts[k - 1] = {}
+        for q = 1, m do parts[k - 1][q] = leaf[k][position + q] * k end
+      end
+      parts[n] = {}
+      for q = 1, m do parts[n][q] = 0.0 end
+      position = position + m
+      d0[i] = core.unflatten(primals[i], first)
+      dparts[i] = core.join(key, "series", d0[i], parts)
+    end
+    dparts.n = primals.n
+    local x, _, m = pack(...), core.flatten(y)
+    local coefs = {}
+    for k = 1, n do
+      coefs[k] = {}
+      for q = 1, m do coefs[k][q] = 0.0 end
+    end
+    for k = 1, n do
+      local dy = push(x, dparts, core.join(key, "series", y, coefs))
+      for q = 1, m do coefs[k][q] = core.parts(key, k - 1, dy[q]) / k end
+    end
+    return core.join(key, "series", y, coefs)
+  end
+
+  function call(...)
+    local key, kind = core.highest(...)
+    if not key then return f(...) end
+    local primals = pack(core.parts(key, 0, ...))
+    local y = call(unpack(primals))
+    if kind == "var" then
+      if not (jvp or vjp) then missing("vjp", "jvp") end
+      local x = pack(...)
+      local _, nout = core.flatten(y)
+      -- Inputs of the call are the leaves of this level; others are constants.
+      local mark = core.members(key, x)
+      local handler = {}
+      function handler.pull(ybar)
+        local all, own = pull(ybar, primals, y), {}
+        for q = 1, #mark do
+          if mark[q] then own[#own + 1] = all[q] end
+        end
+        return own
+      end
+      function handler.push(dots)
+        local all, used, before = {}, 0, 0
+        for q = 1, #mark do
+          used = mark[q] and used + 1 or used
+          all[q] = mark[q] and dots[used] or 0.0
+        end
+        local tangents = { n = x.n }
+        for i = 1, x.n do
+          local _, n = core.flatten(primals[i])
+          tangents[i] = core.unflatten(primals[i], table.move(all, before + 1, before + n, 1, {}))
+          before = before + n
+        end
+        return push(primals, tangents, y)
+      end
+      return core.call(key, handler, nout, y, ...)
+    end
+    local n = core.count(key, ...)
+    if kind == "series" then
+      if not (jvp or vjp) then missing("jvp", "vjp") end
+      return series(key, primals, y, n, ...)
+    end
+    local parts = {}
+    for d = 1, n do parts[d] = push(primals, pack(core.parts(key, d, ...)), y) end
+    return core.join(key, "dual", y, parts)
+  end
+
+  return call
+end
+
+return custom

@@ -1,0 +1,116 @@
+--- Jacobians, Hessians and derivatives of higher order.
+local core = require "autodiff.core"
+local args = require "autodiff.args"
+
+local M = {}
+
+-- Directions that one forward pass carries at once.
+local CHUNK = 8
+
+local function checkcall(fname, argnum, n)
+  if argnum > n then
+    error(("bad argument #2 to '%s' (no argument %d: called with %d)"):format(fname, argnum, n), 3)
+  end
+end
+
+--- Forward mode: chunks of directions, one run of f for each.
+local function byforward(fname, f, argnum, ...)
+  local columns, y = {}, nil
+  local first, count = 1, 1
+  repeat
+    local out, chunk, _, inputs = core.forward(fname, f, argnum, first, CHUNK, ...)
+    y, count = y == nil and out or y, inputs
+    for k = 1, math.min(CHUNK, inputs - first + 1) do columns[first + k - 1] = chunk[k] end
+    first = first + CHUNK
+  until first > count
+  return core.assemble(y, (select(argnum, ...)), columns, false)
+end
+
+--- One recorded run of f, and then sweeps over its tape: one for each output,
+-- or one for each chunk of inputs, whichever are fewer.
+local function byrecord(fname, rows, f, argnum, ...)
+  local y, m, n, row, columns = core.linear(fname, f, argnum, ...)
+  local data = {}
+  if rows or m < n then
+    for i = 1, m do data[i] = row(i) end
+    return core.assemble(y, (select(argnum, ...)), data, true)
+  end
+  for first = 1, n, CHUNK do
+    table.move(columns(first, math.min(CHUNK, n - first + 1)), 1, CHUNK, first, data)
+  end
+  return core.assemble(y, (select(argnum, ...)), data, false)
+end
+
+local function maker(fname, how, ...)
+  local extra = table.pack(...)
+  return function(f, argnum)
+    args.callable(f, 1, fname)
+    argnum = args.integer(argnum, 2, fname, 1, 1)
+    if extra.n == 0 then
+      return function(...)
+        checkcall(fname, argnum, select("#", ...))
+        return how(fname, f, argnum, ...)
+      end
+    end
+    local flag = extra[1]
+    return function(...)
+      checkcall(fname, argnum, select("#", ...))
+      return how(fname, flag, f, argnum, ...)
+    end
+  end
+end
+
+--- `jacobian(f[, argnum])`: a function of f's arguments that gives J with
+-- `J[i][j]` = d f_i / d x_j, the structure of x within the structure of f's
+-- first result.
+M.jacobian = maker("jacobian", byrecord, false)
+M.jacrev = maker("jacrev", byrecord, true)
+M.jacfwd = maker("jacfwd", byforward)
+
+--- `hessian(f[, argnum])`: forward over reverse.
+function M.hessian(f, argnum)
+  args.callable(f, 1, "hessian")
+  argnum = args.integer(argnum, 2, "hessian", 1, 1)
+  local gradient = core.grad(f, argnum)
+  return function(...)
+    checkcall("hessian", argnum, select("#", ...))
+    return byforward("hessian", gradient, argnum, ...)
+  end
+end
+
+--- `hvp(f, x, v)`: the Hessian of f at x times v, in the structure of x.
+function M.hvp(f, x, v)
+  args.callable(f, 1, "hvp")
+  if x == nil then args.error(2, "hvp", "number or table expected, got nil") end
+  if v == nil then args.error(3, "hvp", "number or table expected, got nil") end
+  local _, product = core.jvp(core.grad(f), { x }, { v })
+  return product
+end
+
+--- `derivative(f[, n])`: the n-th derivative of a function of one number.
+function M.derivative(f, n)
+  args.callable(f, 1, "derivative")
+  n = args.integer(n, 2, "derivative", 0, 1)
+  if n == 0 then
+    return function(...) return (f(...)) end
+  end
+  local factorial = 1.0
+  for k = 2, n do factorial = factorial * k end
+  return function(x, ...)
+    if core.type(x) == nil then
+      error(("bad argument #1 to 'derivative' (number expected, got %s)"):format(type(x)), 2)
+    end
+    local g = f
+    if select("#", ...) > 0 then
+      local rest = table.pack(...)
+      g = function(t) return f(t, table.unpack(rest, 1, rest.n)) end
+    end
+    if n == 1 then
+      local _, dy = core.jvp(g, { x }, { 1.0 })
+      return dy
+    end
+    return core.taylor(g, x, n)[n + 1] * factorial
+  end
+end
+
+return M

@@ -1,0 +1,510 @@
+/*
+** apply.c
+** An operation on values of any levels. The highest live level among the
+** operands handles it: its primal is the same operation on the primals, one
+** level further down, and its partial derivatives are the table's, computed
+** on values of lower levels. Numbers are where that ends.
+*/
+#include "state.h"
+
+/* ops.h on values of lower levels */
+#define K(c) ad_num(c)
+#define ADD(x, y) ad_op2(L, S, OP_add, x, y)
+#define SUB(x, y) ad_op2(L, S, OP_sub, x, y)
+#define MUL(x, y) ad_op2(L, S, OP_mul, x, y)
+#define DIV(x, y) ad_op2(L, S, OP_div, x, y)
+#define NEG(x) ad_op1(L, S, OP_unm, x)
+#define F1(name, x) ad_op1(L, S, OP_##name, x)
+#define F2(name, x, y) ad_op2(L, S, OP_##name, x, y)
+#define LT(x, y) (ad_plainval(L, S, x) < ad_plainval(L, S, y))
+#define EQ(x, y) (ad_plainval(L, S, x) == ad_plainval(L, S, y))
+
+/* deepest nesting of operations in one rule, and what it leaves behind */
+#define RULESLOTS 32
+
+static val partial(lua_State *L, State *S, int op, int i, const val *x, val Y) {
+  const val A = x[0], B = x[1], C = x[2];
+  (void)A, (void)B, (void)C;
+  switch (op) {
+#define OP1(name, v, d0, l0, h0, kind)                                         \
+  case OP_##name:                                                              \
+    return d0;
+#define OP2(name, v, d0, d1, l0, h0, l1, h1, kind)                             \
+  case OP_##name:                                                              \
+    if (i == 0) return d0;                                                     \
+    return d1;
+#define OP3(name, v, d0, d1, d2, l0, h0, l1, h1, l2, h2, kind)                 \
+  case OP_##name:                                                              \
+    if (i == 0) return d0;                                                     \
+    if (i == 1) return d1;                                                     \
+    return d2;
+#include "ops.h"
+#undef OP1
+#undef OP2
+#undef OP3
+  default:
+    return ad_num(NAN);
+  }
+}
+
+/* leaves only 'v' above 'base' */
+static val settle(lua_State *L, int base, val v) {
+  if (v.i > base) {
+    if (v.i != base + 1) {
+      lua_pushvalue(L, v.i);
+      lua_replace(L, base + 1);
+    }
+    v.i = base + 1;
+    lua_settop(L, base + 1);
+  } else
+    lua_settop(L, base);
+  return v;
+}
+
+/* acc + t * p of the chain rule, in which an exact 0 of t wins */
+val ad_chain(lua_State *L, State *S, val acc, val t, val p) {
+  val x[3];
+  if (ad_isnum(t, 0)) return acc;
+  if (ad_isnum(p, 1)) return ad_isnum(acc, 0) ? t : ad_op2(L, S, OP_add, acc, t);
+  if (ad_isnum(acc, 0)) return ad_op2(L, S, OP_cmul, t, p);
+  x[0] = acc, x[1] = t, x[2] = p;
+  if (acc.i == 0 && t.i == 0 && p.i == 0) {
+    double d[3] = {acc.n, t.n, p.n};
+    return ad_num(ad_value(OP_cadd, d));
+  }
+  return ad_apply(L, S, OP_cadd, 3, x);
+}
+
+/*
+** Forward mode
+*/
+
+static val dual_numbers(lua_State *L, State *S, int op, int n, const Arg *a,
+                        uint64_t key, int dirs) {
+  double x[AD_MAXARITY] = {0, 0, 0}, p[AD_MAXARITY] = {0, 0, 0}, y;
+  Cell *c = ad_newcell(L, S, AD_MTDUAL,
+                       AD_CELLHEAD + (size_t)dirs * sizeof(double), 0);
+  int known[AD_MAXARITY] = {0, 0, 0};
+  for (int i = 0; i < n; i++) x[i] = a[i].key ? a[i].c->value : a[i].v.n;
+  c->value = y = ad_value(op, x);
+  for (int d = 0; d < dirs; d++) {
+    double s = 0;
+    for (int i = 0; i < n; i++) {
+      double t;
+      if (a[i].key == 0 || d >= ad_nparts(L, &a[i])) continue;
+      t = a[i].c->u.part[d];
+      if (t == 0) continue;
+      if (!known[i]) {
+        p[i] = ad_partial(op, i, x, y);
+        known[i] = 1;
+      }
+      s += t * p[i];
+    }
+    c->u.part[d] = s;
+  }
+  c->stamp = ad_stamp(S, key, AD_DUALN);
+  return ad_at(lua_gettop(L));
+}
+
+/*
+** Pushes the dual whose user values are put together one by one: with many
+** directions they would not fit on the C stack, nor in few slots of Lua's.
+*/
+static val dual_general(lua_State *L, State *S, int op, int n, const Arg *a,
+                        const val *x, uint64_t key, int dirs) {
+  val p[AD_MAXARITY], y = ad_apply(L, S, op, n, x);
+  int known[AD_MAXARITY] = {0, 0, 0}, top;
+  Cell *c;
+  if (dirs == 1) { /* the usual case: perhaps it is all numbers after all */
+    val t = ad_num(0);
+    for (int i = 0; i < n; i++) {
+      val ti = ad_part(L, &a[i], 1);
+      if (!ad_isnum(ti, 0)) t = ad_chain(L, S, t, ti, partial(L, S, op, i, x, y));
+    }
+    return ad_pushparts(L, S, key, AD_DUALN, y, 1, &t);
+  }
+  for (int i = 0; i < n; i++) { /* before the dual: they stay on the stack */
+    p[i] = ad_num(0);
+    for (int d = 1; d <= dirs && !known[i]; d++) {
+      val ti;
+      top = lua_gettop(L);
+      ti = ad_part(L, &a[i], d);
+      lua_settop(L, top);
+      if (ad_isnum(ti, 0)) continue;
+      p[i] = partial(L, S, op, i, x, y);
+      known[i] = 1;
+    }
+  }
+  c = ad_newcell(L, S, AD_MTDUAL, sizeof(Cell), dirs + 1);
+  c->u.var.node = (uint32_t)dirs;
+  top = lua_gettop(L);
+  ad_pushval(L, y);
+  lua_setiuservalue(L, top, 1);
+  for (int d = 1; d <= dirs; d++) {
+    val t = ad_num(0);
+    for (int i = 0; i < n; i++)
+      if (known[i]) t = ad_chain(L, S, t, ad_part(L, &a[i], d), p[i]);
+    ad_pushval(L, t);
+    lua_setiuservalue(L, top, d + 1);
+    lua_settop(L, top);
+  }
+  c->stamp = ad_stamp(S, key, AD_DUALG);
+  return ad_at(top);
+}
+
+/*
+** Reverse mode
+*/
+
+/* the level whose tape a level's values are on */
+static Level *tapeof(Level *lv) { return lv->alias ? lv->alias : lv; }
+
+/* stores partial derivative 'p' for entry number 'j' of the tape to be */
+static void keep(lua_State *L, Level *lv, uint32_t j, val p) {
+  if (lv->objects == LUA_NOREF) {
+    lua_newtable(L);
+    lv->objects = luaL_ref(L, LUA_REGISTRYINDEX);
+  }
+  lua_rawgeti(L, LUA_REGISTRYINDEX, lv->objects);
+  lua_pushvalue(L, p.i);
+  lua_rawseti(L, -2, (lua_Integer)j + 1);
+  lua_pop(L, 1);
+}
+
+/* graphs of ad.var know the vars of their nodes, weakly */
+static void sethandle(lua_State *L, Level *t, val v) {
+  if (t->handles == LUA_NOREF) return;
+  lua_rawgeti(L, LUA_REGISTRYINDEX, t->handles);
+  lua_pushvalue(L, v.i);
+  lua_rawseti(L, -2, (lua_Integer)t->tape.nnode + 1);
+  lua_pop(L, 1);
+}
+
+/*
+** The level in whose name a new var of level 'lv' is made: inside a
+** checkpoint on its tape, that. Outside, any suspended checkpoint learns
+** that the tape is no longer its alone.
+*/
+static Level *stampedby(const State *S, Level *lv) {
+  if (lv->spans) {
+    Level *span = ad_spanhere(S, lv);
+    if (span != NULL) return span;
+    for (int i = 0; i < S->nlive; i++)
+      if (S->live[i]->alias == lv) S->live[i]->mixed = 1;
+  }
+  return lv;
+}
+
+/*
+** Records y with the partial derivatives p by the operands that are on the
+** tape of level 'lv', and pushes the var. Everything that can fail or run a
+** finalizer (which can do anything) comes before the tape is touched.
+*/
+static val record(lua_State *L, State *S, Level *lv, int n, const Arg *a, val y,
+                  const val *p) {
+  const uint64_t key = lv->key;
+  val v;
+  Cell *c;
+  Level *t;
+  Tape *tape;
+  uint32_t active = 0;
+  if (lv->kind == AD_GRAPH) ad_compact(L, lv);
+  v = ad_pushvar(L, S, stampedby(S, lv), y, 0, 0);
+  c = lua_touserdata(L, v.i);
+  lv = ad_findlevel(S, key);
+  if (lv == NULL) return y; /* a finalizer closed it: y is a constant */
+  t = tapeof(lv);
+  tape = &t->tape;
+  for (int i = 0; i < n; i++) active += (a[i].key != 0);
+  if (!ad_taperoom(tape, active)) ad_room(L, t, 1, active);
+  sethandle(L, t, v);
+  active = 0;
+  for (int i = 0; i < n; i++) {
+    if (a[i].key == 0) continue;
+    if (p[i].i) keep(L, t, tape->nentry + active, p[i]);
+    active++;
+  }
+  for (int i = 0; i < n; i++) {
+    if (a[i].key == 0) continue;
+    ad_tapeentry(tape, a[i].c->u.var.node | (p[i].i ? AD_GENERAL : 0), p[i].n);
+    tape->ngeneral += (p[i].i != 0);
+  }
+  c->u.var.node = ad_tapenode(tape);
+  return v;
+}
+
+static val var_apply(lua_State *L, State *S, int op, int n, const Arg *a,
+                     const val *x, Level *lv) {
+  val p[AD_MAXARITY], y;
+  int numbers = 1;
+  for (int i = 0; i < n; i++) numbers &= (x[i].i == 0);
+  if (numbers) {
+    double d[AD_MAXARITY] = {0, 0, 0};
+    for (int i = 0; i < n; i++) d[i] = x[i].n;
+    y = ad_num(ad_value(op, d));
+    for (int i = 0; i < n; i++)
+      if (a[i].key) p[i] = ad_num(ad_partial(op, i, d, y.n));
+    if (!tapeof(lv)->paused && !lv->spans) { /* the fast path may take over */
+      S->varstamp = ad_stamp(S, lv->key, AD_VARN);
+      S->varlevel = tapeof(lv);
+    }
+  } else {
+    y = ad_apply(L, S, op, n, x);
+    for (int i = 0; i < n; i++)
+      if (a[i].key) p[i] = partial(L, S, op, i, x, y);
+  }
+  return record(L, S, lv, n, a, y, p);
+}
+
+/*
+** Any mode. Pushes the result, if it is no number, as the one slot above
+** what was there.
+*/
+val ad_apply(lua_State *L, State *S, int op, int n, const val *in) {
+  Arg a[AD_MAXARITY];
+  val x[AD_MAXARITY] = {{0, 0}, {0, 0}, {0, 0}}, y;
+  const int base = lua_gettop(L);
+  int top = -1, kind, numbers = 1;
+  luaL_checkstack(L, RULESLOTS, NULL);
+  for (int i = 0; i < n; i++) {
+    ad_resolveval(L, S, in[i], &a[i]);
+    if (a[i].key && (top < 0 || a[i].key > a[top].key)) top = i;
+  }
+  if (top < 0) { /* constants all */
+    double d[AD_MAXARITY] = {0, 0, 0};
+    for (int i = 0; i < n; i++) d[i] = a[i].v.n;
+    lua_settop(L, base);
+    return ad_num(ad_value(op, d));
+  }
+  kind = a[top].kind;
+  for (int i = 0; i < n; i++) {
+    int same = a[i].key == a[top].key;
+    if (!same && a[i].lv && a[top].lv && tapeof(a[i].lv) == tapeof(a[top].lv))
+      same = 1; /* around a checkpoint */
+    if (!same) {
+      a[i].key = 0; /* a constant for this level */
+      x[i] = a[i].v;
+    } else
+      x[i] = ad_primalof(L, &a[i]);
+    numbers &= (x[i].i == 0) && !(same && AD_GENERALKIND(a[i].kind));
+  }
+  if (AD_ISVAR(kind))
+    y = var_apply(L, S, op, n, a, x, a[top].lv);
+  else if (AD_ISDUAL(kind)) {
+    int dirs = 0;
+    for (int i = 0; i < n; i++) {
+      int k = a[i].key ? ad_nparts(L, &a[i]) : 0;
+      if (k > dirs) dirs = k;
+    }
+    if (numbers)
+      y = dual_numbers(L, S, op, n, a, a[top].key, dirs);
+    else
+      y = dual_general(L, S, op, n, a, x, a[top].key, dirs);
+  } else
+    y = ad_series(L, S, op, n, a, a[top].key);
+  if (S->told) ad_tellgc(L, S);
+  return settle(L, base, y);
+}
+
+/*
+** Operations over a list
+*/
+
+typedef struct Nary {
+  int op, n;
+  val *x;      /* primals, or elements */
+  val *others; /* of OP_list_prod */
+  val y;
+  double ties;
+} Nary;
+
+#define X(i) w->x[i]
+#define Y w->y
+#define N w->n
+#define OTHERS(i) w->others[i]
+#define TIES w->ties
+
+static val npartial(lua_State *L, State *S, const Nary *w, int i) {
+  switch (w->op) {
+#define NOP(name, v, rule)                                                     \
+  case OP_list_##name:                                                         \
+    return rule;
+#include "nary.h"
+#undef NOP
+  default:
+    return ad_num(NAN);
+  }
+}
+
+/* what the rules need beside elements and value */
+static void prepare(lua_State *L, State *S, Nary *w) {
+  const int n = w->n;
+  if (w->op == OP_list_lmax || w->op == OP_list_lmin ||
+      w->op == OP_list_logsumexp) {
+    double y = ad_plainval(L, S, w->y);
+    w->ties = 0;
+    for (int i = 0; i < n; i++) w->ties += (ad_plainval(L, S, w->x[i]) == y);
+  } else if (w->op == OP_list_prod) {
+    val acc = ad_num(1);
+    luaL_checkstack(L, 4 * n + RULESLOTS, "list is too long");
+    w->others = lua_newuserdatauv(L, (size_t)n * sizeof(val) + 1, 0);
+    for (int i = 0; i < n; i++) {
+      w->others[i] = acc;
+      acc = MUL(acc, w->x[i]);
+    }
+    acc = ad_num(1);
+    for (int i = n; i-- > 0;) {
+      w->others[i] = MUL(w->others[i], acc);
+      acc = MUL(acc, w->x[i]);
+    }
+  }
+}
+
+/* a list of numbers becomes an array of C on the stack */
+static double *numbersof(lua_State *L, int n, const val *x) {
+  double *d = lua_newuserdatauv(L, (size_t)n * sizeof *d + 1, 0);
+  for (int i = 0; i < n; i++) d[i] = x[i].n;
+  return d;
+}
+
+static val nary_dual(lua_State *L, State *S, Nary *w, const Arg *a,
+                     uint64_t key) {
+  int dirs = 0, top;
+  val *t;
+  for (int i = 0; i < w->n; i++) {
+    int k = a[i].key ? ad_nparts(L, &a[i]) : 0;
+    if (k > dirs) dirs = k;
+  }
+  luaL_checkstack(L, dirs + RULESLOTS, "too many directions");
+  t = lua_newuserdatauv(L, (size_t)dirs * sizeof *t + 1, 0);
+  for (int d = 0; d < dirs; d++) {
+    t[d] = ad_num(0);
+    lua_pushnil(L); /* its slot */
+  }
+  top = lua_gettop(L);
+  for (int i = 0; i < w->n; i++) {
+    val p = ad_num(0);
+    int known = 0;
+    if (a[i].key == 0) continue;
+    for (int d = 0; d < dirs; d++) {
+      val ti = ad_part(L, &a[i], d + 1);
+      if (ad_isnum(ti, 0)) continue;
+      if (!known) p = npartial(L, S, w, i);
+      known = 1;
+      t[d] = ad_chain(L, S, t[d], ti, p);
+      if (t[d].i) { /* into its slot, so that the stack does not grow */
+        lua_pushvalue(L, t[d].i);
+        lua_replace(L, top - dirs + 1 + d);
+        t[d].i = top - dirs + 1 + d;
+      }
+    }
+    lua_settop(L, top);
+  }
+  return ad_pushparts(L, S, key, AD_DUALN, w->y, dirs, t);
+}
+
+static val nary_var(lua_State *L, State *S, Nary *w, const Arg *a, Level *lv,
+                    int numbers) {
+  const uint64_t key = lv->key;
+  uint32_t active = 0, j;
+  double *p = NULL;
+  val v;
+  Cell *c;
+  Level *t;
+  if (numbers) {
+    const double *d = numbersof(L, w->n, w->x);
+    p = lua_newuserdatauv(L, (size_t)w->n * sizeof *p + 1, 0);
+    ad_npartials(w->op, (size_t)w->n, d, w->y.n, p);
+  }
+  if (lv->kind == AD_GRAPH) ad_compact(L, lv);
+  v = ad_pushvar(L, S, stampedby(S, lv), w->y, 0, 0);
+  c = lua_touserdata(L, v.i);
+  for (int i = 0; i < w->n; i++) active += (a[i].key != 0);
+  if ((lv = ad_findlevel(S, key)) == NULL) return w->y;
+  t = tapeof(lv);
+  ad_room(L, t, 1, active);
+  if (!numbers) { /* the rules first: they can fail, or record below */
+    lua_createtable(L, (int)active, 0);
+    j = 0;
+    for (int i = 0; i < w->n; i++) {
+      if (a[i].key == 0) continue;
+      ad_pushval(L, npartial(L, S, w, i));
+      lua_rawseti(L, v.i + 1, ++j);
+      lua_settop(L, v.i + 1);
+    }
+    if ((lv = ad_findlevel(S, key)) == NULL) return w->y;
+    t = tapeof(lv);
+    ad_room(L, t, 1, active);
+    for (j = 0; j < active; j++) {
+      if (lua_rawgeti(L, v.i + 1, (lua_Integer)j + 1) == LUA_TUSERDATA)
+        keep(L, t, t->tape.nentry + j, ad_at(lua_gettop(L)));
+      lua_settop(L, v.i + 1);
+    }
+  }
+  sethandle(L, t, v);
+  j = 0;
+  for (int i = 0; i < w->n; i++) {
+    val pi = ad_num(0);
+    if (a[i].key == 0) continue;
+    if (numbers)
+      pi.n = p[i];
+    else {
+      lua_rawgeti(L, v.i + 1, (lua_Integer)++j);
+      pi = ad_takeval(L);
+      lua_settop(L, v.i + 1);
+    }
+    ad_tapeentry(&t->tape, a[i].c->u.var.node | (pi.i ? AD_GENERAL : 0), pi.n);
+    t->tape.ngeneral += (pi.i != 0);
+  }
+  c->u.var.node = ad_tapenode(&t->tape);
+  return v;
+}
+
+val ad_nary(lua_State *L, State *S, int op, int n, const val *in) {
+  const int base = lua_gettop(L);
+  int top = -1, numbers = 1;
+  Arg *a;
+  Nary w;
+  val y;
+  luaL_checkstack(L, 2 * n + RULESLOTS, "list is too long");
+  a = lua_newuserdatauv(L, (size_t)n * sizeof *a + 1, 0);
+  for (int i = 0; i < n; i++) {
+    ad_resolveval(L, S, in[i], &a[i]);
+    if (a[i].key && (top < 0 || a[i].key > a[top].key)) top = i;
+  }
+  w.op = op;
+  w.n = n;
+  w.others = NULL;
+  w.ties = 1;
+  w.x = lua_newuserdatauv(L, (size_t)n * sizeof(val) + 1, 0);
+  for (int i = 0; i < n; i++) {
+    const Arg *t = top < 0 ? NULL : &a[top];
+    int same = a[i].key && (a[i].key == t->key ||
+                            (a[i].lv && t->lv && tapeof(a[i].lv) == tapeof(t->lv)));
+    if (!same) {
+      a[i].key = 0;
+      w.x[i] = a[i].v;
+    } else
+      w.x[i] = ad_primalof(L, &a[i]);
+    numbers &= (w.x[i].i == 0);
+  }
+  if (top >= 0 && AD_ISSER(a[top].kind))
+    y = ad_series(L, S, op, n, a, a[top].key);
+  else {
+    if (numbers)
+      w.y = ad_num(ad_nvalue(op, (size_t)n, numbersof(L, n, w.x)));
+    else
+      w.y = ad_nary(L, S, op, n, w.x);
+    if (top < 0)
+      y = w.y;
+    else if (AD_ISDUAL(a[top].kind)) {
+      prepare(L, S, &w);
+      y = nary_dual(L, S, &w, a, a[top].key);
+    } else {
+      if (!numbers) prepare(L, S, &w);
+      y = nary_var(L, S, &w, a, a[top].lv, numbers);
+    }
+  }
+  if (S->told) ad_tellgc(L, S);
+  return settle(L, base, y);
+}

@@ -1,0 +1,524 @@
+/*
+** graph.c
+** ad.var and backward: a graph that nobody opened and nobody closes.
+**
+** A graph is a tape like any other. What is new is that it must forget by
+** itself. It knows the vars of its nodes through a weak table, and when it
+** would grow it first drops every node that no living var depends on
+** (ad_compact): a loop that keeps no var of an earlier pass runs in bounded
+** memory, whether it calls backward or not.
+**
+** A node that backward has freed has entries that all point at itself.
+*/
+#include "state.h"
+
+#include <string.h>
+
+/* a graph smaller than this just grows */
+#define SMALL 1024
+
+static int isfreed(const Tape *t, uint32_t node) {
+  const uint32_t first = ad_tapefirst(t, node);
+  return first < t->end[node] && (t->idx[first] & ~AD_GENERAL) == node;
+}
+
+/* marks what the marked nodes below 'from' depend on */
+static void markdown(const Level *lv, uint32_t from, unsigned char *mark) {
+  const Tape *t = &lv->tape;
+  for (uint32_t k = from; k-- > 0;)
+    if (mark[k])
+      for (uint32_t j = ad_tapefirst(t, k); j < t->end[k]; j++)
+        mark[t->idx[j] & ~AD_GENERAL] = 1;
+  for (uint32_t c = 0; c < lv->ncall; c++) /* its nodes stay together */
+    if (lv->calls[c].node < from && mark[lv->calls[c].node])
+      memset(mark + lv->calls[c].node, 1, lv->calls[c].nout + 1);
+}
+
+typedef struct Move {
+  unsigned char *mark;
+  uint32_t *to; /* new number of each node that stays */
+  int handles, newhandles, objects, newobjects, callers, newcallers;
+} Move;
+
+/* nothing here allocates: the new tables have their size */
+static void movenodes(lua_State *L, Level *lv, Move *m) {
+  Tape *t = &lv->tape;
+  const uint32_t n = t->nnode;
+  uint32_t node = 0, entry = 0, first = 0, ncall = 0;
+  t->ninput = t->ngeneral = 0;
+  for (uint32_t k = 0; k < n; k++) {
+    const uint32_t last = t->end[k];
+    if (m->mark[k]) {
+      m->to[k] = node;
+      if (first == last) t->ninput++;
+      for (uint32_t j = first; j < last; j++, entry++) {
+        const uint32_t flag = t->idx[j] & AD_GENERAL;
+        t->mult[entry] = t->mult[j];
+        t->idx[entry] = m->to[t->idx[j] & ~AD_GENERAL] | flag;
+        if (flag) {
+          t->ngeneral++;
+          lua_rawgeti(L, m->objects, (lua_Integer)j + 1);
+          lua_rawseti(L, m->newobjects, (lua_Integer)entry + 1);
+        }
+      }
+      if (lua_rawgeti(L, m->handles, (lua_Integer)k + 1) == LUA_TUSERDATA) {
+        ((Cell *)lua_touserdata(L, -1))->u.var.node = node;
+        lua_rawseti(L, m->newhandles, (lua_Integer)node + 1);
+      } else
+        lua_pop(L, 1);
+      t->end[node++] = entry;
+    }
+    first = last;
+  }
+  t->nnode = node;
+  t->nentry = entry;
+  for (uint32_t c = 0; c < lv->ncall; c++) {
+    if (!m->mark[lv->calls[c].node]) continue;
+    lv->calls[ncall].node = m->to[lv->calls[c].node];
+    lv->calls[ncall].nout = lv->calls[c].nout;
+    lua_rawgeti(L, m->callers, (lua_Integer)c + 1);
+    lua_rawseti(L, m->newcallers, (lua_Integer)++ncall);
+  }
+  lv->ncall = ncall;
+}
+
+static int registered(lua_State *L, int ref) {
+  if (ref == LUA_NOREF)
+    lua_pushnil(L);
+  else
+    lua_rawgeti(L, LUA_REGISTRYINDEX, ref);
+  return lua_gettop(L);
+}
+
+static int newtable(lua_State *L, int ref, uint32_t size) {
+  if (ref == LUA_NOREF)
+    lua_pushnil(L);
+  else
+    lua_createtable(L, size < 1u << 30 ? (int)size : 0, 0);
+  return lua_gettop(L);
+}
+
+static void replaceref(lua_State *L, int ref, int idx) {
+  if (ref == LUA_NOREF) return;
+  lua_pushvalue(L, idx);
+  lua_rawseti(L, LUA_REGISTRYINDEX, ref);
+}
+
+/*
+** If the graph is about to grow, drops what no var needs any more. Not while
+** somebody holds numbers of its nodes (a sweep, a checkpoint).
+*/
+void ad_compact(lua_State *L, Level *lv) {
+  const int top = lua_gettop(L);
+  const Tape *t = &lv->tape;
+  const uint32_t n = t->nnode;
+  uint32_t kept = 0, entries = 0;
+  Move m;
+  if (n < SMALL || n < t->capnode || lv->busy || lv->spans) return;
+  luaL_checkstack(L, 20, NULL);
+  m.mark = lua_newuserdatauv(L, n, 0);
+  m.to = lua_newuserdatauv(L, n * sizeof *m.to, 0);
+  m.handles = registered(L, lv->handles);
+  memset(m.mark, 0, n);
+  if (t->nnode != n) { /* the collector ran something that recorded */
+    lua_settop(L, top);
+    return;
+  }
+  for (uint32_t k = 0; k < n; k++) {
+    m.mark[k] =
+        lua_rawgeti(L, m.handles, (lua_Integer)k + 1) == LUA_TUSERDATA;
+    lua_pop(L, 1);
+  }
+  markdown(lv, n, m.mark);
+  for (uint32_t k = 0; k < n; k++)
+    if (m.mark[k]) {
+      kept++;
+      entries += t->end[k] - ad_tapefirst(t, k);
+    }
+  if (kept <= n / 2) {
+    m.objects = registered(L, lv->objects);
+    m.callers = registered(L, lv->callers);
+    m.newobjects = newtable(L, lv->objects, t->ngeneral ? entries : 0);
+    m.newcallers = newtable(L, lv->callers, lv->ncall);
+    m.newhandles = newtable(L, lv->handles, n);
+    lua_rawgetp(L, LUA_REGISTRYINDEX, lv->S); /* what makes it weak */
+    lua_setmetatable(L, m.newhandles);
+    if (t->nnode == n) {
+      movenodes(L, lv, &m);
+      replaceref(L, lv->objects, m.newobjects);
+      replaceref(L, lv->callers, m.newcallers);
+      replaceref(L, lv->handles, m.newhandles);
+    }
+  }
+  lua_settop(L, top);
+}
+
+/*
+** Making
+*/
+
+/* the graph for a key, made if there is none */
+static Level *graphof(lua_State *L, State *S, uint64_t key) {
+  Level *lv = ad_findlevel(S, key), *in;
+  if (lv != NULL) return lv;
+  in = ad_innermost(L, S, 0);
+  lv = ad_newlevel(L, S, AD_GRAPH, 0);
+  lv->context = in ? in->key : 0;
+  lua_newtable(L);
+  lua_rawgetp(L, LUA_REGISTRYINDEX, S);
+  lua_setmetatable(L, -2);
+  lv->handles = luaL_ref(L, LUA_REGISTRYINDEX);
+  lua_pushvalue(L, -1);
+  lv->self = luaL_ref(L, LUA_REGISTRYINDEX);
+  ad_insert(L, lv, key);
+  lua_pop(L, 1);
+  return lv;
+}
+
+static void var_leaf(lua_State *L, State *S, void *ud, int numeric) {
+  const int top = lua_gettop(L);
+  Arg a;
+  Level *lv;
+  (void)ud;
+  if (!numeric) {
+    lua_pushvalue(L, -1);
+    return;
+  }
+  lv = graphof(L, S, ad_handkey(L, S, top, 1));
+  ad_resolve(L, S, top, &a);
+  ad_deeper(L, lv, &a);
+  ad_leafvar(L, S, lv, a.v, 1);
+}
+
+/* ad.var(...): each argument, structures too */
+static int l_var(lua_State *L) {
+  State *S = ad_state(L);
+  const int n = lua_gettop(L);
+  luaL_checkany(L, 1);
+  luaL_checkstack(L, n + 20, "too many arguments");
+  for (int i = 1; i <= n; i++)
+    if (!ad_isleaf(L, S, i) && lua_type(L, i) != LUA_TTABLE)
+      return luaL_typeerror(L, i, "number");
+  for (int i = 1; i <= n; i++) {
+    lua_pushvalue(L, i);
+    ad_tree(L, S, 1, 1 | AD_OBJECTS, var_leaf, NULL, "var");
+  }
+  return n;
+}
+
+/*
+** Backward
+*/
+
+typedef struct Back {
+  Level *lv;
+  Sweep *w;
+} Back;
+
+/* adds the value at the top to x.grad, x at 'idx'; pops it */
+static void accumulate(lua_State *L, State *S, Level *lv, int idx) {
+  const Cell *c = lua_touserdata(L, idx);
+  const int uv = AD_GENERALKIND(ad_kindof(S, c)) ? 2 : 1;
+  const int g = lua_gettop(L);
+  val sum;
+  if (c->u.var.leaf)
+    lua_getiuservalue(L, idx, uv);
+  else {
+    if (lv->grads == LUA_NOREF) {
+      lua_newtable(L);
+      lua_createtable(L, 0, 1);
+      lua_pushliteral(L, "k");
+      lua_setfield(L, -2, "__mode");
+      lua_setmetatable(L, -2);
+      lv->grads = luaL_ref(L, LUA_REGISTRYINDEX);
+    }
+    lua_rawgeti(L, LUA_REGISTRYINDEX, lv->grads);
+    lua_pushvalue(L, idx);
+    lua_rawget(L, -2);
+  }
+  if (lua_isnil(L, -1))
+    sum = ad_valat(L, g);
+  else {
+    val old = ad_valat(L, -1);
+    sum = ad_op2(L, S, OP_add, old, ad_valat(L, g));
+  }
+  if (c->u.var.leaf) {
+    ad_pushval(L, sum);
+    lua_setiuservalue(L, idx, uv);
+  } else {
+    lua_rawgeti(L, LUA_REGISTRYINDEX, lv->grads);
+    lua_pushvalue(L, idx);
+    ad_pushval(L, sum);
+    lua_rawset(L, -3);
+  }
+  lua_settop(L, g - 1);
+}
+
+/* an input of ad.backward */
+static void input_leaf(lua_State *L, State *S, void *ud, int numeric) {
+  const Back *b = ud;
+  const int top = lua_gettop(L);
+  const Cell *c = numeric ? ad_tocell(L, S, top) : NULL;
+  Level *lv = c ? ad_findlevel(S, ad_keyof(S, c)) : NULL;
+  if (lv == NULL || lv->kind != AD_GRAPH)
+    luaL_argerror(L, 2, "inputs must be vars made by ad.var, or made of them");
+  if (lv == b->lv && b->w != NULL)
+    ad_sweepget(L, b->w, c->u.var.node);
+  else
+    lua_pushnumber(L, 0);
+  accumulate(L, S, lv, top);
+}
+
+/* the graph of a target at the top; NULL when it is a constant */
+static Level *targetlevel(lua_State *L, State *S, const char *fname) {
+  Arg a;
+  const int top = lua_gettop(L);
+  ad_resolve(L, S, top, &a);
+  lua_settop(L, top);
+  if (a.key == 0) return NULL;
+  if (a.lv != NULL && a.lv->alias) a.lv = a.lv->alias;
+  if (a.lv == NULL || a.lv->kind != AD_GRAPH) {
+    luaL_error(L, "%s: the value belongs to %s, not to a graph of ad.var",
+               fname,
+               a.lv && a.lv->kind == AD_TAPE ? "a tape (use tape:gradient)"
+               : a.lv ? "a transform that is running"
+                      : "duals made by hand");
+  }
+  return a.lv;
+}
+
+/*
+** targets: list at index 1; inputs: index 2 or nil; seeds: index 3 or nil;
+** options: index 4 or nil.
+*/
+static int backward(lua_State *L, State *S, const char *fname) {
+  Level *lv = NULL;
+  const int n = (int)lua_rawlen(L, 1);
+  int retain = 0;
+  uint32_t top = 0, node;
+  unsigned char *mark = NULL;
+  Sweep w;
+  Back b;
+  if (!lua_isnil(L, 4)) {
+    luaL_checktype(L, 4, LUA_TTABLE);
+    lua_getfield(L, 4, "retain");
+    retain = lua_toboolean(L, -1);
+    lua_pop(L, 1);
+  }
+  for (int i = 1; i <= n; i++) {
+    Level *l;
+    lua_rawgeti(L, 1, i);
+    if (!ad_isleaf(L, S, -1))
+      return luaL_argerror(L, 1,
+                           lua_pushfstring(L, "number expected at index %d, "
+                                              "got %s",
+                                           i, luaL_typename(L, -1)));
+    l = targetlevel(L, S, fname);
+    if (l != NULL && (lv == NULL || l->key > lv->key)) lv = l;
+    lua_pop(L, 1);
+  }
+  b.lv = lv;
+  b.w = NULL;
+  if (lv != NULL) {
+    lua_rawgeti(L, LUA_REGISTRYINDEX, lv->self);
+    ad_sweepbegin(L, &w, lv, lua_gettop(L));
+    b.w = &w;
+    mark = lua_newuserdatauv(L, lv->tape.nnode + 1, 0);
+    memset(mark, 0, lv->tape.nnode + 1);
+    for (int i = 1; i <= n; i++) {
+      val seed = ad_num(1);
+      const int here = lua_gettop(L);
+      lua_rawgeti(L, 1, i);
+      if (ad_nodeof(L, S, lv->key, &node)) {
+        if (!lua_isnil(L, 3)) {
+          Arg a;
+          lua_rawgeti(L, 3, i);
+          if (!ad_isleaf(L, S, -1))
+            return luaL_argerror(
+                L, 3,
+                lua_pushfstring(L, "number expected at index %d, got %s", i,
+                                luaL_typename(L, -1)));
+          ad_resolve(L, S, -1, &a);
+          seed = a.v;
+        }
+        ad_sweepadd(L, &w, node, seed);
+        mark[node] = 1;
+        if (node >= top) top = node + 1;
+      }
+      lua_settop(L, here);
+    }
+    markdown(lv, top, mark);
+    for (uint32_t k = 0; k < top; k++)
+      if (mark[k] && isfreed(&lv->tape, k)) {
+        ad_sweepend(&w);
+        return luaL_error(L,
+                          "%s: the graph has been freed by an earlier "
+                          "backward; that one needs {retain = true}",
+                          fname);
+      }
+    ad_sweepreverse(L, &w, top, 0);
+  }
+  if (!lua_isnil(L, 2)) {
+    lua_pushvalue(L, 2);
+    ad_tree(L, S, 1, 0, input_leaf, &b, fname);
+  } else if (lv != NULL) {
+    const int here = lua_gettop(L);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, lv->handles);
+    for (uint32_t k = 0; k < top; k++) {
+      if (!mark[k] || ad_tapefirst(&lv->tape, k) != lv->tape.end[k]) continue;
+      if (lua_rawgeti(L, here + 1, (lua_Integer)k + 1) == LUA_TUSERDATA) {
+        ad_sweepget(L, &w, k);
+        accumulate(L, S, lv, here + 2);
+      }
+      lua_settop(L, here + 1);
+    }
+  }
+  if (lv != NULL) {
+    Tape *t = &lv->tape;
+    if (!retain) {
+      for (uint32_t k = 0; k < top; k++) {
+        if (!mark[k]) continue;
+        for (uint32_t j = ad_tapefirst(t, k); j < t->end[k]; j++) {
+          if (t->idx[j] & AD_GENERAL) {
+            t->ngeneral--;
+            lua_rawgeti(L, LUA_REGISTRYINDEX, lv->objects);
+            lua_pushnil(L);
+            lua_rawseti(L, -2, (lua_Integer)j + 1);
+            lua_pop(L, 1);
+          }
+          t->idx[j] = k;
+          t->mult[j] = 0;
+        }
+      }
+      for (uint32_t c = 0; c < lv->ncall; c++)
+        if (lv->calls[c].node < top && mark[lv->calls[c].node]) {
+          lua_rawgeti(L, LUA_REGISTRYINDEX, lv->callers);
+          lua_pushboolean(L, 0); /* its handler is no longer needed */
+          lua_rawseti(L, -2, (lua_Integer)c + 1);
+          lua_pop(L, 1);
+        }
+    }
+    ad_sweepend(&w);
+  }
+  return 0;
+}
+
+/* ad.backward(targets[, inputs[, seeds[, options]]]) */
+static int l_backward(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TTABLE);
+  lua_settop(L, 4);
+  if (!lua_isnil(L, 2)) luaL_checktype(L, 2, LUA_TTABLE);
+  if (!lua_isnil(L, 3)) luaL_checktype(L, 3, LUA_TTABLE);
+  return backward(L, ad_state(L), "backward");
+}
+
+/* z:backward([options]) */
+static int m_backward(lua_State *L) {
+  State *S = ad_state(L);
+  luaL_checkudata(L, 1, "autodiff.var");
+  lua_settop(L, 2);
+  if (!lua_isnil(L, 2)) luaL_checktype(L, 2, LUA_TTABLE);
+  if (targetlevel((lua_pushvalue(L, 1), L), S, "backward") == NULL)
+    return luaL_error(L, "backward: the value is a constant: what made it has "
+                         "ended");
+  lua_settop(L, 2);
+  lua_createtable(L, 1, 0);
+  lua_pushvalue(L, 1);
+  lua_rawseti(L, -2, 1);
+  lua_replace(L, 1); /* the list of targets */
+  lua_pushnil(L);
+  lua_pushnil(L);
+  lua_rotate(L, 2, 2); /* options go to index 4 */
+  return backward(L, S, "backward");
+}
+
+static int m_zero_grad(lua_State *L) {
+  State *S = ad_state(L);
+  const Cell *c = luaL_checkudata(L, 1, "autodiff.var");
+  if (c->u.var.leaf) {
+    lua_pushnil(L);
+    lua_setiuservalue(L, 1, AD_GENERALKIND(ad_kindof(S, c)) ? 2 : 1);
+  } else {
+    const Level *lv = ad_findlevel(S, ad_keyof(S, c));
+    if (lv != NULL && lv->grads != LUA_NOREF) {
+      lua_rawgeti(L, LUA_REGISTRYINDEX, lv->grads);
+      lua_pushvalue(L, 1);
+      lua_pushnil(L);
+      lua_rawset(L, -3);
+    }
+  }
+  return 0;
+}
+
+static int m_detach(lua_State *L) {
+  State *S = ad_state(L);
+  const Cell *c = luaL_checkudata(L, 1, "autodiff.var");
+  if (AD_GENERALKIND(ad_kindof(S, c)))
+    lua_getiuservalue(L, 1, 1);
+  else
+    lua_pushnumber(L, c->value);
+  return 1;
+}
+
+/*
+** ad.dual(value, tangent or list of tangents)
+*/
+static int l_dual(lua_State *L) {
+  State *S = ad_state(L);
+  const int list = lua_istable(L, 2);
+  int n = 1;
+  uint64_t key;
+  val primal, *part;
+  Arg a;
+  lua_settop(L, 2);
+  ad_checkarg(L, S, 1);
+  if (list) {
+    const lua_Integer len = luaL_len(L, 2);
+    luaL_argcheck(L, len >= 1 && len <= 60000, 2,
+                  "list of 1 to 60000 tangents expected");
+    n = (int)len;
+  } else
+    ad_checkarg(L, S, 2);
+  luaL_checkstack(L, 2 * n + 20, "too many tangents");
+  part = lua_newuserdatauv(L, (size_t)n * sizeof *part, 0);
+  for (int k = 0; k <= n; k++) { /* value and tangents, from index 4 */
+    if (k == 0 || !list)
+      lua_pushvalue(L, k + 1);
+    else if (lua_geti(L, 2, k), !ad_isleaf(L, S, -1))
+      return luaL_argerror(L, 2,
+                           lua_pushfstring(L, "number expected at index %d, "
+                                              "got %s",
+                                           k, luaL_typename(L, -1)));
+    if (lua_type(L, -1) == LUA_TSTRING) { /* a string like a number */
+      lua_pushnumber(L, lua_tonumber(L, -1));
+      lua_remove(L, -2);
+    }
+  }
+  key = ad_handkey(L, S, 4, 0);
+  ad_resolve(L, S, 4, &a);
+  primal = a.v;
+  for (int k = 0; k < n; k++) {
+    ad_resolve(L, S, 5 + k, &a);
+    part[k] = a.v;
+  }
+  ad_pushparts(L, S, key, AD_DUALN, primal, n, part);
+  if (S->pauses == NULL) S->dualstamp = ad_stamp(S, key, AD_DUALN);
+  return 1;
+}
+
+void ad_opengraph(lua_State *L, State *S) {
+  static const luaL_Reg methods[] = {{"backward", m_backward},
+                                     {"zero_grad", m_zero_grad},
+                                     {"detach", m_detach},
+                                     {NULL, NULL}};
+  static const luaL_Reg fn[] = {{"var", l_var},
+                                {"backward", l_backward},
+                                {"dual", l_dual},
+                                {NULL, NULL}};
+  lua_createtable(L, 0, 1); /* shared metatable of weak tables */
+  lua_pushliteral(L, "v");
+  lua_setfield(L, -2, "__mode");
+  lua_rawsetp(L, LUA_REGISTRYINDEX, S);
+  ad_setfuncs(L, methods, S->mt[AD_MTVAR]);
+  ad_setfuncs(L, fn, LUA_NOREF);
+}

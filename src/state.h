@@ -1,0 +1,305 @@
+/*
+** state.h
+** What the Lua-facing files share: the state of a lua_State, the levels of
+** running transforms, and the values that Lua sees.
+**
+** A value (userdata 'Cell') opens with a stamp, 64 bits:
+**
+**      | level's key: transform's number  | sub | kind |  xor  secret
+**        53 bits                            8     3
+**
+** so that one comparison tells "a value of the level that the fast path is
+** set to, in numeric form". Numbers of transforms only grow, and so the
+** highest key among the operands of an operation is the innermost transform.
+** A stamp stays readable when its level is gone: it is then found in no list
+** of live levels, and the value is a constant. 'sub' orders what is made by
+** hand (ad.var: odd, ad.dual: even) above the transform it is made in and
+** below the transforms that start later.
+*/
+#ifndef ad_state_h
+#define ad_state_h
+
+#include <stdint.h>
+
+#include "lauxlib.h"
+#include "lua.h"
+
+#include "kernel.h"
+#include "tape.h"
+
+/* kinds of value: bit 0 is set when parts are values of lower levels */
+enum {
+  AD_VARN,  /* a node of a tape, its primal a number */
+  AD_VARG,  /* ... its primal in user value 1 */
+  AD_DUALN, /* primal and tangents numbers */
+  AD_DUALG, /* user value 1 the primal, 2.. the tangents */
+  AD_SERN,  /* Taylor coefficients, all numbers */
+  AD_SERG   /* user value k+1 is coefficient k */
+};
+
+#define AD_ISVAR(kind) ((kind) <= AD_VARG)
+#define AD_ISDUAL(kind) ((kind) == AD_DUALN || (kind) == AD_DUALG)
+#define AD_ISSER(kind) ((kind) >= AD_SERN)
+#define AD_GENERALKIND(kind) ((kind) & 1)
+
+typedef struct Cell {
+  uint64_t stamp;
+  double value; /* AD_VARN, AD_DUALN, AD_SERN: the primal */
+  union {
+    struct {
+      uint32_t node;
+      uint32_t leaf; /* made by ad.var: has a user value for 'grad' */
+    } var;
+    double part[1]; /* tangents, or coefficients 1.. */
+  } u;
+} Cell;
+
+#define AD_CELLHEAD offsetof(Cell, u)
+
+/* metatables, kept in the registry */
+enum { AD_MTVAR, AD_MTDUAL, AD_MTSER, AD_MTLEVEL, AD_MTTAPE, AD_MTPAUSE, AD_NMT };
+
+/* kinds of level */
+enum {
+  AD_REVERSE, /* a transform that records */
+  AD_FORWARD, /* a transform with duals */
+  AD_SERIES,  /* Taylor propagation */
+  AD_TAPE,    /* ad.tape */
+  AD_GRAPH,   /* ad.var */
+  AD_SPAN     /* inside a checkpoint: records on the tape of its 'alias' */
+};
+
+struct State;
+
+/* an operation of a tape whose rule is Lua's business (custom, checkpoint) */
+typedef struct Call {
+  uint32_t node; /* its entries are its inputs; its outputs follow it */
+  uint32_t nout;
+} Call;
+
+typedef struct Level {
+  struct State *S;
+  uint64_t key;
+  uint64_t context;    /* key of the transform that it was made in */
+  struct Level *alias; /* AD_SPAN: whose tape this is */
+  lua_State *thread;   /* coroutine that it runs in (user value 1 holds it) */
+  Tape tape;
+  Call *calls;
+  uint32_t ncall, capcall;
+  int objects; /* registry reference: general partials by entry + 1 */
+  int callers; /* registry reference: handlers of calls */
+  int handles; /* registry reference: AD_GRAPH: weak, vars by node + 1 */
+  int grads;   /* registry reference: AD_GRAPH: .grad of vars that are no
+                  leaves, by var */
+  int self;    /* registry reference: AD_GRAPH: what keeps it alive */
+  double *adj; /* scratch of the sweeps */
+  size_t capadj;
+  int order;  /* AD_FORWARD: directions; AD_SERIES: highest order */
+  int depth;  /* of values of levels inside values */
+  int paused; /* how many no_grad or stop are at work on it somewhere */
+  int spans;  /* checkpoints that are running on this tape */
+  uint8_t kind;
+  uint8_t live;
+  uint8_t kept;  /* a pullback has the tape: closing only ends the level */
+  uint8_t held;  /* user value 1 is the coroutine */
+  uint8_t mixed; /* AD_SPAN: others have recorded on the tape meanwhile */
+  uint8_t inited;
+  uint8_t persistent, asked, closed; /* AD_TAPE */
+  uint8_t freed;                     /* AD_GRAPH: some nodes are freed */
+  uint8_t busy;                      /* a sweep is at work on it */
+} Level;
+
+/* a running no_grad: its levels act as constants while 'thread' is active */
+typedef struct Pause {
+  struct State *S;
+  struct Pause *next;
+  lua_State *thread;
+  size_t n;
+  uint8_t live;
+  uint64_t key[1];
+} Pause;
+
+typedef struct State {
+  uint64_t secret;
+  uint64_t counter;   /* number of the youngest transform */
+  uint64_t varstamp;  /* the fast path: stamp of AD_VARN ... */
+  Level *varlevel;    /* ... and its level; NULL when there is none */
+  uint64_t dualstamp; /* stamp of AD_DUALN of a live level */
+  Level **live;       /* by key, ascending */
+  int nlive, caplive;
+  int mt[AD_NMT];          /* registry references of the metatables */
+  const void *mtp[AD_NMT]; /* and their addresses */
+  int pool;                /* registry reference: idle levels */
+  int npool;
+  Pause *pauses;
+  size_t told; /* bytes of tapes that the collector has yet to be told of */
+} State;
+
+/* a number, or what is at a stack index */
+typedef struct val {
+  double n;
+  int i; /* 0: the number n */
+} val;
+
+/* an operand, stripped of levels that are gone */
+typedef struct Arg {
+  val v;
+  uint64_t key; /* 0 for a number */
+  int kind;
+  Cell *c;
+  Level *lv; /* NULL for duals made by hand */
+} Arg;
+
+static inline val ad_num(double n) {
+  val v = {n, 0};
+  return v;
+}
+
+static inline val ad_at(int i) {
+  val v = {0, i};
+  return v;
+}
+
+#define AD_NOSTAMP(S) ((S)->secret ^ 7) /* no value has it */
+
+static inline int ad_isnum(val v, double n) { return v.i == 0 && v.n == n; }
+
+/* every C function of the library has the state as its first upvalue */
+static inline State *ad_state(lua_State *L) {
+  return lua_touserdata(L, lua_upvalueindex(1));
+}
+
+static inline uint64_t ad_stamp(const State *S, uint64_t key, int kind) {
+  return ((key << 3) | (unsigned)kind) ^ S->secret;
+}
+
+static inline uint64_t ad_keyof(const State *S, const Cell *c) {
+  return (c->stamp ^ S->secret) >> 3;
+}
+
+static inline int ad_kindof(const State *S, const Cell *c) {
+  return (int)((c->stamp ^ S->secret) & 7);
+}
+
+#define AD_KEYBITS 8
+#define AD_TRANSFORM(key) ((key) >> AD_KEYBITS)
+#define AD_SUB(key) ((int)((key) & 0xff))
+
+/* state.c */
+State *ad_openstate(lua_State *L); /* pushes it */
+State *ad_getstate(lua_State *L);  /* from the registry */
+void *ad_realloc(lua_State *L, void *p, size_t osize, size_t nsize);
+void ad_nomem(lua_State *L, size_t size);
+Level *ad_findlevel(const State *S, uint64_t key);
+Level *ad_enter(lua_State *L, State *S, int kind); /* pushes the level */
+Level *ad_newlevel(lua_State *L, State *S, int kind, int nuv);
+void ad_insert(lua_State *L, Level *lv, uint64_t key);
+void ad_leave(lua_State *L, Level *lv); /* its values become constants */
+void ad_drop(lua_State *L, Level *lv);  /* ... and its tape is freed */
+void ad_freethread(lua_State *L, Level *lv, int idx);
+void ad_revive(lua_State *L, Level *lv);
+Level *ad_innermost(lua_State *L, State *S, int spans); /* or NULL */
+uint64_t ad_handkey(lua_State *L, State *S, int first, int odd);
+int ad_pausedhere(const State *S, const Level *lv);
+int ad_islive(const State *S, const Cell *c, uint64_t key, Level **lv);
+void ad_room(lua_State *L, Level *lv, uint32_t nodes, uint32_t entries);
+void ad_tellgc(lua_State *L, State *S);
+void ad_setfuncs(lua_State *L, const luaL_Reg *l, int mtref);
+void ad_openlevel(lua_State *L, State *S);
+
+/* value.c */
+Cell *ad_tocell(lua_State *L, const State *S, int idx); /* or NULL */
+void ad_resolve(lua_State *L, State *S, int idx, Arg *a);
+void ad_resolveval(lua_State *L, State *S, val v, Arg *a);
+val ad_primalof(lua_State *L, const Arg *a);
+int ad_nparts(lua_State *L, const Arg *a); /* tangents, or order */
+val ad_part(lua_State *L, const Arg *a, int k);
+void ad_pushval(lua_State *L, val v);
+val ad_valat(lua_State *L, int idx);
+double ad_plain(lua_State *L, State *S, int idx);
+double ad_plainval(lua_State *L, State *S, val v);
+Cell *ad_newcell(lua_State *L, State *S, int mt, size_t size, int nuv);
+val ad_pushvar(lua_State *L, State *S, Level *lv, val primal, uint32_t node,
+               int leaf);
+val ad_pushparts(lua_State *L, State *S, uint64_t key, int kind, val primal,
+                 int n, const val *part);
+val ad_leafvar(lua_State *L, State *S, Level *lv, val primal, int leaf);
+val ad_takeval(lua_State *L);
+void ad_stripvalue(lua_State *L, State *S, uint64_t key); /* the top */
+val ad_checkarg(lua_State *L, State *S, int arg); /* number or AD value */
+val ad_operand(lua_State *L, State *S, int arg);  /* of an operator */
+void ad_openvalue(lua_State *L, State *S);
+
+/* apply.c */
+val ad_apply(lua_State *L, State *S, int op, int n, const val *x);
+val ad_nary(lua_State *L, State *S, int op, int n, const val *x);
+val ad_chain(lua_State *L, State *S, val acc, val t, val p);
+
+static inline val ad_op1(lua_State *L, State *S, int op, val x) {
+  if (x.i == 0) return ad_num(ad_value(op, &x.n));
+  return ad_apply(L, S, op, 1, &x);
+}
+
+static inline val ad_op2(lua_State *L, State *S, int op, val x, val y) {
+  val v[2] = {x, y};
+  if (x.i == 0 && y.i == 0) {
+    double d[2] = {x.n, y.n};
+    return ad_num(ad_value(op, d));
+  }
+  return ad_apply(L, S, op, 2, v);
+}
+
+/* series.c */
+val ad_series(lua_State *L, State *S, int op, int n, const Arg *a,
+              uint64_t key);
+
+/* elem.c */
+void ad_openelem(lua_State *L, State *S); /* into the table on the top */
+
+/* tree.c */
+typedef void (*ad_Leaf)(lua_State *L, State *S, void *ud, int numeric);
+#define AD_OBJECTS 0x100
+void ad_tree(lua_State *L, State *S, int nin, int nout, ad_Leaf leaf, void *ud,
+             const char *fname);
+int ad_isleaf(lua_State *L, const State *S, int idx);
+void ad_strip(lua_State *L, State *S, uint64_t key); /* the top, in place */
+
+/* sweep.c */
+typedef struct Sweep {
+  Level *lv;
+  double *x;     /* cotangent or tangent of each node while all are numbers */
+  uint32_t size; /* nodes below this one have a place */
+  int owner;     /* stack index of the level */
+  int slot;      /* stack index: what holds x, or the table of the values */
+  int general;   /* they are in the table */
+  int scratch;   /* x is the level's own */
+} Sweep;
+/* pushes one slot */
+void ad_sweepbegin(lua_State *L, Sweep *w, Level *lv, int owner);
+void ad_sweepadd(lua_State *L, Sweep *w, uint32_t node, val v);
+void ad_sweepreverse(lua_State *L, Sweep *w, uint32_t from, uint32_t to);
+void ad_sweepforward(lua_State *L, Sweep *w, uint32_t from, uint32_t to);
+void ad_sweepget(lua_State *L, const Sweep *w, uint32_t node); /* pushes */
+void ad_sweepend(Sweep *w);
+uint32_t ad_addcall(lua_State *L, Level *lv, int ninput, const uint32_t *input,
+                    uint32_t nout, int handler);
+
+/* scope.c */
+Level *ad_spanhere(const State *S, const Level *lv);
+int ad_results(lua_State *L, int status, lua_KContext ctx);
+int ad_pausetape(lua_State *L, Level *lv);
+void ad_openscope(lua_State *L, State *S);
+
+/* transform.c, graph.c, tapelib.c, custom.c */
+void ad_opentransform(lua_State *L, State *S);
+void ad_opengraph(lua_State *L, State *S);
+void ad_opentape(lua_State *L, State *S);
+void ad_compact(lua_State *L, Level *lv);
+void ad_deeper(lua_State *L, Level *lv, const Arg *a);
+int ad_nodeof(lua_State *L, State *S, uint64_t key, uint32_t *node);
+void ad_opencustom(lua_State *L, State *S);
+
+int ad_iscallable(lua_State *L, int idx);
+void ad_checkcallable(lua_State *L, int arg);
+
+#endif

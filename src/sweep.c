@@ -1,0 +1,393 @@
+/*
+** sweep.c
+** Propagation over a tape: cotangents downwards, tangents upwards.
+**
+** As long as everything is a number the loops of tape.c do it. The values
+** move to a Lua table, and the loops here take over, where a partial
+** derivative or a seed is a value of a lower level. Either way the sweep
+** stops at every call: an operation whose rule is a Lua function.
+**
+** A call's node is followed by the nodes of its outputs. Its handler, a
+** table in 'callers', has either
+**   pull(list of output cotangents) -> list of input cotangents
+**   push(list of input tangents) -> list of output tangents
+** or, for a checkpoint, rerun() -> its results, recorded above all else.
+*/
+#include "state.h"
+
+#include <string.h>
+
+/* 'owner': stack index of the level */
+void ad_sweepbegin(lua_State *L, Sweep *w, Level *lv, int owner) {
+  luaL_checkstack(L, 20, NULL);
+  w->lv = lv;
+  w->owner = owner;
+  w->size = lv->tape.nnode;
+  w->general = w->scratch = 0;
+  if (lv->tape.ngeneral) {
+    lua_createtable(L, (int)(w->size < 1u << 24 ? w->size : 1u << 24), 0);
+    w->general = 1;
+    w->x = NULL;
+  } else if (lv->busy) { /* a sweep within a sweep */
+    w->x = lua_newuserdatauv(L, w->size * sizeof *w->x + 1, 0);
+  } else {
+    if (w->size > lv->capadj) {
+      lv->adj = ad_realloc(L, lv->adj, lv->capadj * sizeof *w->x,
+                           w->size * sizeof *w->x);
+      lv->capadj = w->size;
+    }
+    w->x = lv->adj;
+    w->scratch = lv->busy = 1;
+    lua_pushnil(L);
+  }
+  w->slot = lua_gettop(L);
+  if (!w->general && w->size) memset(w->x, 0, w->size * sizeof *w->x);
+}
+
+void ad_sweepend(Sweep *w) {
+  if (w->scratch) w->lv->busy = 0;
+}
+
+/* from here on, values are in a table */
+static void generalize(lua_State *L, Sweep *w) {
+  if (w->general) return;
+  lua_createtable(L, (int)(w->size < 1u << 24 ? w->size : 1u << 24), 0);
+  for (uint32_t k = 0; k < w->size; k++)
+    if (w->x[k] != 0) {
+      lua_pushnumber(L, w->x[k]);
+      lua_rawseti(L, -2, (lua_Integer)k + 1);
+    }
+  lua_replace(L, w->slot);
+  w->general = 1;
+}
+
+/* room for the nodes that the tape has gained; those are 0 */
+static void extend(lua_State *L, Sweep *w) {
+  const uint32_t n = w->lv->tape.nnode;
+  if (n > w->size && !w->general) {
+    double *x;
+    if (w->scratch) {
+      if (n > w->lv->capadj) {
+        w->lv->adj = ad_realloc(L, w->lv->adj, w->lv->capadj * sizeof *x,
+                                n * sizeof *x);
+        w->lv->capadj = n;
+      }
+      w->x = w->lv->adj;
+    } else {
+      x = lua_newuserdatauv(L, n * sizeof *x, 0);
+      memcpy(x, w->x, w->size * sizeof *x);
+      w->x = x;
+      lua_replace(L, w->slot);
+    }
+    memset(w->x + w->size, 0, (n - w->size) * sizeof *x);
+  } else if (w->general) {
+    for (uint32_t k = w->size; k < n; k++) {
+      lua_pushnil(L);
+      lua_rawseti(L, w->slot, (lua_Integer)k + 1);
+    }
+  }
+  w->size = n;
+}
+
+/* pushes the value of a node */
+void ad_sweepget(lua_State *L, const Sweep *w, uint32_t node) {
+  if (!w->general)
+    lua_pushnumber(L, w->x[node]);
+  else if (lua_rawgeti(L, w->slot, (lua_Integer)node + 1) == LUA_TNIL) {
+    lua_pop(L, 1);
+    lua_pushnumber(L, 0);
+  }
+}
+
+static val get(lua_State *L, const Sweep *w, uint32_t node) {
+  if (!w->general) return ad_num(w->x[node]);
+  if (lua_rawgeti(L, w->slot, (lua_Integer)node + 1) == LUA_TNIL) {
+    lua_pop(L, 1);
+    return ad_num(0);
+  }
+  return ad_takeval(L);
+}
+
+static void put(lua_State *L, Sweep *w, uint32_t node, val v) {
+  if (!w->general) {
+    if (v.i == 0) {
+      w->x[node] = v.n;
+      return;
+    }
+    generalize(L, w);
+  }
+  ad_pushval(L, v);
+  lua_rawseti(L, w->slot, (lua_Integer)node + 1);
+}
+
+/* adds to the value of a node */
+void ad_sweepadd(lua_State *L, Sweep *w, uint32_t node, val v) {
+  const int top = lua_gettop(L);
+  if (ad_isnum(v, 0)) return;
+  put(L, w, node, ad_chain(L, w->lv->S, get(L, w, node), v, ad_num(1)));
+  lua_settop(L, top);
+}
+
+static val partialat(lua_State *L, const Level *lv, uint32_t j) {
+  if (!(lv->tape.idx[j] & AD_GENERAL)) return ad_num(lv->tape.mult[j]);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, lv->objects);
+  lua_rawgeti(L, -1, (lua_Integer)j + 1);
+  lua_remove(L, -2);
+  return ad_takeval(L);
+}
+
+static void reverse(lua_State *L, Sweep *w, uint32_t from, uint32_t to) {
+  const Tape *t = &w->lv->tape;
+  const int top = lua_gettop(L);
+  if (t->ngeneral) generalize(L, w);
+  if (!w->general) {
+    ad_tapereverse(t, from, to, w->x);
+    return;
+  }
+  for (uint32_t k = from; k-- > to;) {
+    const uint32_t first = ad_tapefirst(t, k);
+    const val a = get(L, w, k);
+    if (!ad_isnum(a, 0) && first < t->end[k]) {
+      for (uint32_t j = t->end[k]; j-- > first;) {
+        const uint32_t node = t->idx[j] & ~AD_GENERAL;
+        const val p = partialat(L, w->lv, j), acc = get(L, w, node);
+        put(L, w, node, ad_chain(L, w->lv->S, acc, a, p));
+        lua_settop(L, top + 1);
+      }
+      lua_pushnil(L); /* no longer needed */
+      lua_rawseti(L, w->slot, (lua_Integer)k + 1);
+    }
+    lua_settop(L, top);
+  }
+}
+
+static void forward(lua_State *L, Sweep *w, uint32_t from, uint32_t to) {
+  const Tape *t = &w->lv->tape;
+  const int top = lua_gettop(L);
+  if (t->ngeneral) generalize(L, w);
+  if (!w->general) {
+    ad_tapeforward(t, from, to, w->x, 1);
+    return;
+  }
+  for (uint32_t k = from; k < to; k++) {
+    const uint32_t first = ad_tapefirst(t, k), last = t->end[k];
+    val s = ad_num(0);
+    if (first == last) continue; /* an input */
+    for (uint32_t j = first; j < last; j++) {
+      const val d = get(L, w, t->idx[j] & ~AD_GENERAL);
+      if (!ad_isnum(d, 0))
+        s = ad_chain(L, w->lv->S, s, d, partialat(L, w->lv, j));
+      if (s.i) { /* keep the sum alone */
+        lua_pushvalue(L, s.i);
+        lua_replace(L, top + 1);
+        s.i = top + 1;
+        lua_settop(L, top + 1);
+      } else
+        lua_settop(L, top);
+    }
+    put(L, w, k, s);
+    lua_settop(L, top);
+  }
+}
+
+/*
+** Calls
+*/
+
+/* pushes a field of the handler of call 'c'; its type */
+static int handler(lua_State *L, const Level *lv, uint32_t c,
+                   const char *field) {
+  int type;
+  lua_rawgeti(L, LUA_REGISTRYINDEX, lv->callers);
+  lua_rawgeti(L, -1, (lua_Integer)c + 1);
+  type = lua_getfield(L, -1, field);
+  lua_replace(L, -3);
+  lua_pop(L, 1);
+  return type;
+}
+
+/*
+** Runs a checkpoint's function again, which records above the tape's end;
+** seeds or reads the results through 'each'. Then the tape is cut again.
+*/
+static void rerun(lua_State *L, Sweep *w, uint32_t c, int backward) {
+  Level *lv = w->lv;
+  const Call call = lv->calls[c];
+  const uint32_t end = lv->tape.nnode, ncall = lv->ncall,
+                 ninput = lv->tape.ninput;
+  const int base = lua_gettop(L), wasdead = !lv->live;
+  if (wasdead) { /* a pullback that outlived its transform */
+    lua_pushvalue(L, w->owner);
+    ad_revive(L, lv);
+    lua_toclose(L, base + 1);
+  } else
+    lua_pushnil(L);
+  handler(L, lv, c, "rerun");
+  lua_call(L, 0, 1); /* a list: node or false for each of the outputs */
+  extend(L, w);
+  for (uint32_t i = 0; i < call.nout; i++) {
+    const uint32_t out = call.node + 1 + i;
+    if (lua_rawgeti(L, base + 2, (lua_Integer)i + 1) == LUA_TNUMBER) {
+      const uint32_t node = (uint32_t)lua_tointeger(L, -1);
+      if (backward) ad_sweepadd(L, w, node, get(L, w, out));
+    }
+    lua_settop(L, base + 2);
+  }
+  if (backward)
+    ad_sweepreverse(L, w, lv->tape.nnode, end);
+  else {
+    ad_sweepforward(L, w, end, lv->tape.nnode);
+    for (uint32_t i = 0; i < call.nout; i++) {
+      const uint32_t out = call.node + 1 + i;
+      if (lua_rawgeti(L, base + 2, (lua_Integer)i + 1) == LUA_TNUMBER)
+        put(L, w, out, get(L, w, (uint32_t)lua_tointeger(L, -1)));
+      else
+        put(L, w, out, ad_num(0));
+      lua_settop(L, base + 2);
+    }
+  }
+  ad_tapecut(&lv->tape, end);
+  lv->tape.ninput = ninput;
+  lv->ncall = ncall;
+  w->size = end;
+  if (wasdead) {
+    lua_closeslot(L, base + 1);
+  }
+  lua_settop(L, base);
+}
+
+/* pushes the list of the values of nodes; 0 if all are exactly 0 */
+static int gather(lua_State *L, const Sweep *w, uint32_t n, uint32_t first,
+                  const uint32_t *idx) {
+  int some = 0;
+  lua_createtable(L, (int)n, 0);
+  for (uint32_t i = 0; i < n; i++) {
+    ad_sweepget(L, w, idx ? idx[i] : first + i);
+    some |= !(lua_type(L, -1) == LUA_TNUMBER && lua_tonumber(L, -1) == 0);
+    lua_rawseti(L, -2, (lua_Integer)i + 1);
+  }
+  return some;
+}
+
+static val listed(lua_State *L, const State *S, int list, uint32_t i) {
+  const int type = lua_rawgeti(L, list, (lua_Integer)i + 1);
+  if (type == LUA_TNIL) {
+    lua_pop(L, 1);
+    return ad_num(0);
+  }
+  if (!ad_isleaf(L, S, -1))
+    luaL_error(L, "a rule gave a %s in place of a number",
+               luaL_typename(L, -1));
+  return ad_takeval(L);
+}
+
+static void callreverse(lua_State *L, Sweep *w, uint32_t c) {
+  const Call call = w->lv->calls[c];
+  const int top = lua_gettop(L);
+  luaL_checkstack(L, 20, NULL);
+  if (gather(L, w, call.nout, call.node + 1, NULL)) {
+    if (handler(L, w->lv, c, "rerun") != LUA_TNIL)
+      rerun(L, w, c, 1);
+    else {
+      const Tape *t = &w->lv->tape;
+      uint32_t first;
+      handler(L, w->lv, c, "pull");
+      lua_pushvalue(L, top + 1);
+      lua_call(L, 1, 1);
+      first = ad_tapefirst(t, call.node);
+      for (uint32_t j = first; j < t->end[call.node]; j++) {
+        const int here = lua_gettop(L);
+        val v = listed(L, w->lv->S, here, j - first);
+        ad_sweepadd(L, w, t->idx[j], v);
+        lua_settop(L, here);
+      }
+    }
+  }
+  lua_settop(L, top);
+}
+
+static void callforward(lua_State *L, Sweep *w, uint32_t c) {
+  const Call call = w->lv->calls[c];
+  const Tape *t = &w->lv->tape;
+  const int top = lua_gettop(L);
+  uint32_t first = ad_tapefirst(t, call.node);
+  luaL_checkstack(L, 20, NULL);
+  if (handler(L, w->lv, c, "rerun") != LUA_TNIL)
+    rerun(L, w, c, 0);
+  else {
+    handler(L, w->lv, c, "push");
+    gather(L, w, t->end[call.node] - first, 0, t->idx + first);
+    lua_call(L, 1, 1);
+    for (uint32_t i = 0; i < call.nout; i++) {
+      const int here = lua_gettop(L);
+      put(L, w, call.node + 1 + i, listed(L, w->lv->S, here, i));
+      lua_settop(L, here);
+    }
+  }
+  lua_settop(L, top);
+}
+
+/* number of calls at nodes below 'node' */
+static uint32_t callsbelow(const Level *lv, uint32_t node) {
+  uint32_t c = lv->ncall;
+  while (c > 0 && lv->calls[c - 1].node >= node) c--;
+  return c;
+}
+
+/* cotangents flow from the nodes from-1 .. to to what they were made of */
+void ad_sweepreverse(lua_State *L, Sweep *w, uint32_t from, uint32_t to) {
+  uint32_t c = callsbelow(w->lv, from);
+  while (c > 0 && w->lv->calls[c - 1].node >= to) {
+    const Call call = w->lv->calls[--c];
+    const uint32_t after = call.node + 1 + call.nout;
+    if (from > after) reverse(L, w, from, after);
+    callreverse(L, w, c);
+    from = call.node;
+  }
+  reverse(L, w, from, to);
+}
+
+void ad_sweepforward(lua_State *L, Sweep *w, uint32_t from, uint32_t to) {
+  for (uint32_t c = callsbelow(w->lv, from);
+       c < w->lv->ncall && w->lv->calls[c].node < to; c++) {
+    const Call call = w->lv->calls[c];
+    forward(L, w, from, call.node);
+    callforward(L, w, c);
+    from = call.node + 1 + call.nout;
+  }
+  if (from < to) forward(L, w, from, to);
+}
+
+/*
+** Adds a call with the handler at stack index 'handler': the nodes 'input'
+** are its operands, and 'nout' nodes follow it. Returns its node.
+*/
+uint32_t ad_addcall(lua_State *L, Level *lv, int ninput, const uint32_t *input,
+                    uint32_t nout, int idx) {
+  uint32_t node;
+  idx = lua_absindex(L, idx);
+  if (lv->callers == LUA_NOREF) {
+    lua_newtable(L);
+    lv->callers = luaL_ref(L, LUA_REGISTRYINDEX);
+  }
+  if (lv->ncall == lv->capcall) {
+    uint32_t ncap = lv->capcall * 2 + 8;
+    lv->calls = ad_realloc(L, lv->calls, lv->capcall * sizeof *lv->calls,
+                           ncap * sizeof *lv->calls);
+    lv->capcall = ncap;
+  }
+  ad_room(L, lv, nout + 1, (uint32_t)ninput + nout);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, lv->callers);
+  lua_pushvalue(L, idx);
+  lua_rawseti(L, -2, (lua_Integer)lv->ncall + 1);
+  lua_pop(L, 1);
+  for (int i = 0; i < ninput; i++) ad_tapeentry(&lv->tape, input[i], 0);
+  node = ad_tapenode(&lv->tape);
+  for (uint32_t i = 0; i < nout; i++) {
+    ad_tapeentry(&lv->tape, node, 0);
+    ad_tapenode(&lv->tape);
+  }
+  lv->calls[lv->ncall].node = node;
+  lv->calls[lv->ncall++].nout = nout;
+  return node;
+}

@@ -1,0 +1,149 @@
+/*
+** tape.c
+** See tape.h.
+*/
+#include "tape.h"
+
+#include <math.h>
+#include <string.h>
+
+void ad_tapeinit(Tape *t, ad_Alloc alloc, void *ud) {
+  memset(t, 0, sizeof *t);
+  t->alloc = alloc;
+  t->ud = ud;
+}
+
+static void release(Tape *t) {
+  t->alloc(t->ud, t->end, t->capnode * sizeof *t->end, 0);
+  t->alloc(t->ud, t->mult, t->capmult * sizeof *t->mult, 0);
+  t->alloc(t->ud, t->idx, t->capidx * sizeof *t->idx, 0);
+}
+
+void ad_tapefree(Tape *t) {
+  release(t);
+  ad_tapeinit(t, t->alloc, t->ud);
+}
+
+/*
+** Doubling while the tape is small, then by a half: a tape of gigabytes
+** should not ask for twice its size.
+*/
+static uint32_t grown(uint32_t cap, uint32_t need, uint32_t limit) {
+  uint32_t more = cap < (1u << 20) ? cap : cap / 2;
+  uint32_t ncap = (cap > limit - more) ? limit : cap + more;
+  if (ncap < 64) ncap = 64;
+  return ncap < need ? need : ncap;
+}
+
+/* room for 'need' items in a block; 0, or the bytes that were refused */
+static size_t resize(Tape *t, void **block, uint32_t *cap, uint32_t need,
+                     uint32_t limit, size_t size) {
+  uint32_t ncap;
+  void *p;
+  if (need <= *cap) return 0;
+  ncap = grown(*cap, need, limit);
+  p = t->alloc(t->ud, *block, *cap * size, ncap * size);
+  if (p == NULL) return ncap * size;
+  *block = p;
+  *cap = ncap;
+  return 0;
+}
+
+size_t ad_tapereserve(Tape *t, uint32_t nodes, uint32_t entries) {
+  void *end = t->end, *mult = t->mult, *idx = t->idx;
+  size_t fail;
+  if (nodes > AD_MAXNODES - t->nnode || entries > AD_MAXENTRIES - t->nentry)
+    return SIZE_MAX;
+  fail = resize(t, &end, &t->capnode, t->nnode + nodes, AD_MAXNODES,
+                sizeof *t->end);
+  t->end = end;
+  if (fail) return fail;
+  fail = resize(t, &mult, &t->capmult, t->nentry + entries, AD_MAXENTRIES,
+                sizeof *t->mult);
+  t->mult = mult;
+  if (fail) return fail;
+  fail = resize(t, &idx, &t->capidx, t->nentry + entries, AD_MAXENTRIES,
+                sizeof *t->idx);
+  t->idx = idx;
+  return fail;
+}
+
+void ad_tapecut(Tape *t, uint32_t node) {
+  uint32_t first;
+  if (node >= t->nnode) return;
+  first = ad_tapefirst(t, node);
+  if (t->ngeneral) {
+    for (uint32_t j = first; j < t->nentry; j++)
+      if (t->idx[j] & AD_GENERAL) t->ngeneral--;
+  }
+  t->nnode = node;
+  t->nentry = first;
+}
+
+void ad_tapeclear(Tape *t, size_t keep) {
+  if (t->capnode * sizeof *t->end + t->capmult * sizeof *t->mult +
+          t->capidx * sizeof *t->idx >
+      keep)
+    ad_tapefree(t);
+  t->nnode = t->nentry = t->ninput = t->ngeneral = 0;
+}
+
+size_t ad_tapebytes(const Tape *t) {
+  return t->nnode * sizeof *t->end +
+         t->nentry * (sizeof *t->mult + sizeof *t->idx);
+}
+
+void ad_tapereverse(const Tape *t, uint32_t from, uint32_t to, double *adj) {
+  const double *mult = t->mult;
+  const uint32_t *idx = t->idx, *end = t->end;
+  uint32_t j = ad_tapefirst(t, from);
+  for (uint32_t k = from; k-- > to;) {
+    const uint32_t first = k == 0 ? 0 : end[k - 1];
+    const double a = adj[k];
+    if (a != 0) { /* a cotangent of 0 contributes 0 */
+      while (j > first) {
+        j--;
+        adj[idx[j]] += mult[j] * a;
+      }
+    }
+    j = first;
+  }
+}
+
+static void forward1(const Tape *t, uint32_t from, uint32_t to, double *dot) {
+  uint32_t j = ad_tapefirst(t, from);
+  for (uint32_t k = from; k < to; k++) {
+    const uint32_t last = t->end[k];
+    double s = 0;
+    if (j == last) continue; /* an input */
+    for (; j < last; j++) {
+      const double d = dot[t->idx[j]];
+      if (d != 0) s += t->mult[j] * d;
+    }
+    dot[k] = s;
+  }
+}
+
+void ad_tapeforward(const Tape *t, uint32_t from, uint32_t to, double *dot,
+                    int k) {
+  uint32_t j = ad_tapefirst(t, from);
+  if (k == 1) {
+    forward1(t, from, to, dot);
+    return;
+  }
+  for (uint32_t i = from; i < to; i++) {
+    const uint32_t last = t->end[i];
+    double *out = dot + (size_t)i * (size_t)k;
+    if (j == last) continue;
+    memset(out, 0, (size_t)k * sizeof *out);
+    for (; j < last; j++) {
+      const double m = t->mult[j];
+      const double *in = dot + (size_t)t->idx[j] * (size_t)k;
+      if (isfinite(m))
+        for (int d = 0; d < k; d++) out[d] += m * in[d];
+      else
+        for (int d = 0; d < k; d++)
+          if (in[d] != 0) out[d] += m * in[d];
+    }
+  }
+}

@@ -1,0 +1,936 @@
+/*
+** transform.c
+** The transforms that run a function at a level of their own: grad,
+** value_and_grad, vjp, linearize, jvp, taylor, and the two that the
+** Jacobians in Lua are made of.
+**
+** None catches an error of the function: its level sits in a slot that Lua
+** closes when the stack unwinds, so that a handler further out sees the
+** function's own traceback. The function may yield: what comes after it is
+** a continuation, and finds all it needs on the stack.
+*/
+#include "state.h"
+
+#include <limits.h>
+#include <string.h>
+
+#define MAXDEPTH 180
+
+int ad_iscallable(lua_State *L, int idx) {
+  if (lua_type(L, idx) == LUA_TFUNCTION) return 1;
+  if (luaL_getmetafield(L, idx, "__call") == LUA_TNIL) return 0;
+  lua_pop(L, 1);
+  return 1;
+}
+
+void ad_checkcallable(lua_State *L, int arg) {
+  if (!ad_iscallable(L, arg)) luaL_typeerror(L, arg, "function");
+}
+
+/* "a table", "nil", for the errors about results */
+static const char *described(lua_State *L, int idx) {
+  const int type = lua_type(L, idx);
+  if (type == LUA_TNONE) return "no value";
+  if (type == LUA_TNIL) return "nil";
+  return lua_pushfstring(L, "a %s", luaL_typename(L, idx));
+}
+
+/*
+** Arguments become values of the level
+*/
+
+/* levels inside levels are taken apart by recursion, which has an end */
+void ad_deeper(lua_State *L, Level *lv, const Arg *a) {
+  int depth = 1;
+  if (a->key)
+    depth += a->lv ? a->lv->depth : AD_SUB(a->key) / 2;
+  if (depth > MAXDEPTH)
+    luaL_error(L, "values are nested too deep (limit %d)", MAXDEPTH);
+  if (depth > lv->depth) lv->depth = depth;
+}
+
+/* the leaf at the top becomes a var; its node is what the skeleton holds */
+static void var_leaf(lua_State *L, State *S, void *ud, int numeric) {
+  Level *lv = ud;
+  const int top = lua_gettop(L);
+  Arg a;
+  val v;
+  if (!numeric) {
+    lua_pushvalue(L, top);
+    lua_pushnil(L);
+    return;
+  }
+  ad_resolve(L, S, top, &a);
+  ad_deeper(L, lv, &a);
+  v = ad_leafvar(L, S, lv, a.v, 0);
+  lua_pushinteger(L, ((Cell *)lua_touserdata(L, v.i))->u.var.node);
+}
+
+/*
+** Replaces the argument at 'idx' by vars, and pushes its skeleton: the same
+** structure with the node of each in its place; nil if there is none.
+*/
+static void wrapvar(lua_State *L, State *S, Level *lv, int idx,
+                    const char *fname) {
+  lua_pushvalue(L, idx);
+  ad_tree(L, S, 1, 2 | AD_OBJECTS, var_leaf, lv, fname);
+  lua_pushvalue(L, -2);
+  lua_replace(L, idx);
+  lua_remove(L, -2);
+}
+
+/*
+** The node of the value at the top, a result: 0 when it is a constant for
+** the level. Levels above (another coroutine's) are for it to look through.
+*/
+int ad_nodeof(lua_State *L, State *S, uint64_t key, uint32_t *node) {
+  const int top = lua_gettop(L);
+  const Cell *c;
+  lua_pushvalue(L, -1);
+  while ((c = ad_tocell(L, S, -1)) != NULL) {
+    if (ad_keyof(S, c) == key) {
+      *node = c->u.var.node;
+      lua_settop(L, top);
+      return 1;
+    }
+    if (!AD_GENERALKIND(ad_kindof(S, c))) break;
+    lua_getiuservalue(L, -1, 1);
+    lua_remove(L, -2);
+  }
+  lua_settop(L, top);
+  return 0;
+}
+
+/*
+** Cotangents in the structure of an argument
+*/
+
+static void cotangent_leaf(lua_State *L, State *S, void *ud, int numeric) {
+  const Sweep *w = ud;
+  (void)S;
+  if (numeric)
+    ad_sweepget(L, w, (uint32_t)lua_tointeger(L, -1));
+  else
+    lua_pushnil(L);
+}
+
+static void pushcotangent(lua_State *L, State *S, Sweep *w, int skeleton) {
+  lua_pushvalue(L, skeleton);
+  if (lua_type(L, -1) == LUA_TNUMBER) {
+    cotangent_leaf(L, S, w, 1);
+    lua_remove(L, -2);
+  } else
+    ad_tree(L, S, 1, 1, cotangent_leaf, w, "gradient");
+}
+
+/*
+** grad and value_and_grad
+*/
+
+typedef struct Spec {
+  int value; /* value_and_grad */
+  int n;
+  int arg[1];
+} Spec;
+
+static int grad_finish(lua_State *L, int status, lua_KContext ctx) {
+  State *S = ad_state(L);
+  const Spec *spec = lua_touserdata(L, lua_upvalueindex(3));
+  const char *fname = spec->value ? "value_and_grad" : "grad";
+  const int slot = (int)ctx, base = slot + spec->n, top = lua_gettop(L);
+  Level *lv = lua_touserdata(L, slot);
+  uint32_t node;
+  Sweep w;
+  int out;
+  (void)status;
+  if (top == base || !ad_isleaf(L, S, base + 1))
+    return luaL_error(L,
+                      "%s: function must return a number, got %s; for several "
+                      "outputs use ad.jacobian",
+                      fname, described(L, base + 1));
+  luaL_checkstack(L, top - base + spec->n + 20, "too many results");
+  ad_sweepbegin(L, &w, lv, slot);
+  lua_pushvalue(L, base + 1);
+  if (ad_nodeof(L, S, lv->key, &node)) {
+    ad_sweepadd(L, &w, node, ad_num(1));
+    ad_sweepreverse(L, &w, node + 1, 0);
+  }
+  out = lua_gettop(L);
+  if (spec->value) {
+    lua_pushvalue(L, base + 1);
+    ad_strip(L, S, lv->key);
+  }
+  for (int i = 0; i < spec->n; i++) pushcotangent(L, S, &w, slot + 1 + i);
+  for (int i = base + 2; i <= top; i++) {
+    lua_pushvalue(L, i);
+    ad_strip(L, S, lv->key);
+  }
+  ad_sweepend(&w);
+  return lua_gettop(L) - out;
+}
+
+static int grad_call(lua_State *L) {
+  State *S = ad_state(L);
+  const Spec *spec = lua_touserdata(L, lua_upvalueindex(3));
+  const char *fname = spec->value ? "value_and_grad" : "grad";
+  const int n = lua_gettop(L), slot = n + 1;
+  Level *lv;
+  luaL_checkstack(L, n + spec->n + 20, "too many arguments");
+  for (int i = 0; i < spec->n; i++)
+    if (spec->arg[i] > n)
+      return luaL_error(L, "bad argument #2 to '%s' (no argument %d: called "
+                           "with %d)",
+                        fname, spec->arg[i], n);
+  lv = ad_enter(L, S, AD_REVERSE);
+  lua_toclose(L, slot);
+  for (int i = 0; i < spec->n; i++) {
+    const int arg = spec->arg[i];
+    int k = 0;
+    while (spec->arg[k] != arg) k++;
+    if (k < i) { /* asked for more than once */
+      lua_pushvalue(L, slot + 1 + k);
+      continue;
+    }
+    if (!ad_isleaf(L, S, arg) && lua_type(L, arg) != LUA_TTABLE)
+      return luaL_error(L,
+                        "%s: cannot differentiate by argument %d (number, "
+                        "array or table expected, got %s)",
+                        fname, arg, luaL_typename(L, arg));
+    wrapvar(L, S, lv, arg, fname);
+  }
+  lua_pushvalue(L, lua_upvalueindex(2));
+  for (int i = 1; i <= n; i++) lua_pushvalue(L, i);
+  lua_callk(L, n, LUA_MULTRET, slot, grad_finish);
+  return grad_finish(L, LUA_OK, slot);
+}
+
+/* an argument number from the top of the stack */
+static int argnumber(lua_State *L) {
+  int isint;
+  lua_Integer n = lua_tointegerx(L, -1, &isint);
+  if (!isint || lua_type(L, -1) != LUA_TNUMBER)
+    return luaL_argerror(L, 2,
+                         lua_type(L, -1) == LUA_TNUMBER
+                             ? "number has no integer representation"
+                             : lua_pushfstring(L, "integer expected, got %s",
+                                               luaL_typename(L, -1)));
+  luaL_argcheck(L, n >= 1 && n <= 250, 2, "argument number out of range");
+  lua_pop(L, 1);
+  return (int)n;
+}
+
+static int makegrad(lua_State *L, int value) {
+  Spec *spec;
+  int n = 1, list;
+  ad_checkcallable(L, 1);
+  lua_settop(L, 2);
+  list = lua_istable(L, 2);
+  if (list) {
+    lua_Unsigned len = lua_rawlen(L, 2);
+    luaL_argcheck(L, len >= 1, 2, "empty list of argument numbers");
+    luaL_argcheck(L, len <= 250, 2, "too many argument numbers");
+    n = (int)len;
+  }
+  spec = lua_newuserdatauv(L, sizeof *spec + (size_t)n * sizeof(int), 0);
+  spec->value = value;
+  spec->n = n;
+  for (int i = 0; i < n; i++) {
+    spec->arg[i] = 1;
+    if (list)
+      lua_rawgeti(L, 2, i + 1);
+    else if (lua_isnil(L, 2))
+      continue;
+    else
+      lua_pushvalue(L, 2);
+    spec->arg[i] = argnumber(L);
+  }
+  lua_pushvalue(L, lua_upvalueindex(1));
+  lua_pushvalue(L, 1);
+  lua_pushvalue(L, 3);
+  lua_pushcclosure(L, grad_call, 3);
+  return 1;
+}
+
+static int l_grad(lua_State *L) { return makegrad(L, 0); }
+static int l_value_and_grad(lua_State *L) { return makegrad(L, 1); }
+
+/*
+** vjp and linearize: the tape is kept
+*/
+
+/* a result leaf: without the level, and its node or false */
+static void result_leaf(lua_State *L, State *S, void *ud, int numeric) {
+  Level *lv = ud;
+  uint32_t node;
+  int found;
+  if (!numeric) {
+    lua_pushvalue(L, -1);
+    lua_pushnil(L);
+    return;
+  }
+  found = ad_nodeof(L, S, lv->key, &node);
+  lua_pushvalue(L, -1);
+  ad_stripvalue(L, S, lv->key);
+  if (found)
+    lua_pushinteger(L, node);
+  else
+    lua_pushboolean(L, 0);
+}
+
+/*
+** Several results become a list; replaces them all by it, or by the one
+** result, at base + 1.
+*/
+static void oneresult(lua_State *L, State *S, int base, const char *fname) {
+  const int n = lua_gettop(L) - base;
+  if (n == 0 || (n == 1 && !ad_isleaf(L, S, base + 1) &&
+                 lua_type(L, base + 1) != LUA_TTABLE))
+    luaL_error(L, "%s: function must return numbers, got %s", fname,
+               described(L, base + 1));
+  if (n > 1) {
+    lua_createtable(L, n, 0);
+    lua_insert(L, base + 1);
+    for (int i = n; i >= 1; i--) lua_rawseti(L, base + 1, i);
+  }
+}
+
+typedef struct Seed {
+  Sweep *w;
+  uint32_t top; /* 1 + highest seeded node */
+  const char *what;
+} Seed;
+
+/* top of the stack: node (or false, nil), seed */
+static void seed_leaf(lua_State *L, State *S, void *ud, int numeric) {
+  Seed *s = ud;
+  uint32_t node;
+  Arg a;
+  if (!numeric) return; /* a constant, or no number at all */
+  node = (uint32_t)lua_tointeger(L, -2);
+  if (lua_isnil(L, -1)) return;
+  if (!ad_isleaf(L, S, -1))
+    luaL_error(L, "%s: number expected, got %s", s->what, luaL_typename(L, -1));
+  ad_resolve(L, S, -1, &a);
+  ad_sweepadd(L, s->w, node, a.v);
+  if (node >= s->top) s->top = node + 1;
+}
+
+/* pull(ybar): upvalues state, level, skeleton of y, list of skeletons, n */
+static int pull_call(lua_State *L) {
+  State *S = ad_state(L);
+  Level *lv = lua_touserdata(L, lua_upvalueindex(2));
+  const int nargs = (int)lua_tointeger(L, lua_upvalueindex(5));
+  Sweep w;
+  Seed seed;
+  luaL_checkany(L, 1);
+  lua_settop(L, 1);
+  luaL_checkstack(L, nargs + 20, "too many arguments");
+  lua_pushvalue(L, lua_upvalueindex(2));
+  lua_pushvalue(L, lua_upvalueindex(4));
+  ad_sweepbegin(L, &w, lv, 2);
+  seed.w = &w;
+  seed.top = 0;
+  seed.what = "pull";
+  lua_pushvalue(L, lua_upvalueindex(3));
+  lua_pushvalue(L, 1);
+  if (lua_type(L, -2) == LUA_TNUMBER && !ad_isleaf(L, S, 1))
+    return luaL_typeerror(L, 1, "number");
+  ad_tree(L, S, 2, 0, seed_leaf, &seed, "pull");
+  ad_sweepreverse(L, &w, seed.top, 0);
+  for (int i = 1; i <= nargs; i++) {
+    lua_rawgeti(L, 3, i);
+    pushcotangent(L, S, &w, lua_gettop(L));
+    lua_remove(L, -2);
+  }
+  ad_sweepend(&w);
+  return nargs;
+}
+
+static void tangent_leaf(lua_State *L, State *S, void *ud, int numeric) {
+  const Sweep *w = ud;
+  (void)S;
+  if (numeric)
+    ad_sweepget(L, w, (uint32_t)lua_tointeger(L, -1));
+  else if (lua_isboolean(L, -1))
+    lua_pushnumber(L, 0);
+  else
+    lua_pushnil(L);
+}
+
+/* lin(tangents...): upvalues as those of pull */
+static int lin_call(lua_State *L) {
+  State *S = ad_state(L);
+  Level *lv = lua_touserdata(L, lua_upvalueindex(2));
+  const int nargs = (int)lua_tointeger(L, lua_upvalueindex(5));
+  Sweep w;
+  Seed seed;
+  lua_settop(L, nargs);
+  luaL_checkstack(L, 20, NULL);
+  lua_pushvalue(L, lua_upvalueindex(2));
+  lua_pushvalue(L, lua_upvalueindex(4));
+  ad_sweepbegin(L, &w, lv, nargs + 1);
+  seed.w = &w;
+  seed.top = 0;
+  seed.what = "linearize";
+  for (int i = 1; i <= nargs; i++) {
+    lua_rawgeti(L, nargs + 2, i);
+    lua_pushvalue(L, i);
+    if (lua_type(L, -2) == LUA_TNUMBER && !ad_isleaf(L, S, i))
+      return luaL_typeerror(L, i, "number");
+    if (lua_isnil(L, -2))
+      lua_pop(L, 2);
+    else
+      ad_tree(L, S, 2, 0, seed_leaf, &seed, "linearize");
+  }
+  ad_sweepforward(L, &w, 0, lv->tape.nnode);
+  lua_pushvalue(L, lua_upvalueindex(3));
+  ad_tree(L, S, 1, 1, tangent_leaf, &w, "linearize");
+  ad_sweepend(&w);
+  return 1;
+}
+
+/* the level at 'slot' ends, and its tape stays */
+static void keeptape(lua_State *L, Level *lv, int slot) {
+  lv->kept = 1;
+  ad_freethread(L, lv, slot);
+  ad_leave(L, lv);
+}
+
+/* stack: f, args, level, skeletons, then the results */
+static int record_finish(lua_State *L, int status, lua_KContext ctx) {
+  State *S = ad_state(L);
+  const int slot = (int)(ctx >> 1), linear = (int)(ctx & 1);
+  const char *fname = linear ? "linearize" : "vjp";
+  Level *lv = lua_touserdata(L, slot);
+  (void)status;
+  oneresult(L, S, slot + 1, fname);
+  ad_tree(L, S, 1, 2 | AD_OBJECTS, result_leaf, lv, fname);
+  keeptape(L, lv, slot);
+  lua_pushvalue(L, lua_upvalueindex(1));
+  lua_insert(L, -2); /* y, state, skeleton */
+  lua_pushvalue(L, slot);
+  lua_insert(L, -2);
+  lua_pushvalue(L, slot + 1);
+  lua_pushinteger(L, slot - 2);
+  lua_pushcclosure(L, linear ? lin_call : pull_call, 5);
+  return 2;
+}
+
+static int record(lua_State *L, int linear) {
+  State *S = ad_state(L);
+  const int n = lua_gettop(L), slot = n + 1;
+  const lua_KContext ctx = ((lua_KContext)slot << 1) | linear;
+  Level *lv;
+  ad_checkcallable(L, 1);
+  luaL_checkstack(L, n + 20, "too many arguments");
+  lv = ad_enter(L, S, AD_REVERSE);
+  lua_toclose(L, slot);
+  lua_createtable(L, n - 1, 0);
+  for (int i = 2; i <= n; i++) {
+    wrapvar(L, S, lv, i, linear ? "linearize" : "vjp");
+    lua_rawseti(L, slot + 1, i - 1);
+  }
+  for (int i = 1; i <= n; i++) lua_pushvalue(L, i);
+  lua_callk(L, n - 1, LUA_MULTRET, ctx, record_finish);
+  return record_finish(L, LUA_OK, ctx);
+}
+
+static int l_vjp(lua_State *L) { return record(L, 0); }
+static int l_linearize(lua_State *L) { return record(L, 1); }
+
+/*
+** jvp
+*/
+
+typedef struct Forward {
+  Level *lv;
+  const char *fname;
+  int arg; /* for the error */
+  /* of Jacobians: */
+  lua_Integer first, count; /* directions, and leaves seen */
+  int k, cols;
+} Forward;
+
+/* top: primal, tangent */
+static void dual_leaf(lua_State *L, State *S, void *ud, int numeric) {
+  const Forward *f = ud;
+  const int top = lua_gettop(L);
+  Arg a, t;
+  if (!numeric) {
+    lua_pushvalue(L, top - 1);
+    return;
+  }
+  if (!ad_isleaf(L, S, top))
+    luaL_error(L, "%s: tangent of argument %d: number expected, got %s",
+               f->fname, f->arg, luaL_typename(L, top));
+  ad_resolve(L, S, top - 1, &a);
+  ad_resolve(L, S, top, &t);
+  ad_deeper(L, f->lv, &a);
+  ad_deeper(L, f->lv, &t);
+  ad_pushparts(L, S, f->lv->key, AD_DUALN, a.v, 1, &t.v);
+  lua_insert(L, top + 1);
+  lua_settop(L, top + 1);
+}
+
+/*
+** Looks for part k (0: primal) of the value at the top at a level: replaces
+** it by that part. Constants have parts 0.
+*/
+static void partof(lua_State *L, State *S, uint64_t key, int k) {
+  for (;;) {
+    const Cell *c = ad_tocell(L, S, -1);
+    Arg a;
+    if (c == NULL) {
+      if (k > 0) {
+        lua_pop(L, 1);
+        lua_pushnumber(L, 0);
+      }
+      return;
+    }
+    a.kind = ad_kindof(S, c);
+    a.key = ad_keyof(S, c);
+    a.c = lua_touserdata(L, -1);
+    a.v = ad_at(lua_gettop(L));
+    if (a.key == key) {
+      ad_pushval(L, k == 0 ? ad_primalof(L, &a) : ad_part(L, &a, k));
+      lua_replace(L, a.v.i);
+      lua_settop(L, a.v.i);
+      if (k == 0) ad_stripvalue(L, S, key);
+      return;
+    }
+    if (k == 0) {
+      ad_stripvalue(L, S, key);
+      return;
+    }
+    if (AD_GENERALKIND(a.kind))
+      lua_getiuservalue(L, -1, 1);
+    else
+      lua_pushnumber(L, c->value);
+    lua_remove(L, -2);
+  }
+}
+
+static void parts_leaf(lua_State *L, State *S, void *ud, int numeric) {
+  const Level *lv = ud;
+  lua_pushvalue(L, -1);
+  if (!numeric) {
+    lua_pushnil(L);
+    return;
+  }
+  partof(L, S, lv->key, 0);
+  lua_pushvalue(L, -2);
+  partof(L, S, lv->key, 1);
+}
+
+static int jvp_finish(lua_State *L, int status, lua_KContext ctx) {
+  State *S = ad_state(L);
+  Level *lv = lua_touserdata(L, (int)ctx);
+  (void)status;
+  oneresult(L, S, (int)ctx, "jvp");
+  ad_tree(L, S, 1, 2 | AD_OBJECTS, parts_leaf, lv, "jvp");
+  return 2;
+}
+
+static int l_jvp(lua_State *L) {
+  State *S = ad_state(L);
+  Forward f;
+  int n;
+  ad_checkcallable(L, 1);
+  luaL_checktype(L, 2, LUA_TTABLE);
+  luaL_checktype(L, 3, LUA_TTABLE);
+  lua_settop(L, 3);
+  luaL_argcheck(L, lua_rawlen(L, 2) < 250, 2, "too many arguments");
+  n = (int)lua_rawlen(L, 2);
+  luaL_checkstack(L, n + 20, "too many arguments");
+  f.lv = ad_enter(L, S, AD_FORWARD);
+  f.lv->order = 1;
+  lua_toclose(L, 4);
+  f.fname = "jvp";
+  lua_pushvalue(L, 1);
+  for (int i = 1; i <= n; i++) {
+    f.arg = i;
+    lua_rawgeti(L, 2, i);
+    lua_rawgeti(L, 3, i);
+    if (lua_type(L, -1) == LUA_TNUMBER && lua_type(L, -2) == LUA_TNUMBER) {
+      const val t = ad_num(lua_tonumber(L, -1));
+      ad_pushparts(L, S, f.lv->key, AD_DUALN, ad_num(lua_tonumber(L, -2)), 1,
+                   &t);
+      lua_replace(L, -3);
+      lua_pop(L, 1);
+    } else
+      ad_tree(L, S, 2, 1 | AD_OBJECTS, dual_leaf, &f, "jvp");
+  }
+  lua_callk(L, n, LUA_MULTRET, 4, jvp_finish);
+  return jvp_finish(L, LUA_OK, 4);
+}
+
+/*
+** taylor
+*/
+
+static int taylor_finish(lua_State *L, int status, lua_KContext ctx) {
+  State *S = ad_state(L);
+  Level *lv = lua_touserdata(L, (int)ctx);
+  (void)status;
+  if (lua_gettop(L) == (int)ctx || !ad_isleaf(L, S, (int)ctx + 1))
+    return luaL_error(L, "taylor: function must return a number, got %s",
+                      described(L, (int)ctx + 1));
+  lua_createtable(L, lv->order + 1, 0);
+  for (int k = 0; k <= lv->order; k++) {
+    lua_pushvalue(L, (int)ctx + 1);
+    partof(L, S, lv->key, k);
+    if (lua_isinteger(L, -1)) { /* a constant result */
+      lua_pushnumber(L, lua_tonumber(L, -1));
+      lua_remove(L, -2);
+    }
+    lua_rawseti(L, -2, k + 1);
+  }
+  return 1;
+}
+
+#define MAXORDER 60000 /* user values of a userdata */
+
+static int l_taylor(lua_State *L) {
+  State *S = ad_state(L);
+  lua_Integer n;
+  Level *lv;
+  Arg a;
+  val *part;
+  ad_checkcallable(L, 1);
+  n = luaL_checkinteger(L, 3);
+  luaL_argcheck(L, n >= 0 && n <= MAXORDER, 3, "order out of range");
+  if (!ad_isleaf(L, S, 2)) return luaL_typeerror(L, 2, "number");
+  lua_settop(L, 3);
+  lv = ad_enter(L, S, AD_SERIES);
+  lv->order = (int)n;
+  lua_toclose(L, 4);
+  lua_pushvalue(L, 1);
+  ad_resolve(L, S, 2, &a);
+  ad_deeper(L, lv, &a);
+  part = lua_newuserdatauv(L, (size_t)n * sizeof *part + 1, 0);
+  for (int k = 0; k < n; k++) part[k] = ad_num(k == 0);
+  ad_pushparts(L, S, lv->key, AD_SERN, a.v, (int)n, part);
+  lua_insert(L, 6);
+  lua_settop(L, 6);
+  lua_callk(L, 1, LUA_MULTRET, 4, taylor_finish);
+  return taylor_finish(L, LUA_OK, 4);
+}
+
+/*
+** What Jacobians are made of (see autodiff/jacobian.lua)
+*/
+
+static void chunk_leaf(lua_State *L, State *S, void *ud, int numeric) {
+  Forward *f = ud;
+  const int top = lua_gettop(L);
+  Arg a;
+  val part[64];
+  if (!numeric) {
+    lua_pushvalue(L, top);
+    return;
+  }
+  f->count++;
+  ad_resolve(L, S, top, &a);
+  if (f->count < f->first || f->count >= f->first + f->k)
+    ad_pushval(L, a.v);
+  else {
+    ad_deeper(L, f->lv, &a);
+    for (int k = 0; k < f->k; k++) part[k] = ad_num(k == f->count - f->first);
+    ad_pushparts(L, S, f->lv->key, AD_DUALN, a.v, f->k, part);
+  }
+  lua_insert(L, top + 1);
+  lua_settop(L, top + 1);
+}
+
+static void columns_leaf(lua_State *L, State *S, void *ud, int numeric) {
+  Forward *f = ud;
+  const int top = lua_gettop(L);
+  lua_pushvalue(L, top);
+  if (!numeric) return;
+  f->count++;
+  for (int k = 1; k <= f->k; k++) {
+    lua_rawgeti(L, f->cols, k);
+    lua_pushvalue(L, top);
+    partof(L, S, f->lv->key, k);
+    lua_rawseti(L, -2, f->count);
+    lua_pop(L, 1);
+  }
+  partof(L, S, f->lv->key, 0);
+}
+
+static void checkresult(lua_State *L, State *S, int base, const char *fname) {
+  if (lua_gettop(L) == base ||
+      (!ad_isleaf(L, S, base + 1) && lua_type(L, base + 1) != LUA_TTABLE))
+    luaL_error(L,
+               "%s: function must return a number, an array or a table of "
+               "them, got %s",
+               fname, described(L, base + 1));
+  lua_settop(L, base + 1);
+}
+
+static int forward_finish(lua_State *L, int status, lua_KContext ctx) {
+  State *S = ad_state(L);
+  const int slot = (int)ctx;
+  Forward f;
+  (void)status;
+  f.lv = lua_touserdata(L, slot);
+  f.k = f.lv->order;
+  f.count = 0;
+  checkresult(L, S, slot + 1, lua_tostring(L, 1));
+  lua_createtable(L, f.k, 0);
+  f.cols = lua_gettop(L);
+  for (int k = 1; k <= f.k; k++) {
+    lua_newtable(L);
+    lua_rawseti(L, -2, k);
+  }
+  lua_pushvalue(L, slot + 2);
+  ad_tree(L, S, 1, 1, columns_leaf, &f, lua_tostring(L, 1));
+  lua_pushvalue(L, f.cols);
+  lua_pushinteger(L, f.count);
+  lua_pushvalue(L, slot + 1); /* leaves of the argument */
+  return 4;
+}
+
+/*
+** core.forward(fname, f, argnum, first, k, ...): f with directions first ..
+** first+k-1 of the leaves of an argument. Returns y, columns, leaves of y,
+** leaves of the argument.
+*/
+static int l_forward(lua_State *L) {
+  State *S = ad_state(L);
+  const int n = lua_gettop(L), slot = n + 1;
+  const int arg = (int)lua_tointeger(L, 3) + 5;
+  Forward f;
+  luaL_checkstack(L, n + 20, "too many arguments");
+  f.lv = ad_enter(L, S, AD_FORWARD);
+  lua_toclose(L, slot);
+  f.fname = lua_tostring(L, 1);
+  f.first = lua_tointeger(L, 4);
+  f.lv->order = f.k = (int)lua_tointeger(L, 5);
+  f.count = 0;
+  lua_pushvalue(L, arg);
+  ad_tree(L, S, 1, 1 | AD_OBJECTS, chunk_leaf, &f, f.fname);
+  lua_replace(L, arg);
+  lua_pushinteger(L, f.count);
+  lua_pushvalue(L, 2);
+  for (int i = 6; i <= n; i++) lua_pushvalue(L, i);
+  lua_callk(L, n - 5, LUA_MULTRET, slot, forward_finish);
+  return forward_finish(L, LUA_OK, slot);
+}
+
+typedef struct Nodes {
+  Level *lv;
+  lua_Integer n;
+  int list;
+} Nodes;
+
+/* strips a result leaf and appends its node to a list */
+static void nodes_leaf(lua_State *L, State *S, void *ud, int numeric) {
+  Nodes *s = ud;
+  uint32_t node;
+  lua_pushvalue(L, -1);
+  if (!numeric) return;
+  if (ad_nodeof(L, S, s->lv->key, &node))
+    lua_pushinteger(L, node);
+  else
+    lua_pushboolean(L, 0);
+  lua_rawseti(L, s->list, ++s->n);
+  ad_stripvalue(L, S, s->lv->key);
+}
+
+/* row(i): cotangents of the inputs for output i; upvalues state, level,
+   list of output nodes, number of inputs */
+static int row_call(lua_State *L) {
+  State *S = ad_state(L);
+  Level *lv = lua_touserdata(L, lua_upvalueindex(2));
+  const lua_Integer n = lua_tointeger(L, lua_upvalueindex(4));
+  Sweep w;
+  (void)S;
+  lua_settop(L, 1);
+  lua_pushvalue(L, lua_upvalueindex(2));
+  ad_sweepbegin(L, &w, lv, 2);
+  lua_rawgeti(L, lua_upvalueindex(3), lua_tointeger(L, 1));
+  if (lua_type(L, -1) == LUA_TNUMBER) {
+    const uint32_t node = (uint32_t)lua_tointeger(L, -1);
+    ad_sweepadd(L, &w, node, ad_num(1));
+    ad_sweepreverse(L, &w, node + 1, 0);
+  }
+  lua_createtable(L, (int)n, 0);
+  for (lua_Integer i = 0; i < n; i++) {
+    ad_sweepget(L, &w, (uint32_t)i);
+    lua_rawseti(L, -2, i + 1);
+  }
+  ad_sweepend(&w);
+  return 1;
+}
+
+/* value of direction d at the node in list entry i */
+static void pushdot(lua_State *L, lua_Integer i, const double *dot, int k,
+                    int d) {
+  if (lua_rawgeti(L, lua_upvalueindex(3), i) == LUA_TNUMBER) {
+    const size_t node = (size_t)lua_tointeger(L, -1);
+    lua_pop(L, 1);
+    lua_pushnumber(L, dot[node * (size_t)k + (size_t)d]);
+  } else {
+    lua_pop(L, 1);
+    lua_pushnumber(L, 0);
+  }
+}
+
+/* columns(first, k): k lists of tangents of the outputs; upvalues as row */
+static int columns_call(lua_State *L) {
+  Level *lv = lua_touserdata(L, lua_upvalueindex(2));
+  const lua_Integer m = (lua_Integer)lua_rawlen(L, lua_upvalueindex(3));
+  const uint32_t first = (uint32_t)lua_tointeger(L, 1) - 1;
+  const int k = (int)lua_tointeger(L, 2);
+  const uint32_t nnode = lv->tape.nnode;
+  lua_settop(L, 2);
+  lua_pushvalue(L, lua_upvalueindex(2));
+  lua_createtable(L, k, 0);
+  if (lv->tape.ngeneral == 0 && lv->ncall == 0) {
+    const size_t size = (size_t)nnode * (size_t)k * sizeof(double);
+    double *dot = lua_newuserdatauv(L, size + 1, 0);
+    memset(dot, 0, size);
+    for (int d = 0; d < k; d++)
+      dot[((size_t)first + (size_t)d) * (size_t)k + (size_t)d] = 1;
+    ad_tapeforward(&lv->tape, 0, nnode, dot, k);
+    for (int d = 0; d < k; d++) {
+      lua_createtable(L, (int)m, 0);
+      for (lua_Integer i = 1; i <= m; i++) {
+        pushdot(L, i, dot, k, d);
+        lua_rawseti(L, -2, i);
+      }
+      lua_rawseti(L, 4, d + 1);
+    }
+  } else {
+    for (int d = 0; d < k; d++) {
+      Sweep w;
+      lua_settop(L, 4);
+      ad_sweepbegin(L, &w, lv, 3);
+      ad_sweepadd(L, &w, first + (uint32_t)d, ad_num(1));
+      ad_sweepforward(L, &w, 0, lv->tape.nnode);
+      lua_createtable(L, (int)m, 0);
+      for (lua_Integer i = 1; i <= m; i++) {
+        if (lua_rawgeti(L, lua_upvalueindex(3), i) == LUA_TNUMBER)
+          ad_sweepget(L, &w, (uint32_t)lua_tointeger(L, -1));
+        else
+          lua_pushnumber(L, 0);
+        lua_rawseti(L, -3, i);
+        lua_pop(L, 1);
+      }
+      lua_rawseti(L, 4, d + 1);
+      ad_sweepend(&w);
+    }
+  }
+  lua_settop(L, 4);
+  return 1;
+}
+
+static int linear_finish(lua_State *L, int status, lua_KContext ctx) {
+  State *S = ad_state(L);
+  const int slot = (int)ctx;
+  Level *lv = lua_touserdata(L, slot);
+  const lua_Integer n = lua_tointeger(L, slot + 1);
+  Nodes s;
+  (void)status;
+  checkresult(L, S, slot + 1, lua_tostring(L, 1));
+  lua_newtable(L);
+  s.lv = lv;
+  s.n = 0;
+  s.list = slot + 3;
+  lua_pushvalue(L, slot + 2);
+  ad_tree(L, S, 1, 1, nodes_leaf, &s, lua_tostring(L, 1));
+  keeptape(L, lv, slot);
+  lua_pushinteger(L, s.n);
+  lua_pushinteger(L, n);
+  for (int i = 0; i < 2; i++) {
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_pushvalue(L, slot);
+    lua_pushvalue(L, s.list);
+    lua_pushinteger(L, n);
+    lua_pushcclosure(L, i == 0 ? row_call : columns_call, 4);
+  }
+  return 5;
+}
+
+/*
+** core.linear(fname, f, argnum, ...): records f as a function of one
+** argument. Returns y, leaves of y, leaves of the argument, row, columns.
+*/
+static int l_linear(lua_State *L) {
+  State *S = ad_state(L);
+  const int n = lua_gettop(L), slot = n + 1;
+  const int arg = (int)lua_tointeger(L, 3) + 3;
+  const char *fname = lua_tostring(L, 1);
+  Level *lv;
+  luaL_checkstack(L, n + 20, "too many arguments");
+  lv = ad_enter(L, S, AD_REVERSE);
+  lua_toclose(L, slot);
+  wrapvar(L, S, lv, arg, fname);
+  lua_pop(L, 1); /* the skeleton: the inputs are nodes 0, 1, ... */
+  lua_pushinteger(L, lv->tape.nnode);
+  lua_pushvalue(L, 2);
+  for (int i = 4; i <= n; i++) lua_pushvalue(L, i);
+  lua_callk(L, n - 3, LUA_MULTRET, slot, linear_finish);
+  return linear_finish(L, LUA_OK, slot);
+}
+
+/* entry (row, column) of a Jacobian, from a list of its rows or columns */
+typedef struct Entries {
+  int data, byrow, x;
+  lua_Integer row, col;
+} Entries;
+
+static void col_leaf(lua_State *L, State *S, void *ud, int numeric) {
+  Entries *e = ud;
+  (void)S;
+  if (!numeric) {
+    lua_pushnil(L);
+    return;
+  }
+  e->col++;
+  lua_rawgeti(L, e->data, e->byrow ? e->row : e->col);
+  lua_rawgeti(L, -1, e->byrow ? e->col : e->row);
+  lua_remove(L, -2);
+}
+
+static void row_leaf(lua_State *L, State *S, void *ud, int numeric) {
+  Entries *e = ud;
+  if (!numeric) {
+    lua_pushnil(L);
+    return;
+  }
+  e->row++;
+  e->col = 0;
+  lua_pushvalue(L, e->x);
+  ad_tree(L, S, 1, 1, col_leaf, e, "jacobian");
+}
+
+/* core.assemble(y, x, data, byrow): the structure of x in each leaf of y */
+static int l_assemble(lua_State *L) {
+  State *S = ad_state(L);
+  Entries e;
+  lua_settop(L, 4);
+  e.x = 2;
+  e.data = 3;
+  e.byrow = lua_toboolean(L, 4);
+  e.row = 0;
+  lua_pushvalue(L, 1);
+  ad_tree(L, S, 1, 1, row_leaf, &e, "jacobian");
+  return 1;
+}
+
+void ad_opentransform(lua_State *L, State *S) {
+  static const luaL_Reg fn[] = {{"grad", l_grad},
+                                {"value_and_grad", l_value_and_grad},
+                                {"vjp", l_vjp},
+                                {"linearize", l_linearize},
+                                {"jvp", l_jvp},
+                                {"taylor", l_taylor},
+                                {"forward", l_forward},
+                                {"linear", l_linear},
+                                {"assemble", l_assemble},
+                                {NULL, NULL}};
+  (void)S;
+  ad_setfuncs(L, fn, LUA_NOREF);
+}

@@ -1,0 +1,469 @@
+/*
+** value.c
+** The values that Lua sees: taking them apart, making them, and the
+** metamethods that compute nothing.
+*/
+#include "state.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/*
+** Taking apart
+*/
+
+/* the value at an index when it is one of ours, else NULL */
+Cell *ad_tocell(lua_State *L, const State *S, int idx) {
+  const void *mt;
+  if (lua_type(L, idx) != LUA_TUSERDATA || !lua_getmetatable(L, idx))
+    return NULL;
+  mt = lua_topointer(L, -1);
+  lua_pop(L, 1); /* metatable */
+  if (mt == S->mtp[AD_MTVAR] || mt == S->mtp[AD_MTDUAL] ||
+      mt == S->mtp[AD_MTSER])
+    return lua_touserdata(L, idx);
+  return NULL;
+}
+
+void ad_pushval(lua_State *L, val v) {
+  if (v.i == 0)
+    lua_pushnumber(L, v.n);
+  else
+    lua_pushvalue(L, v.i);
+}
+
+val ad_valat(lua_State *L, int idx) {
+  if (lua_type(L, idx) == LUA_TNUMBER) return ad_num(lua_tonumber(L, idx));
+  return ad_at(lua_absindex(L, idx));
+}
+
+/* the top of the stack: a number is popped, anything else stays */
+val ad_takeval(lua_State *L) {
+  if (lua_type(L, -1) == LUA_TNUMBER) {
+    val v = ad_num(lua_tonumber(L, -1));
+    lua_pop(L, 1);
+    return v;
+  }
+  return ad_at(lua_gettop(L));
+}
+
+/*
+** What an operand is to an operation: values whose level is gone or paused
+** are replaced by their primals. May push.
+*/
+void ad_resolve(lua_State *L, State *S, int idx, Arg *a) {
+  int given = idx = lua_absindex(L, idx);
+  for (;;) {
+    Cell *c;
+    a->key = 0;
+    a->lv = NULL;
+    if (lua_type(L, idx) == LUA_TNUMBER) {
+      a->v = ad_num(lua_tonumber(L, idx));
+      return;
+    }
+    c = ad_tocell(L, S, idx);
+    a->c = c;
+    a->kind = ad_kindof(S, c);
+    a->key = ad_keyof(S, c);
+    a->v = ad_at(idx);
+    if (ad_islive(S, c, a->key, &a->lv)) return;
+    if (!AD_GENERALKIND(a->kind)) {
+      a->v = ad_num(c->value);
+      a->key = 0;
+      return;
+    }
+    lua_getiuservalue(L, idx, 1);
+    if (idx != given)
+      lua_replace(L, idx); /* one slot, however many levels are gone */
+    else
+      idx = lua_gettop(L);
+  }
+}
+
+void ad_resolveval(lua_State *L, State *S, val v, Arg *a) {
+  if (v.i == 0) {
+    a->v = v;
+    a->key = 0;
+    a->lv = NULL;
+  } else
+    ad_resolve(L, S, v.i, a);
+}
+
+/* the primal of an operand; may push it */
+val ad_primalof(lua_State *L, const Arg *a) {
+  if (a->key == 0) return a->v;
+  if (!AD_GENERALKIND(a->kind)) return ad_num(a->c->value);
+  lua_getiuservalue(L, a->v.i, 1);
+  return ad_takeval(L);
+}
+
+/* number of directions of a dual, highest order of a series */
+int ad_nparts(lua_State *L, const Arg *a) {
+  if (AD_GENERALKIND(a->kind)) return (int)a->c->u.var.node;
+  return (int)((lua_rawlen(L, a->v.i) - AD_CELLHEAD) / sizeof(double));
+}
+
+/* tangent or coefficient k (from 1; 0 beyond the last); may push it */
+val ad_part(lua_State *L, const Arg *a, int k) {
+  if (a->key == 0 || k > ad_nparts(L, a)) return ad_num(0);
+  if (!AD_GENERALKIND(a->kind)) return ad_num(a->c->u.part[k - 1]);
+  lua_getiuservalue(L, a->v.i, k + 1);
+  return ad_takeval(L);
+}
+
+/* the plain primal of a number or AD value */
+double ad_plain(lua_State *L, State *S, int idx) {
+  double n;
+  lua_pushvalue(L, idx);
+  while (lua_type(L, -1) != LUA_TNUMBER) {
+    const Cell *c = lua_touserdata(L, -1);
+    if (!AD_GENERALKIND(ad_kindof(S, c))) {
+      n = c->value;
+      lua_pop(L, 1);
+      return n;
+    }
+    lua_getiuservalue(L, -1, 1);
+    lua_remove(L, -2);
+  }
+  n = lua_tonumber(L, -1);
+  lua_pop(L, 1);
+  return n;
+}
+
+double ad_plainval(lua_State *L, State *S, val v) {
+  return v.i == 0 ? v.n : ad_plain(L, S, v.i);
+}
+
+/*
+** Removes from the value at the top the level 'key' with all that was made
+** by hand inside it, and levels that are gone. Other running levels stay.
+*/
+void ad_stripvalue(lua_State *L, State *S, uint64_t key) {
+  for (;;) {
+    const Cell *c = ad_tocell(L, S, -1);
+    Level *lv;
+    uint64_t k;
+    if (c == NULL) return;
+    k = ad_keyof(S, c);
+    if (k != key &&
+        (AD_SUB(key) != 0 || AD_TRANSFORM(k) != AD_TRANSFORM(key)) &&
+        (ad_islive(S, c, k, &lv) || lv != NULL))
+      return;
+    if (AD_GENERALKIND(ad_kindof(S, c)))
+      lua_getiuservalue(L, -1, 1);
+    else
+      lua_pushnumber(L, c->value);
+    lua_remove(L, -2);
+  }
+}
+
+/* an argument of a function: a number (or a string like one) or AD value */
+val ad_checkarg(lua_State *L, State *S, int arg) {
+  int isnum;
+  double n = lua_tonumberx(L, arg, &isnum);
+  if (isnum) return ad_num(n);
+  if (ad_tocell(L, S, arg) == NULL) luaL_typeerror(L, arg, "number");
+  return ad_at(arg);
+}
+
+/* an operand of an operator, with the error that Lua's own would raise */
+val ad_operand(lua_State *L, State *S, int arg) {
+  int isnum;
+  double n = lua_tonumberx(L, arg, &isnum);
+  if (isnum) return ad_num(n);
+  if (ad_tocell(L, S, arg) == NULL) {
+    const char *name = luaL_typename(L, arg);
+    if (luaL_getmetafield(L, arg, "__name") == LUA_TSTRING)
+      name = lua_tostring(L, -1);
+    luaL_error(L, "attempt to perform arithmetic on a %s value", name);
+  }
+  return ad_at(arg);
+}
+
+/*
+** Making
+*/
+
+Cell *ad_newcell(lua_State *L, State *S, int mt, size_t size, int nuv) {
+  Cell *c = lua_newuserdatauv(L, size, nuv);
+  c->stamp = 0;
+  lua_rawgeti(L, LUA_REGISTRYINDEX, S->mt[mt]);
+  lua_setmetatable(L, -2);
+  return c;
+}
+
+/* a var without a node yet, which the caller gives it */
+val ad_pushvar(lua_State *L, State *S, Level *lv, val primal, uint32_t node,
+               int leaf) {
+  int general = primal.i != 0;
+  Cell *c = ad_newcell(L, S, AD_MTVAR, sizeof(Cell), general + leaf);
+  c->value = primal.n;
+  c->u.var.node = node;
+  c->u.var.leaf = (uint32_t)leaf;
+  if (general) {
+    lua_pushvalue(L, primal.i);
+    lua_setiuservalue(L, -2, 1);
+  }
+  c->stamp = ad_stamp(S, lv->key, general ? AD_VARG : AD_VARN);
+  return ad_at(lua_gettop(L));
+}
+
+/* a dual or a series ('kind' is the numeric one) from its parts */
+val ad_pushparts(lua_State *L, State *S, uint64_t key, int kind, val primal,
+                 int n, const val *part) {
+  int mt = AD_ISDUAL(kind) ? AD_MTDUAL : AD_MTSER, general = primal.i;
+  Cell *c;
+  for (int k = 0; k < n; k++) general |= part[k].i;
+  if (!general) {
+    c = ad_newcell(L, S, mt, AD_CELLHEAD + (size_t)n * sizeof(double), 0);
+    c->value = primal.n;
+    for (int k = 0; k < n; k++) c->u.part[k] = part[k].n;
+    c->stamp = ad_stamp(S, key, kind);
+  } else {
+    c = ad_newcell(L, S, mt, sizeof(Cell), n + 1);
+    c->u.var.node = (uint32_t)n;
+    ad_pushval(L, primal);
+    lua_setiuservalue(L, -2, 1);
+    for (int k = 0; k < n; k++) {
+      ad_pushval(L, part[k]);
+      lua_setiuservalue(L, -2, k + 2);
+    }
+    c->stamp = ad_stamp(S, key, kind + 1);
+  }
+  return ad_at(lua_gettop(L));
+}
+
+/* a var that is an input of its level's tape */
+val ad_leafvar(lua_State *L, State *S, Level *lv, val primal, int leaf) {
+  val v;
+  Cell *c;
+  if (lv->kind == AD_GRAPH) ad_compact(L, lv);
+  v = ad_pushvar(L, S, lv, primal, 0, leaf);
+  c = lua_touserdata(L, v.i);
+  if (!ad_taperoom(&lv->tape, 0)) ad_room(L, lv, 1, 0);
+  if (lv->handles != LUA_NOREF) {
+    lua_rawgeti(L, LUA_REGISTRYINDEX, lv->handles);
+    lua_pushvalue(L, v.i);
+    lua_rawseti(L, -2, (lua_Integer)lv->tape.nnode + 1);
+    lua_pop(L, 1);
+  }
+  c->u.var.node = ad_tapeinput(&lv->tape);
+  return v;
+}
+
+/*
+** Metamethods
+*/
+
+/* ad.type(x) */
+static int l_type(lua_State *L) {
+  State *S = ad_state(L);
+  const Cell *c;
+  luaL_checkany(L, 1);
+  if (lua_type(L, 1) == LUA_TNUMBER)
+    lua_pushliteral(L, "number");
+  else if ((c = ad_tocell(L, S, 1)) == NULL)
+    luaL_pushfail(L);
+  else if (AD_ISVAR(ad_kindof(S, c)))
+    lua_pushliteral(L, "var");
+  else
+    lua_pushliteral(L, "dual");
+  return 1;
+}
+
+/* ad.value(x): every level stripped */
+static int l_value(lua_State *L) {
+  State *S = ad_state(L);
+  if (lua_type(L, 1) == LUA_TNUMBER) {
+    lua_settop(L, 1); /* integers stay integers */
+    return 1;
+  }
+  if (ad_tocell(L, S, 1) == NULL) return luaL_typeerror(L, 1, "number");
+  lua_pushnumber(L, ad_plain(L, S, 1));
+  return 1;
+}
+
+static void pushpart(lua_State *L, State *S, int idx, int k) {
+  Cell *c = lua_touserdata(L, idx);
+  if (AD_GENERALKIND(ad_kindof(S, c)))
+    lua_getiuservalue(L, idx, k + 1);
+  else
+    lua_pushnumber(L, k == 0 ? c->value : c->u.part[k - 1]);
+}
+
+static int nparts(lua_State *L, State *S, int idx) {
+  Arg a;
+  a.c = lua_touserdata(L, idx);
+  a.kind = ad_kindof(S, a.c);
+  a.v = ad_at(idx);
+  return AD_ISVAR(a.kind) ? 0 : ad_nparts(L, &a);
+}
+
+/* x.value, x.grad, x.tangent, and the methods */
+static int mm_index(lua_State *L) {
+  State *S = ad_state(L);
+  const Cell *c = ad_tocell(L, S, 1);
+  const char *key = lua_tostring(L, 2);
+  int kind;
+  if (c == NULL) return luaL_typeerror(L, 1, "autodiff value");
+  kind = ad_kindof(S, c);
+  if (key == NULL || strncmp(key, "__", 2) == 0) return 0;
+  if (strcmp(key, "value") == 0)
+    pushpart(L, S, 1, 0);
+  else if (strcmp(key, "grad") == 0 && AD_ISVAR(kind)) {
+    if (c->u.var.leaf)
+      lua_getiuservalue(L, 1, AD_GENERALKIND(kind) ? 2 : 1);
+    else { /* of a var that is no leaf, if backward was asked for it */
+      const Level *lv = ad_findlevel(S, ad_keyof(S, c));
+      if (lv == NULL || lv->grads == LUA_NOREF) return 0;
+      lua_rawgeti(L, LUA_REGISTRYINDEX, lv->grads);
+      lua_pushvalue(L, 1);
+      lua_rawget(L, -2);
+    }
+  } else if (strcmp(key, "tangent") == 0 && !AD_ISVAR(kind)) {
+    int n = nparts(L, S, 1);
+    if (n <= 1 || AD_ISSER(kind))
+      pushpart(L, S, 1, 1);
+    else {
+      lua_createtable(L, n, 0);
+      for (int k = 1; k <= n; k++) {
+        pushpart(L, S, 1, k);
+        lua_rawseti(L, -2, k);
+      }
+    }
+  } else { /* a method */
+    lua_getmetatable(L, 1);
+    lua_pushvalue(L, 2);
+    lua_rawget(L, -2);
+  }
+  return 1;
+}
+
+/* replaces the part at the top by its text */
+static void totext(lua_State *L) {
+  if (lua_type(L, -1) == LUA_TNUMBER) {
+    char s[40];
+    snprintf(s, sizeof s, "%.14g", (double)lua_tonumber(L, -1));
+    lua_pushstring(L, s);
+  } else
+    luaL_tolstring(L, -1, NULL);
+  lua_remove(L, -2);
+}
+
+/* dual(2, 1), var(2) */
+static int mm_tostring(lua_State *L) {
+  State *S = ad_state(L);
+  const Cell *c = ad_tocell(L, S, 1);
+  luaL_Buffer b;
+  int n;
+  if (c == NULL) return luaL_typeerror(L, 1, "autodiff value");
+  luaL_checkstack(L, 8, "value is nested too deep");
+  n = nparts(L, S, 1);
+  luaL_buffinit(L, &b);
+  luaL_addstring(&b, AD_ISVAR(ad_kindof(S, c)) ? "var(" : "dual(");
+  for (int k = 0; k <= n; k++) {
+    if (k > 0) luaL_addstring(&b, ", ");
+    pushpart(L, S, 1, k);
+    totext(L);
+    luaL_addvalue(&b);
+  }
+  luaL_addchar(&b, ')');
+  luaL_pushresult(&b);
+  return 1;
+}
+
+/* the two sides of a comparison, as plain numbers */
+static void compared(lua_State *L, double x[2]) {
+  State *S = ad_state(L);
+  for (int i = 0; i < 2; i++) {
+    if (lua_type(L, i + 1) != LUA_TNUMBER && !ad_tocell(L, S, i + 1)) {
+      const char *name[2];
+      for (int k = 0; k < 2; k++) {
+        name[k] = luaL_typename(L, k + 1);
+        if (luaL_getmetafield(L, k + 1, "__name") == LUA_TSTRING)
+          name[k] = lua_tostring(L, -1);
+      }
+      luaL_error(L, "attempt to compare %s with %s", name[0], name[1]);
+    }
+    x[i] = ad_plain(L, S, i + 1);
+  }
+}
+
+static int mm_lt(lua_State *L) {
+  double x[2];
+  compared(L, x);
+  lua_pushboolean(L, x[0] < x[1]);
+  return 1;
+}
+
+static int mm_le(lua_State *L) {
+  double x[2];
+  compared(L, x);
+  lua_pushboolean(L, x[0] <= x[1]);
+  return 1;
+}
+
+/* Lua asks for any two userdata of which one is ours */
+static int mm_eq(lua_State *L) {
+  State *S = ad_state(L);
+  int same = ad_tocell(L, S, 1) != NULL && ad_tocell(L, S, 2) != NULL &&
+             ad_plain(L, S, 1) == ad_plain(L, S, 2);
+  lua_pushboolean(L, same);
+  return 1;
+}
+
+/* the functions ad.lt, ad.le, ad.eq: the same for numbers in any mix */
+static void checked2(lua_State *L, double x[2]) {
+  State *S = ad_state(L);
+  for (int i = 0; i < 2; i++) x[i] = ad_plainval(L, S, ad_checkarg(L, S, i + 1));
+}
+
+static int l_lt(lua_State *L) {
+  double x[2];
+  checked2(L, x);
+  lua_pushboolean(L, x[0] < x[1]);
+  return 1;
+}
+
+static int l_le(lua_State *L) {
+  double x[2];
+  checked2(L, x);
+  lua_pushboolean(L, x[0] <= x[1]);
+  return 1;
+}
+
+static int l_eq(lua_State *L) {
+  double x[2];
+  checked2(L, x);
+  lua_pushboolean(L, x[0] == x[1]);
+  return 1;
+}
+
+static int mm_concat(lua_State *L) {
+  State *S = ad_state(L);
+  for (int i = 1; i <= 2; i++) {
+    if (ad_tocell(L, S, i) != NULL) {
+      lua_pushnumber(L, ad_plain(L, S, i));
+      lua_replace(L, i);
+    } else if (!lua_isstring(L, i)) {
+      const char *name = luaL_typename(L, i);
+      if (luaL_getmetafield(L, i, "__name") == LUA_TSTRING)
+        name = lua_tostring(L, -1);
+      return luaL_error(L, "attempt to concatenate a %s value", name);
+    }
+  }
+  lua_concat(L, 2);
+  return 1;
+}
+
+void ad_openvalue(lua_State *L, State *S) {
+  static const luaL_Reg mm[] = {
+      {"__index", mm_index},   {"__tostring", mm_tostring}, {"__lt", mm_lt},
+      {"__le", mm_le},         {"__eq", mm_eq},
+      {"__concat", mm_concat}, {NULL, NULL}};
+  static const luaL_Reg fn[] = {{"type", l_type}, {"value", l_value},
+                                {"lt", l_lt},     {"le", l_le},
+                                {"eq", l_eq},     {NULL, NULL}};
+  for (int i = AD_MTVAR; i <= AD_MTSER; i++) ad_setfuncs(L, mm, S->mt[i]);
+  ad_setfuncs(L, fn, LUA_NOREF);
+}
