@@ -54,7 +54,7 @@ local wrong = {
     "a light userdata"),
   count = choose("true", "a string", "an empty table", "a function", "a file", "a thread",
     "a light userdata", "NaN", "inf", "-inf", "minus one", "a fraction", "a huge number",
-    "a huge integer", "the least integer"),
+    "a huge integer", "the least integer", "2^53"),
   position = choose("true", "a string", "a function", "a file", "a thread", "a light userdata",
     "NaN", "inf", "zero", "minus one", "a fraction", "a huge number", "the least integer",
     "a list of strings"),
@@ -127,7 +127,7 @@ entry("dual", {1.0, 1.0}, "number", "number?")
 entry("backward", function()       -- which frees the graph
   local x = ad.var(2.0)
   return {{x * x}, {x}}
-end, "args", "args", "args?")
+end, "args", "args?", "args?")
 entry("value", {1.0}, "any")
 entry("type", {1.0}, "any")
 entry("install", {{}}, "options?")
@@ -185,13 +185,18 @@ local documented = {
   "shapes", "structure", "^index$", ": index$",
 }
 
--- Whether `e` is an error that a user can do something about. The library's
--- own files may not be where an operation on a wrong type came to light.
+-- Whether `e` is an error that a user can do something about: Lua's own, or
+-- the library's, which begin with the name of a function. The library's own
+-- files may not be where an operation on a wrong type came to light.
 local function proper(e)
   if type(e) ~= "string" then return false end
-  if e:find("autodiff[%w/_]*%.lua:%d+: attempt to") then return false end
-  if e:find("assertion failed", 1, true) then return false end
+  if e:find("autodiff[%w/_]*%.lua:%d+: ") then return false end
+  if e:find("assertion failed", 1, true) or e:find("does not end", 1, true) then return false end
   if e:find("attempt to", 1, true) then return true end
+  local name = e:gsub("^[^%s:]+:%d+: ", ""):match("^([%a_]+) ?'?[%w_]*'?: .")
+  if name and (ad[name] or name == "gradient" or name == "pull" or name == "lin") then
+    return true
+  end
   for _, pattern in ipairs(documented) do
     if e:find(pattern) then return true end
   end
@@ -217,15 +222,21 @@ for _, p in ipairs(palette) do
   if ad.type(v) and v == v then numeric[v] = true end
 end
 
--- Whether a NaN may come of these arguments by arithmetic.
-local function extreme(values, n, depth)
-  for k = 1, n do
-    local v = values[k]
-    if v ~= nil and (v ~= v or numeric[v]) then return true end
-    if type(v) == "table" and not getmetatable(v) and depth < 4
-        and extreme(v, #v, depth + 1) then
-      return true
+-- Whether a NaN may come of this by arithmetic.
+local function outside(v, depth)
+  if v == nil then return false end
+  if v ~= v or numeric[v] then return true end
+  if type(v) == "table" and not getmetatable(v) and depth < 4 then
+    for _, inner in pairs(v) do
+      if outside(inner, depth + 1) then return true end
     end
+  end
+  return false
+end
+
+local function extreme(values, n)
+  for k = 1, n do
+    if outside(values[k], 1) then return true end
   end
   return false
 end
@@ -234,14 +245,23 @@ local function undo(results)
   if type(results[2]) == "function" then pcall(results[2]) end
 end
 
+-- A call that does not end is a failure like any other.
+local function timed(f, ...)
+  local co = coroutine.running()
+  debug.sethook(co, function() error("does not end", 2) end, "", 200000000)
+  local r = table.pack(pcall(f, ...))
+  debug.sethook(co)
+  return r
+end
+
 -- A call with arbitrary arguments, after which the library must be whole.
 local function survives(f, values, n, what, loose)
-  local r = table.pack(pcall(f, unpack(values, 1, n)))
+  local r = timed(f, unpack(values, 1, n))
   if what == "install" and r[1] then undo(r) end
   local text = ("%s(%s)"):format(what, listing(values, n))
   if not r[1] then
     assert.is_true(proper(r[2]), text .. " gave the error: " .. tostring(r[2]))
-  elseif not loose and not extreme(values, n, 1) then
+  elseif not loose and not extreme(values, n) then
     for k = 2, r.n do
       assert.is_false(has_nan(r[k], 0), text .. " gave NaN")
     end
@@ -251,11 +271,14 @@ end
 
 -- A call that must be an error of the given pattern.
 local function refused(pattern, f, values, n, what)
-  local ok, e = pcall(f, unpack(values, 1, n))
+  local r = timed(f, unpack(values, 1, n))
+  local ok, e = r[1], r[2]
   local text = ("%s(%s)"):format(what, listing(values, n))
   assert.is_false(ok, text .. " gave no error")
   assert.is_string(e, text)
   assert.is_truthy(e:find(pattern), text .. " gave the error: " .. e)
+  -- The position is the caller's, not one in the library.
+  assert.is_nil(e:find("autodiff[%w/_]*%.lua:%d+: bad argument"), text .. " gave: " .. e)
 end
 
 local function with(valid, k, value)
@@ -513,7 +536,7 @@ describe("transforms", function()
   it("survive everything that f returns", function()
     for _, p in ipairs(palette) do
       local function f() return p[2] end
-      local says = extreme({p[2]}, 1, 1)
+      local says = extreme({p[2]}, 1)
       for _, name in ipairs(transforms) do
         survives(ad[name](f), {1.0}, 1, name .. "(f)", says)
         survives(ad[name](f), {{1.0, 2.0}}, 1, name .. "(f)", says)
@@ -666,7 +689,7 @@ describe("rules", function()
       for _, g in ipairs{forward, reverse, value} do
         survives(g, {p[2]}, 1, "custom")
         -- A rule that says NaN or inf is obeyed.
-        local says = extreme({p[2]}, 1, 1)
+        local says = extreme({p[2]}, 1)
         survives(ad.grad(g), {1.0}, 1, "grad(custom)", says)
         survives(function(x) return ad.jvp(g, {x}, {1.0}) end, {1.0}, 1, "jvp(custom)", says)
       end
@@ -681,8 +704,8 @@ describe("rules", function()
     end
     for _, p in ipairs(palette) do
       local g = ad.implicit{f = function(x, t) return x - t end, solve = function() return p[2] end}
-      survives(g, {1.0}, 1, "implicit")
-      survives(ad.grad(g), {1.0}, 1, "grad(implicit)", extreme({p[2]}, 1, 1))
+      survives(g, {1.0}, 1, "implicit", extreme({p[2]}, 1))
+      survives(ad.grad(g), {1.0}, 1, "grad(implicit)", extreme({p[2]}, 1))
       local h = ad.implicit{f = function() return p[2] end, solve = function(t) return t end}
       survives(h, {1.0}, 1, "implicit")
       survives(ad.grad(h), {1.0}, 1, "grad(implicit)", true)
@@ -693,16 +716,13 @@ end)
 describe("tapes", function()
   local methods = {"var", "gradient", "stop", "reset", "close"}
 
-  it("have no method that is not tested here", function()
-    local index = getmetatable(ad.tape())
-    index = type(index) == "table" and index.__index
-    if type(index) ~= "table" then return end
-    local known = {}
-    for _, name in ipairs(methods) do known[name] = true end
-    for name, v in pairs(index) do
-      assert.is_true(type(v) ~= "function" or known[name] or name:find("^__") ~= nil, name)
-    end
-  end)
+  -- Methods that are not in the manual get the arbitrary calls too.
+  local index = debug.getmetatable(ad.tape()).__index
+  for name, v in pairs(type(index) == "table" and index or {}) do
+    local known = type(v) ~= "function" or name:find("^__")
+    for _, method in ipairs(methods) do known = known or name == method end
+    if not known then methods[#methods + 1] = name end
+  end
 
   it("are not to be replaced by something else", function()
     for _, name in ipairs(methods) do
@@ -856,7 +876,8 @@ describe("vars and duals", function()
   it("keep their metatables from harm", function()
     -- A metamethod called by hand gets what the caller likes.
     for _, v in ipairs{ad.dual(2.0, 1.0), ad.var(2.0), ad.tape()} do
-      local mt = debug.getmetatable(v)
+      local mt = getmetatable(v)
+      if type(mt) ~= "table" then mt = {} end
       for event, f in pairs(mt) do
         if type(f) == "function" and event ~= "__gc" then
           survives(f, {}, 0, event)

@@ -114,6 +114,41 @@ describe("f may yield", function()
     near(24, co())
   end)
 
+  it("where f is called forward by checkpoint, custom and implicit", function()
+    local function run(f)
+      local co, n = coroutine.create(f), 0
+      local ok, r
+      repeat
+        ok, r = coroutine.resume(co)
+        assert.is_true(ok, tostring(r))
+        n = n + 1
+      until coroutine.status(co) == "dead"
+      assert.is_true(n > 1)
+      return r
+    end
+    local function square(x)
+      yield()
+      return x * x
+    end
+    near(9, run(function() return ad.checkpoint(square)(3) end))
+    near(9, run(function() return (ad.vjp(ad.checkpoint(square), 3)) end))
+    near(6, run(function() return T.forward(ad.checkpoint(square))(3) end))
+    near(6, run(function()
+      return ad.grad(ad.custom{name = "c", f = square,
+        vjp = function(b, _, x) return 2 * b * x end})(3)
+    end))
+    near(6, run(function()
+      return T.forward(ad.custom{name = "c", f = function(x) return x * x end,
+        jvp = function(p, t)
+          yield()
+          return 2 * p[1] * t[1]
+        end})(3)
+    end))
+    near(6, run(function()
+      return ad.grad(ad.implicit{f = function(x, a) return x - a * a end, solve = square})(3)
+    end))
+  end)
+
   it("through pcall inside f", function()
     local co = coroutine.wrap(function()
       return ad.grad(function(x)

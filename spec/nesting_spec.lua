@@ -215,6 +215,60 @@ describe("nesting", function()
   end)
 end)
 
+-- Where a factor is 0 at the point but not around it, the derivative of a rule
+-- must not be that of the 0.
+describe("higher derivatives where something vanishes", function()
+  local cases = {
+    {"x^y", function(p) return p[1] ^ p[2] end,
+      {{2, 0}, {2, 1}, {2, 2}, {2, 3}, {2, -1}, {0.5, 0}, {1, 0}, {1, 1}}},
+    {"pow", function(p) return ad.pow(p[1] * p[2], p[2] - 1) end, {{2, 1}, {0.5, 2}, {0.5, 3}}},
+    {"x y", function(p) return p[1] * p[2] * p[2] end, {{0, 3}, {0, 0}, {2, 0}}},
+    {"x / y", function(p) return p[1] / p[2] end, {{0, 3}, {0, -1}}},
+    {"hypot", function(p) return ad.hypot(p[1], p[2]) end, {{3, 0}, {0, 3}, {-2, 0}}},
+    {"atan2", function(p) return ad.atan2(p[1], p[2]) end, {{0, 2}, {2, 0}, {1, -0.5}}},
+    {"norm", function(p) return ad.norm{p[1], p[2], 0} end, {{3, 0}, {0, 3}}},
+    {"prod", function(p) return ad.prod{p[1], p[2], p[1] + 1} end, {{0, 3}, {0, 0}, {-1, 0}}},
+    {"dot", function(p) return ad.dot({p[1], p[2]}, {p[2], p[1] * p[2]}) end, {{0, 0}, {0, 2}}},
+    {"sin x sin y", function(p) return ad.sin(p[1]) * ad.sin(p[2]) end, {{0, 0}, {0, 1}}},
+    {"whole powers", function(p) return p[1] ^ 2 + p[2] ^ 3 * p[1] end, {{0, 0}, {0, 1}, {-1, 0}}},
+    {"tanh, atan, erf", function(p)
+      return ad.tanh(p[1]) * ad.atan(p[2]) + ad.erf(p[1] * p[2])
+    end, {{0, 0}, {0, 1}}},
+    {"expm1, log1p", function(p) return ad.expm1(p[1]) * ad.log1p(p[2]) end, {{0, 0}, {1, 0}}},
+    {"softplus, sigmoid", function(p)
+      return ad.softplus(p[1]) * ad.sigmoid(p[2])
+    end, {{0, 0}, {1, 0}}},
+    {"log to a base", function(p) return ad.log(p[1], p[2]) end, {{1, 3}, {3, 3}}},
+    {"softmax", function(p) return ad.softmax{p[1], p[2], 0}[1] end, {{0, 0}, {1, 0}}},
+    {"logsumexp", function(p) return ad.logsumexp{p[1], p[2], 0} end, {{0, 0}, {1, 0}}},
+  }
+
+  for _, c in ipairs(cases) do
+    it("in " .. c[1], function()
+      local f = c[2]
+      for _, at in ipairs(c[3]) do
+        local want = T.jacobian_differences(ad.grad(f), at, 2)
+        named(("%g, %g"):format(at[1], at[2]), "hessian at %s", want, ad.hessian(f)(at), 1e-6)
+        near(want, ad.jacfwd(ad.grad(f))(at), 1e-6)
+        near(want, ad.jacrev(ad.jacfwd(f))(at), 1e-6)
+        near(want, ad.jacfwd(ad.jacfwd(f))(at), 1e-6)
+        -- the third and the Taylor coefficients along a line
+        local function line(t) return f{at[1] + t, at[2] + 0.7 * t} end
+        local d = {}
+        for k = 1, 4 do
+          d[k] = ad.derivative(line, k)(0)
+          near(T.richardson(ad.derivative(line, k - 1), 0), d[k], 1e-5)
+        end
+        for i = 0, 7 do
+          local g = line
+          for bit = 0, 2 do g = ((i >> bit) & 1 == 1 and T.forward or T.reverse)(g) end
+          near(d[3], g(0), 1e-8)
+        end
+      end
+    end)
+  end
+end)
+
 describe("recursion", function()
   it("over a tree differentiates the tree", function()
     local function eval(t)

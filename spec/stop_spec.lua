@@ -362,6 +362,31 @@ describe("checkpoint", function()
     assert.is_true(n < 10, n .. " operations")
   end)
 
+  it("works around other transforms", function()
+    local sq = ad.custom{name = "sq", f = function(x) return x * x end,
+      vjp = function(b, _, x) return 2 * b * x end}
+    local root = ad.implicit{f = function(x, a) return x * x - a end,
+      solve = function(a) return math.sqrt(a) end}
+    local cases = {
+      {6, function(x) return sq(x) end},
+      {1 / (2 * math.sqrt(3)), function(x) return root(x) end},
+      {2, function(x) return ad.grad(function(t) return t * t end)(x) end},
+      {2, function(x) return T.forward(function(t) return t * t end)(x) end},
+      {18, function(x) return ad.taylor(function(t) return t ^ 3 end, x, 2)[3] * x end},
+      {9, function(x) return ad.no_grad(function() return x * x end) * x end},
+      {3, function(x) return ad.stop(x) * x end},
+      {6, function(x) return ad.checkpoint(function(t) return t * t end)(x) end},
+      {6, function(x) return ad.checkpoint(function() return x * x end)() end},
+    }
+    for i, c in ipairs(cases) do
+      local f = ad.checkpoint(c[2])
+      local ok, m = T.is_near(c[1], ad.grad(f)(3))
+      assert(ok, "case " .. i .. ": " .. tostring(m))
+      ok, m = T.is_near(c[1], T.forward(f)(3))
+      assert(ok, "case " .. i .. " forward: " .. tostring(m))
+    end
+  end)
+
   it("has right second and third derivatives", function()
     local c = ad.checkpoint(body)
     local d2 = ad.derivative(body, 2)(0.3)

@@ -18,6 +18,7 @@
 #define F2(name, x, y) ad_op2(L, S, OP_##name, x, y)
 #define LT(x, y) (ad_plainval(L, S, x) < ad_plainval(L, S, y))
 #define EQ(x, y) (ad_plainval(L, S, x) == ad_plainval(L, S, y))
+#define ZERO(x) ad_isnum(x, 0)
 
 /* deepest nesting of operations in one rule, and what it leaves behind */
 #define RULESLOTS 32

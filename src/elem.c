@@ -189,7 +189,6 @@ INLINE int binary(lua_State *L, int op, Value2 f, Partial2 d0, Partial2 d1,
   }
 #define OP3(name, v, d0, d1, d2, l0, h0, l1, h1, l2, h2, kind)                 \
   static int f_##name(lua_State *L) {                                          \
-    lua_settop(L, 3);                                                          \
     return slow(L, OP_##name, 3, ISOP(kind));                                  \
   }
 #include "ops.h"
@@ -208,6 +207,11 @@ static int l_abs(lua_State *L) {
     return 1;
   }
   return f_abs(L);
+}
+
+/* the operator's row, with the errors of a function */
+static int l_pow(lua_State *L) {
+  return binary(L, OP_pow, ad_v_pow, ad_d0_pow, ad_d1_pow, 0);
 }
 
 static int l_log(lua_State *L) {
@@ -265,7 +269,7 @@ static int l_modf(lua_State *L) {
     return 2;
   }
   whole = n < 0 ? ceil(n) : floor(n);
-  lua_pushnumber(L, whole);
+  pushinteger(L, whole);
   x = isinf(n) ? ad_num(0) : ad_op2(L, S, OP_sub, x, ad_num(whole));
   if (x.i == 0) lua_pushnumber(L, x.n);
   return 2;
@@ -529,7 +533,7 @@ void ad_openelem(lua_State *L, State *S) {
       {"modf", l_modf},   {"where", l_where}, {"sum", l_sum},
       {"prod", l_prod},   {"mean", l_mean},   {"norm", l_norm},
       {"dot", l_dot},     {"max", l_max},     {"min", l_min},
-      {"pow", f_pow},     {"logsumexp", l_logsumexp},
+      {"pow", l_pow},     {"logsumexp", l_logsumexp},
       {"softmax", l_softmax}, {"ops", l_ops}, {NULL, NULL}};
   for (int i = AD_MTVAR; i <= AD_MTSER; i++) ad_setfuncs(L, mm, S->mt[i]);
   for (size_t i = 0; i < sizeof row / sizeof row[0]; i++) {

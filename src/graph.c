@@ -17,6 +17,9 @@
 /* a graph smaller than this just grows */
 #define SMALL 1024
 
+/* how many times its nodes a graph may be swept between two compactions */
+#define SWEEPS 8
+
 static int isfreed(const Tape *t, uint32_t node) {
   const uint32_t first = ad_tapefirst(t, node);
   return first < t->end[node] && (t->idx[first] & ~AD_GENERAL) == node;
@@ -105,8 +108,9 @@ static void replaceref(lua_State *L, int ref, int idx) {
 }
 
 /*
-** If the graph is about to grow, drops what no var needs any more. Not while
-** somebody holds numbers of its nodes (a sweep, a checkpoint).
+** Drops what no var needs any more when the graph has doubled since the last
+** time, or when sweeps have gone over it often: both cost more than this does.
+** Not while somebody holds numbers of its nodes (a sweep, a checkpoint).
 */
 void ad_compact(lua_State *L, Level *lv) {
   const int top = lua_gettop(L);
@@ -114,7 +118,9 @@ void ad_compact(lua_State *L, Level *lv) {
   const uint32_t n = t->nnode;
   uint32_t kept = 0, entries = 0;
   Move m;
-  if (n < SMALL || n < t->capnode || lv->busy || lv->spans) return;
+  if (n < SMALL || lv->busy || lv->spans) return;
+  if (n < lv->limit && lv->swept < (uint64_t)n * SWEEPS) return;
+  lv->swept = 0;
   luaL_checkstack(L, 20, NULL);
   m.mark = lua_newuserdatauv(L, n, 0);
   m.to = lua_newuserdatauv(L, n * sizeof *m.to, 0);
@@ -135,6 +141,7 @@ void ad_compact(lua_State *L, Level *lv) {
       kept++;
       entries += t->end[k] - ad_tapefirst(t, k);
     }
+  lv->limit = kept > SMALL / 2 ? kept * 2 : SMALL;
   if (kept <= n / 2) {
     m.objects = registered(L, lv->objects);
     m.callers = registered(L, lv->callers);
@@ -148,6 +155,7 @@ void ad_compact(lua_State *L, Level *lv) {
       replaceref(L, lv->objects, m.newobjects);
       replaceref(L, lv->callers, m.newcallers);
       replaceref(L, lv->handles, m.newhandles);
+      ad_tapetrim(&lv->tape);
     }
   }
   lua_settop(L, top);
@@ -320,11 +328,12 @@ static int backward(lua_State *L, State *S, const char *fname) {
   b.lv = lv;
   b.w = NULL;
   if (lv != NULL) {
+    ad_compact(L, lv);
     lua_rawgeti(L, LUA_REGISTRYINDEX, lv->self);
     ad_sweepbegin(L, &w, lv, lua_gettop(L));
     b.w = &w;
-    mark = lua_newuserdatauv(L, lv->tape.nnode + 1, 0);
-    memset(mark, 0, lv->tape.nnode + 1);
+    mark = lua_newuserdatauv(L, (size_t)lv->tape.nnode + 1, 0);
+    memset(mark, 0, (size_t)lv->tape.nnode + 1);
     for (int i = 1; i <= n; i++) {
       val seed = ad_num(1);
       const int here = lua_gettop(L);
@@ -348,6 +357,7 @@ static int backward(lua_State *L, State *S, const char *fname) {
       lua_settop(L, here);
     }
     markdown(lv, top, mark);
+    lv->swept += top;
     for (uint32_t k = 0; k < top; k++)
       if (mark[k] && isfreed(&lv->tape, k)) {
         ad_sweepend(&w);

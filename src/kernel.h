@@ -75,6 +75,7 @@ static inline double ad_sign(double a) {
 #define F2(name, x, y) ad_v_##name(x, y)
 #define LT(x, y) ((x) < (y))
 #define EQ(x, y) ((x) == (y))
+#define ZERO(x) ((x) == 0)
 
 #define OP1(name, v, d0, l0, h0, kind)                                         \
   static inline double ad_v_##name(double A) { return v; }
@@ -130,6 +131,7 @@ static inline double ad_sign(double a) {
 #undef F2
 #undef LT
 #undef EQ
+#undef ZERO
 #endif
 
 #endif

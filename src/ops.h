@@ -16,6 +16,7 @@
 **   ADD SUB MUL DIV NEG       arithmetic
 **   F1(name, x) F2(name,x,y)  another row of this table
 **   LT(x, y) EQ(x, y)         comparisons of primals, as in  LT(x,y) ? e : f
+**   ZERO(x)                   is x the constant 0 (not a value that is 0 here)?
 **
 ** and so can be computed on doubles, on values that are being
 ** differentiated themselves, or turned into a graph of operations for
@@ -41,7 +42,8 @@ OP2(mod,  ad_floormod(A, B), K(1), NEG(F2(idiv, A, B)),
                                                      1.1, 1.9, 2, 3, O)
 OP2(idiv, ad_floordiv(A, B), K(0), K(0),             1.1, 1.9, 2, 3, O)
 OP2(pow,  ad_powd(A, B),
-    EQ(B, K(0)) ? K(0) : MUL(B, F2(pow, A, SUB(B, K(1)))),
+    ZERO(B) || (EQ(A, K(0)) && EQ(B, K(0))) ? K(0)
+    : MUL(B, F2(pow, A, SUB(B, K(1)))),
     LT(K(0), A) ? MUL(Y, F1(log, A))
     : EQ(A, K(0)) ? (LT(B, K(0)) ? K(-HUGE_VAL) : K(0)) : K(NAN),
                                                      0.3, 3, -2, 2, O)

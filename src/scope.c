@@ -270,33 +270,40 @@ static void leave_leaf(lua_State *L, State *S, void *ud, int numeric) {
   lua_settop(L, top + 1);
 }
 
-/* rerun(): upvalues state, f, list of arguments, their number, level of the
-   tape (a light pointer: the tape calls it, so it is there) */
-static int rerun_call(lua_State *L) {
-  State *S = ad_state(L);
-  Level *t = lua_touserdata(L, lua_upvalueindex(5));
-  const int n = (int)lua_tointeger(L, lua_upvalueindex(4));
+/*
+** Calls a checkpoint's function once more. Stack at 'slot', which is the top:
+** a table of the function and its arguments; becomes the level, which the
+** caller closes, and above it the list of the nodes of the results.
+*/
+void ad_rerun(lua_State *L, Level *t, int slot) {
+  State *S = t->S;
+  const int def = slot + 1, list = slot + 2;
+  int n, top;
   Outputs o;
-  lua_settop(L, 0);
+  lua_getfield(L, slot, "n");
+  n = (int)lua_tointeger(L, -1);
+  lua_pop(L, 1);
   luaL_checkstack(L, n + 20, "too many arguments");
   o.t = t;
   o.span = enterspan(L, S, t);
   o.n = 0;
-  lua_toclose(L, 1);
+  lua_insert(L, slot); /* below the definition */
+  lua_toclose(L, slot);
   lua_newtable(L);
-  o.list = 2;
-  lua_pushvalue(L, lua_upvalueindex(2));
+  o.list = list;
+  lua_getfield(L, def, "f");
   for (int i = 1; i <= n; i++) {
-    lua_rawgeti(L, lua_upvalueindex(3), i);
+    lua_rawgeti(L, def, i);
     ad_tree(L, S, 1, 1 | AD_OBJECTS, enter_leaf, o.span, "checkpoint");
   }
   lua_call(L, n, LUA_MULTRET);
-  for (int i = 3, top = lua_gettop(L); i <= top; i++) {
+  top = lua_gettop(L);
+  for (int i = list + 1; i <= top; i++) {
     lua_pushvalue(L, i);
     ad_tree(L, S, 1, 0, list_leaf, &o, "checkpoint");
   }
-  lua_settop(L, 2);
-  return 1;
+  lua_settop(L, list);
+  lua_remove(L, def);
 }
 
 /* collects the inputs: nodes of the vars among the arguments */
@@ -321,13 +328,15 @@ static int checkpoint_finish(lua_State *L, int status, lua_KContext ctx) {
   const int base = 6, top = lua_gettop(L);
   Outputs o;
   uint32_t *input;
-  (void)status, (void)ctx;
+  (void)ctx;
   luaL_checkstack(L, 30, NULL);
   o.t = span->alias;
   o.span = span;
   o.n = 0;
   o.call = 0;
-  o.cut = !span->mixed && span->live;
+  /* a function that has yielded could not do so in a sweep: what it recorded
+     stays; so does what is not this checkpoint's alone */
+  o.cut = status == LUA_OK && !span->mixed;
   lua_newtable(L);
   o.list = top + 1;
   if (o.cut) {
@@ -350,13 +359,12 @@ static int checkpoint_finish(lua_State *L, int status, lua_KContext ctx) {
       input[i] = (uint32_t)lua_tointeger(L, -1);
       lua_pop(L, 1);
     }
-    lua_createtable(L, 0, 1);
-    lua_pushvalue(L, lua_upvalueindex(1));
-    lua_pushvalue(L, lua_upvalueindex(2));
+    lua_createtable(L, 0, 1); /* the handler */
     lua_pushvalue(L, 1);
+    lua_pushvalue(L, lua_upvalueindex(2));
+    lua_setfield(L, -2, "f");
     lua_pushvalue(L, 2);
-    lua_pushlightuserdata(L, o.t);
-    lua_pushcclosure(L, rerun_call, 5);
+    lua_setfield(L, -2, "n");
     lua_setfield(L, -2, "rerun");
     if (o.t->handles != LUA_NOREF) {
       lua_rawgeti(L, LUA_REGISTRYINDEX, o.t->handles);

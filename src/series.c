@@ -149,6 +149,7 @@ static double primal(Dag *d, int id) {
 #define F2(name, x, y) op2(d, OP_##name, x, y)
 #define LT(x, y) (primal(d, x) < primal(d, y))
 #define EQ(x, y) (primal(d, x) == primal(d, y))
+#define ZERO(x) (d->node[x].isnum && ad_isnum(coefs(d, x)[0], 0))
 
 static int rule(Dag *d, int op, int i, int A, int B, int C, int Y) {
   (void)B, (void)C;

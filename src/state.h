@@ -94,6 +94,8 @@ typedef struct Level {
   int self;    /* registry reference: AD_GRAPH: what keeps it alive */
   double *adj; /* scratch of the sweeps */
   size_t capadj;
+  uint64_t swept; /* AD_GRAPH: nodes swept since the last compaction ... */
+  uint32_t limit; /* ... and the size at which the next one is due */
   int order;  /* AD_FORWARD: directions; AD_SERIES: highest order */
   int depth;  /* of values of levels inside values */
   int paused; /* how many no_grad or stop are at work on it somewhere */
@@ -105,7 +107,6 @@ typedef struct Level {
   uint8_t mixed; /* AD_SPAN: others have recorded on the tape meanwhile */
   uint8_t inited;
   uint8_t persistent, asked, closed; /* AD_TAPE */
-  uint8_t freed;                     /* AD_GRAPH: some nodes are freed */
   uint8_t busy;                      /* a sweep is at work on it */
 } Level;
 
@@ -286,6 +287,7 @@ uint32_t ad_addcall(lua_State *L, Level *lv, int ninput, const uint32_t *input,
 
 /* scope.c */
 Level *ad_spanhere(const State *S, const Level *lv);
+void ad_rerun(lua_State *L, Level *lv, int slot);
 int ad_results(lua_State *L, int status, lua_KContext ctx);
 int ad_pausetape(lua_State *L, Level *lv);
 void ad_openscope(lua_State *L, State *S);

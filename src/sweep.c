@@ -11,7 +11,7 @@
 ** table in 'callers', has either
 **   pull(list of output cotangents) -> list of input cotangents
 **   push(list of input tangents) -> list of output tangents
-** or, for a checkpoint, rerun() -> its results, recorded above all else.
+** or, for a checkpoint, rerun = {f, arguments...} (see scope.c).
 */
 #include "state.h"
 
@@ -207,8 +207,9 @@ static int handler(lua_State *L, const Level *lv, uint32_t c,
 }
 
 /*
-** Runs a checkpoint's function again, which records above the tape's end;
-** seeds or reads the results through 'each'. Then the tape is cut again.
+** Runs a checkpoint's function again, which records above the tape's end, and
+** sweeps over what it recorded. The checkpoint's level lives until then:
+** there may be checkpoints within it that run again in their turn.
 */
 static void rerun(lua_State *L, Sweep *w, uint32_t c, int backward) {
   Level *lv = w->lv;
@@ -223,36 +224,33 @@ static void rerun(lua_State *L, Sweep *w, uint32_t c, int backward) {
   } else
     lua_pushnil(L);
   handler(L, lv, c, "rerun");
-  lua_call(L, 0, 1); /* a list: node or false for each of the outputs */
+  ad_rerun(L, lv, base + 2); /* list of nodes, false for constants */
   extend(L, w);
-  for (uint32_t i = 0; i < call.nout; i++) {
-    const uint32_t out = call.node + 1 + i;
-    if (lua_rawgeti(L, base + 2, (lua_Integer)i + 1) == LUA_TNUMBER) {
+  for (uint32_t i = 0; backward && i < call.nout; i++) {
+    if (lua_rawgeti(L, base + 3, (lua_Integer)i + 1) == LUA_TNUMBER) {
       const uint32_t node = (uint32_t)lua_tointeger(L, -1);
-      if (backward) ad_sweepadd(L, w, node, get(L, w, out));
+      ad_sweepadd(L, w, node, get(L, w, call.node + 1 + i));
     }
-    lua_settop(L, base + 2);
+    lua_settop(L, base + 3);
   }
   if (backward)
     ad_sweepreverse(L, w, lv->tape.nnode, end);
   else {
     ad_sweepforward(L, w, end, lv->tape.nnode);
     for (uint32_t i = 0; i < call.nout; i++) {
-      const uint32_t out = call.node + 1 + i;
-      if (lua_rawgeti(L, base + 2, (lua_Integer)i + 1) == LUA_TNUMBER)
-        put(L, w, out, get(L, w, (uint32_t)lua_tointeger(L, -1)));
-      else
-        put(L, w, out, ad_num(0));
-      lua_settop(L, base + 2);
+      val v = ad_num(0);
+      if (lua_rawgeti(L, base + 3, (lua_Integer)i + 1) == LUA_TNUMBER)
+        v = get(L, w, (uint32_t)lua_tointeger(L, -1));
+      put(L, w, call.node + 1 + i, v);
+      lua_settop(L, base + 3);
     }
   }
   ad_tapecut(&lv->tape, end);
   lv->tape.ninput = ninput;
   lv->ncall = ncall;
   w->size = end;
-  if (wasdead) {
-    lua_closeslot(L, base + 1);
-  }
+  lua_closeslot(L, base + 2);
+  if (wasdead) lua_closeslot(L, base + 1);
   lua_settop(L, base);
 }
 

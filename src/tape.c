@@ -88,6 +88,28 @@ void ad_tapeclear(Tape *t, size_t keep) {
   t->nnode = t->nentry = t->ninput = t->ngeneral = 0;
 }
 
+/* a block shrinks to twice what is used; one that will not, stays */
+static void trim(Tape *t, void **block, uint32_t *cap, uint32_t used,
+                 size_t size) {
+  const uint32_t ncap = used < 512 ? 1024 : used * 2;
+  if (*cap / 2 > ncap) {
+    void *p = t->alloc(t->ud, *block, *cap * size, ncap * size);
+    if (p == NULL) return;
+    *block = p;
+    *cap = ncap;
+  }
+}
+
+void ad_tapetrim(Tape *t) {
+  void *end = t->end, *mult = t->mult, *idx = t->idx;
+  trim(t, &end, &t->capnode, t->nnode, sizeof *t->end);
+  trim(t, &mult, &t->capmult, t->nentry, sizeof *t->mult);
+  trim(t, &idx, &t->capidx, t->nentry, sizeof *t->idx);
+  t->end = end;
+  t->mult = mult;
+  t->idx = idx;
+}
+
 size_t ad_tapebytes(const Tape *t) {
   return t->nnode * sizeof *t->end +
          t->nentry * (sizeof *t->mult + sizeof *t->idx);

@@ -62,6 +62,9 @@ void ad_tapecut(Tape *t, uint32_t node);
 /* forgets all; keeps at most 'keep' bytes of memory */
 void ad_tapeclear(Tape *t, size_t keep);
 
+/* gives back memory that is far more than the records need */
+void ad_tapetrim(Tape *t);
+
 size_t ad_tapebytes(const Tape *t); /* memory in use by records */
 
 /*

@@ -1,5 +1,7 @@
 --- Argument checks with the texts of Lua's own auxiliary library, for the
--- functions of autodiff that are written in Lua.
+-- functions of autodiff that are written in Lua. Each takes the number of
+-- the argument, the name of the function, and all of its arguments, and is
+-- called by that function itself: errors get the position of its caller.
 local args = {}
 
 local function typename(v)
@@ -8,35 +10,56 @@ local function typename(v)
   return type(name) == "string" and name or type(v)
 end
 
---- Raises "bad argument" for a function of ours that `level` 2 above called.
-function args.error(n, fname, message)
+local function bad(n, fname, message)
   error(("bad argument #%d to '%s' (%s)"):format(n, fname, message), 4)
 end
 
-local function expected(n, fname, what, v, given)
-  args.error(n, fname, ("%s expected, got %s"):format(what, given and typename(v) or "no value"))
+local function got(what, n, ...)
+  if n > select("#", ...) then return what .. " expected, got no value" end
+  return ("%s expected, got %s"):format(what, typename((select(n, ...))))
 end
 
-function args.callable(f, n, fname)
-  if type(f) == "function" then return f end
-  local mt = getmetatable(f)
-  if type(mt) == "table" and mt.__call ~= nil then return f end
-  expected(n, fname, "function", f, f ~= nil)
+--- Can the value be called?
+function args.iscallable(v)
+  if type(v) == "function" then return true end
+  local mt = getmetatable(v)
+  return type(mt) == "table" and mt.__call ~= nil
 end
 
-function args.table(t, n, fname)
-  if type(t) ~= "table" then expected(n, fname, "table", t, t ~= nil) end
-  return t
+--- Raises an error about an argument.
+function args.bad(n, fname, message) bad(n, fname, message) end
+
+function args.callable(n, fname, ...)
+  if not args.iscallable((select(n, ...))) then bad(n, fname, got("function", n, ...)) end
 end
 
---- An integer of at least `least`; `default` when it is nil.
-function args.integer(v, n, fname, least, default)
+function args.table(n, fname, ...)
+  if type((select(n, ...))) ~= "table" then bad(n, fname, got("table", n, ...)) end
+end
+
+--- A structure: anything but nil will do, its leaves are looked at later.
+function args.any(n, fname, ...)
+  if (select(n, ...)) == nil then bad(n, fname, got("number or table", n, ...)) end
+end
+
+--- An integer of at least `least`; `default` when it is absent or nil.
+function args.integer(least, default, n, fname, ...)
+  local v = (select(n, ...))
   if v == nil and default ~= nil then return default end
-  if type(v) ~= "number" then expected(n, fname, "number", v, v ~= nil) end
+  if type(v) ~= "number" then bad(n, fname, got("number", n, ...)) end
   local i = math.tointeger(v)
-  if not i then args.error(n, fname, "number has no integer representation") end
-  if i < least then args.error(n, fname, ("must be at least %d"):format(least)) end
+  if not i then bad(n, fname, "number has no integer representation") end
+  if i < least then bad(n, fname, ("must be at least %d"):format(least)) end
   return i
+end
+
+--- A field of the table at argument 1 that must be callable.
+function args.field(def, name, fname)
+  local v = def[name]
+  if not args.iscallable(v) then
+    bad(1, fname, ("field '%s': function expected, got %s"):format(name, typename(v)))
+  end
+  return v
 end
 
 return args

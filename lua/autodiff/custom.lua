@@ -47,21 +47,17 @@ local function leaves(name, primals, cotangents)
 end
 
 --- `custom{name=, f=, jvp=, vjp=}`
-local function custom(def)
-  args.table(def, 1, "custom")
-  local f, jvp, vjp = def.f, def.jvp, def.vjp
+local function custom(...)
+  args.table(1, "custom", ...)
+  local def = (...)
   local name = def.name
   if name == nil then name = "?" end
-  if type(name) ~= "string" then args.error(1, "custom", "field 'name' must be a string") end
-  local function field(v, what)
-    local mt = getmetatable(v)
-    if type(v) ~= "function" and not (type(mt) == "table" and mt.__call) then
-      args.error(1, "custom", ("field '%s' must be a function, got %s"):format(what, type(v)))
-    end
+  if type(name) ~= "string" then
+    args.bad(1, "custom", "field 'name': string expected, got " .. type(name))
   end
-  field(f, "f")
-  if jvp ~= nil then field(jvp, "jvp") end
-  if vjp ~= nil then field(vjp, "vjp") end
+  local f = args.field(def, "f", "custom")
+  local jvp = def.jvp and args.field(def, "jvp", "custom")
+  local vjp = def.vjp and args.field(def, "vjp", "custom")
 
   local function missing(rule, other)
     error(("custom '%s': no %s rule, and no %s rule to derive it from"):format(name, rule, other), 0)

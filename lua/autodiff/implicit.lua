@@ -52,16 +52,10 @@ end
 local function active(...) return core.highest(...) ~= nil end
 
 --- `implicit{f=, solve=}`
-local function implicit(def)
-  args.table(def, 1, "implicit")
-  local f, solver = def.f, def.solve
-  for _, what in ipairs { "f", "solve" } do
-    local v = def[what]
-    local mt = getmetatable(v)
-    if type(v) ~= "function" and not (type(mt) == "table" and mt.__call) then
-      args.error(1, "implicit", ("field '%s' must be a function, got %s"):format(what, type(v)))
-    end
-  end
+local function implicit(...)
+  args.table(1, "implicit", ...)
+  local def = (...)
+  local f, solver = args.field(def, "f", "implicit"), args.field(def, "solve", "implicit")
 
   return function(...)
     local n = select("#", ...)

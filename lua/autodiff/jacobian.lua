@@ -28,7 +28,7 @@ end
 
 --- One recorded run of f, and then sweeps over its tape: one for each output,
 -- or one for each chunk of inputs, whichever are fewer.
-local function byrecord(fname, rows, f, argnum, ...)
+local function byrecord(rows, fname, f, argnum, ...)
   local y, m, n, row, columns = core.linear(fname, f, argnum, ...)
   local data = {}
   if rows or m < n then
@@ -41,21 +41,16 @@ local function byrecord(fname, rows, f, argnum, ...)
   return core.assemble(y, (select(argnum, ...)), data, false)
 end
 
-local function maker(fname, how, ...)
-  local extra = table.pack(...)
-  return function(f, argnum)
-    args.callable(f, 1, fname)
-    argnum = args.integer(argnum, 2, fname, 1, 1)
-    if extra.n == 0 then
-      return function(...)
-        checkcall(fname, argnum, select("#", ...))
-        return how(fname, f, argnum, ...)
-      end
-    end
-    local flag = extra[1]
+local function byshape(...) return byrecord(false, ...) end
+local function byrows(...) return byrecord(true, ...) end
+
+local function maker(fname, how)
+  return function(...)
+    args.callable(1, fname, ...)
+    local f, argnum = (...), args.integer(1, 1, 2, fname, ...)
     return function(...)
       checkcall(fname, argnum, select("#", ...))
-      return how(fname, flag, f, argnum, ...)
+      return how(fname, f, argnum, ...)
     end
   end
 end
@@ -63,14 +58,14 @@ end
 --- `jacobian(f[, argnum])`: a function of f's arguments that gives J with
 -- `J[i][j]` = d f_i / d x_j, the structure of x within the structure of f's
 -- first result.
-M.jacobian = maker("jacobian", byrecord, false)
-M.jacrev = maker("jacrev", byrecord, true)
+M.jacobian = maker("jacobian", byshape)
+M.jacrev = maker("jacrev", byrows)
 M.jacfwd = maker("jacfwd", byforward)
 
 --- `hessian(f[, argnum])`: forward over reverse.
-function M.hessian(f, argnum)
-  args.callable(f, 1, "hessian")
-  argnum = args.integer(argnum, 2, "hessian", 1, 1)
+function M.hessian(...)
+  args.callable(1, "hessian", ...)
+  local f, argnum = (...), args.integer(1, 1, 2, "hessian", ...)
   local gradient = core.grad(f, argnum)
   return function(...)
     checkcall("hessian", argnum, select("#", ...))
@@ -79,18 +74,19 @@ function M.hessian(f, argnum)
 end
 
 --- `hvp(f, x, v)`: the Hessian of f at x times v, in the structure of x.
-function M.hvp(f, x, v)
-  args.callable(f, 1, "hvp")
-  if x == nil then args.error(2, "hvp", "number or table expected, got nil") end
-  if v == nil then args.error(3, "hvp", "number or table expected, got nil") end
+function M.hvp(...)
+  args.callable(1, "hvp", ...)
+  args.any(2, "hvp", ...)
+  args.any(3, "hvp", ...)
+  local f, x, v = ...
   local _, product = core.jvp(core.grad(f), { x }, { v })
   return product
 end
 
 --- `derivative(f[, n])`: the n-th derivative of a function of one number.
-function M.derivative(f, n)
-  args.callable(f, 1, "derivative")
-  n = args.integer(n, 2, "derivative", 0, 1)
+function M.derivative(...)
+  args.callable(1, "derivative", ...)
+  local f, n = (...), args.integer(0, 1, 2, "derivative", ...)
   if n == 0 then
     return function(...) return (f(...)) end
   end

@@ -162,8 +162,12 @@ local inner_impure = {inner1[1], inner1[2], inner1[4], inner1[5], inner1[6]}
 
 -- Features counted beside the operations.
 local features = {"if", "for", "while", "index", "function", "upvalue", "recursion"}
+local counted = {}
 for _, list in ipairs{inner1, inner2} do
-  for _, form in ipairs(list) do features[#features + 1] = form[1] end
+  for _, form in ipairs(list) do
+    if not counted[form[1]] then features[#features + 1] = form[1] end
+    counted[form[1]] = true
+  end
 end
 
 -- The marks that kinks leave: a function of plain arguments to a string.

@@ -42,10 +42,12 @@ end
 do
   local tape <close> = ad.tape()
   local x, unused = tape:var(1.0, 2.0)
-  local z = x
-  for k = 1, 80 do z = z + ad.sin(z) / k end
-  local gx, gu = tape:gradient(z, x, unused)
-  assert(gx > 1)
+  local function f(z)
+    for k = 1, 80 do z = z + ad.sin(z) / (k + 3) end
+    return z
+  end
+  local gx, gu = tape:gradient(f(x), x, unused)
+  near(gx, ad.grad(f)(1.0))
   near(gu, 0)
 end
 -- A tape within a tape.
