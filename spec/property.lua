@@ -388,7 +388,8 @@ end
 
 --- Runs programs first .. first + count - 1. Returns a table of what happened.
 function M.run(self, count, seed, first, show)
-  local r = {passed = 0, failed = 0, skipped = {}, counts = {}, operations = 0, reports = {}}
+  local r = {passed = 0, failed = 0, skipped = {}, counts = {}, operations = 0, reports = {},
+    kinds = {}}
   first = first or 1
   for i = first, first + count - 1 do
     local p = program.generate(self, seed, i)
@@ -401,6 +402,7 @@ function M.run(self, count, seed, first, show)
       r.skipped[why] = (r.skipped[why] or 0) + 1
     else
       r.failed = r.failed + 1
+      r.kinds[failure.label] = (r.kinds[failure.label] or 0) + 1
       -- Ten shrunk programs tell more than a thousand.
       if r.failed <= 10 then
         local text = M.report(self, p, failure, order, numeric)
@@ -449,6 +451,10 @@ if standalone then
     text[#text + 1] = item .. ", "
   end
   print("coverage: " .. concat(text))
+  list = {}
+  for kind, n in pairs(r.kinds) do list[#list + 1] = ("failures: %d of %s"):format(n, kind) end
+  table.sort(list)
+  for _, item in ipairs(list) do print(item) end
   for _, name in ipairs(self.missing) do print("no public function for operation " .. name) end
   for _, name in ipairs(r.uncovered) do print("not covered: " .. name) end
   list = {}

@@ -171,25 +171,38 @@ static int c_join(lua_State *L) {
   return 1;
 }
 
+/* top: leaf of x, what stands there in 'other' */
 static void flatten_leaf(lua_State *L, State *S, void *ud, int numeric) {
   Split *s = ud;
-  (void)S;
   if (!numeric) return;
-  lua_pushvalue(L, -1);
+  if (lua_isnil(L, -1)) {
+    lua_pop(L, 1);
+    lua_pushnumber(L, 0);
+  } else if (!ad_isleaf(L, S, -1))
+    luaL_error(L, "custom: a rule gave a %s in place of a number",
+               luaL_typename(L, -1));
   lua_rawseti(L, s->list, ++s->n);
 }
 
-/* flatten(x): the numeric leaves in order, and their number */
+/*
+** flatten(x[, other]): the numeric leaves of x in order, or what stands in
+** their places in another structure; and their number
+*/
 static int c_flatten(lua_State *L) {
   State *S = ad_state(L);
   Split s;
-  lua_settop(L, 1);
+  lua_settop(L, 2);
+  if (lua_isnil(L, 2)) {
+    lua_pushvalue(L, 1);
+    lua_replace(L, 2);
+  }
   lua_newtable(L);
-  s.list = 2;
+  s.list = 3;
   s.n = 0;
   lua_pushvalue(L, 1);
-  ad_tree(L, S, 1, 0, flatten_leaf, &s, "custom");
-  lua_settop(L, 2);
+  lua_pushvalue(L, 2);
+  ad_tree(L, S, 2, 0, flatten_leaf, &s, "custom");
+  lua_settop(L, 3);
   lua_pushinteger(L, s.n);
   return 2;
 }

@@ -5,6 +5,7 @@
 */
 #include "state.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 /* continuation that has nothing left to do */
@@ -306,14 +307,40 @@ void ad_rerun(lua_State *L, Level *t, int slot) {
   lua_remove(L, def);
 }
 
-/* collects the inputs: nodes of the vars among the arguments */
-static void input_leaf(lua_State *L, State *S, void *ud, int numeric) {
-  Outputs *o = ud;
-  uint32_t node;
-  if (numeric && onspan(L, S, o, &node)) {
-    lua_pushinteger(L, node);
-    lua_rawseti(L, o->list, (lua_Integer)++o->n);
+static int compare(const void *a, const void *b) {
+  const uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+  return x < y ? -1 : x > y;
+}
+
+/*
+** The inputs of what was recorded from node 'start' on: all nodes below it
+** that occur as operands, or as results (the list of nodes at 'list'). Not
+** only arguments: the function may have closed over others. Pushes the array.
+*/
+static uint32_t *inputs(lua_State *L, const Outputs *o, uint32_t start,
+                        uint32_t *count) {
+  const Tape *t = &o->t->tape;
+  const uint32_t first = ad_tapefirst(t, start);
+  uint32_t n = 0, unique = 0,
+           *input = lua_newuserdatauv(
+               L, ((size_t)(t->nentry - first) + o->n + 1) * sizeof *input, 0);
+  for (uint32_t j = first; j < t->nentry; j++) {
+    const uint32_t node = t->idx[j] & ~AD_GENERAL;
+    if (node < start) input[n++] = node;
   }
+  for (uint32_t i = 1; i <= o->n; i++) {
+    if (lua_rawgeti(L, o->list, (lua_Integer)i) == LUA_TNUMBER) {
+      const uint32_t node = (uint32_t)lua_tointeger(L, -1);
+      if (node < start) input[n++] = node;
+    }
+    lua_pop(L, 1);
+  }
+  if (n) qsort(input, n, sizeof *input, compare);
+  for (uint32_t i = 0; i < n; i++)
+    if (unique == 0 || input[unique - 1] != input[i])
+      input[unique++] = input[i];
+  *count = unique;
+  return input;
 }
 
 /*
@@ -340,25 +367,13 @@ static int checkpoint_finish(lua_State *L, int status, lua_KContext ctx) {
   lua_newtable(L);
   o.list = top + 1;
   if (o.cut) {
-    const int n = (int)lua_tointeger(L, 2);
     uint32_t nout, ninput;
     for (int i = base + 1; i <= top; i++) {
       lua_pushvalue(L, i);
       ad_tree(L, S, 1, 0, list_leaf, &o, "checkpoint");
     }
     nout = o.n;
-    o.n = 0;
-    for (int i = 1; i <= n; i++) {
-      lua_rawgeti(L, 1, i);
-      ad_tree(L, S, 1, 0, input_leaf, &o, "checkpoint");
-    }
-    ninput = o.n;
-    input = lua_newuserdatauv(L, ninput * sizeof *input + 1, 0);
-    for (uint32_t i = 0; i < ninput; i++) {
-      lua_rawgeti(L, o.list, (lua_Integer)i + 1);
-      input[i] = (uint32_t)lua_tointeger(L, -1);
-      lua_pop(L, 1);
-    }
+    input = inputs(L, &o, start, &ninput);
     lua_createtable(L, 0, 1); /* the handler */
     lua_pushvalue(L, 1);
     lua_pushvalue(L, lua_upvalueindex(2));

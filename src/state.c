@@ -171,6 +171,7 @@ void ad_insert(lua_State *L, Level *lv, uint64_t key) {
   S->live[i] = lv;
   S->nlive++;
   lv->key = key;
+  lv->entered = ++S->entered;
   lv->live = 1;
 }
 
@@ -179,16 +180,17 @@ void ad_insert(lua_State *L, Level *lv, uint64_t key) {
 ** coroutine, or around it.
 */
 Level *ad_innermost(lua_State *L, State *S, int spans) {
-  Level *around = NULL;
+  Level *here = NULL, *around = NULL;
   for (int i = S->nlive; i-- > 0;) {
     Level *lv = S->live[i];
     if (lv->kind > AD_SERIES && !(spans && lv->kind == AD_SPAN)) continue;
-    if (lv->thread == L) return lv;
-    /* a coroutine that is not suspended is running, or waits for one that
-       it has resumed */
-    if (around == NULL && lua_status(lv->thread) == LUA_OK) around = lv;
+    if (lv->thread == L) {
+      if (here == NULL || lv->entered > here->entered) here = lv;
+    } else if ((around == NULL || lv->entered > around->entered) &&
+               lua_status(lv->thread) == LUA_OK)
+      around = lv; /* not suspended: it waits for one that it has resumed */
   }
-  return around;
+  return here ? here : around;
 }
 
 static int ismainthread(lua_State *L) {
@@ -230,7 +232,10 @@ Level *ad_enter(lua_State *L, State *S, int kind) {
 }
 
 /* a level whose values were constants lives again (under its own key) */
-void ad_revive(lua_State *L, Level *lv) { ad_insert(L, lv, lv->key); }
+void ad_revive(lua_State *L, Level *lv) {
+  ad_insert(L, lv, lv->key);
+  lv->thread = L;
+}
 
 static void forgetfast(State *S, const Level *lv) {
   if (S->varlevel == lv || S->varstamp == ad_stamp(S, lv->key, AD_VARN)) {
@@ -302,6 +307,7 @@ static int level_close(lua_State *L) {
   if (!lv->live) return 0; /* somebody keeps its tape, or closed already */
   if (lv->kept) {
     ad_leave(L, lv);
+    lv->thread = NULL;
     return 0;
   }
   ad_drop(L, lv);

@@ -80,6 +80,7 @@ typedef struct Call {
 typedef struct Level {
   struct State *S;
   uint64_t key;
+  uint64_t entered;    /* when it became live: dynamic nesting */
   uint64_t context;    /* key of the transform that it was made in */
   struct Level *alias; /* AD_SPAN: whose tape this is */
   lua_State *thread;   /* coroutine that it runs in (user value 1 holds it) */
@@ -123,6 +124,7 @@ typedef struct Pause {
 typedef struct State {
   uint64_t secret;
   uint64_t counter;   /* number of the youngest transform */
+  uint64_t entered;   /* how often a level became live */
   uint64_t varstamp;  /* the fast path: stamp of AD_VARN ... */
   Level *varlevel;    /* ... and its level; NULL when there is none */
   uint64_t dualstamp; /* stamp of AD_DUALN of a live level */

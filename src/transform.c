@@ -627,6 +627,7 @@ static void chunk_leaf(lua_State *L, State *S, void *ud, int numeric) {
   val part[64];
   if (!numeric) {
     lua_pushvalue(L, top);
+    lua_pushnil(L);
     return;
   }
   f->count++;
@@ -638,15 +639,17 @@ static void chunk_leaf(lua_State *L, State *S, void *ud, int numeric) {
     for (int k = 0; k < f->k; k++) part[k] = ad_num(k == f->count - f->first);
     ad_pushparts(L, S, f->lv->key, AD_DUALN, a.v, f->k, part);
   }
-  lua_insert(L, top + 1);
-  lua_settop(L, top + 1);
+  lua_pushinteger(L, f->count);
 }
 
+/* a leaf of the result: its tangents go to the columns, its number stays */
 static void columns_leaf(lua_State *L, State *S, void *ud, int numeric) {
   Forward *f = ud;
   const int top = lua_gettop(L);
-  lua_pushvalue(L, top);
-  if (!numeric) return;
+  if (!numeric) {
+    lua_pushnil(L);
+    return;
+  }
   f->count++;
   for (int k = 1; k <= f->k; k++) {
     lua_rawgeti(L, f->cols, k);
@@ -655,7 +658,7 @@ static void columns_leaf(lua_State *L, State *S, void *ud, int numeric) {
     lua_rawseti(L, -2, f->count);
     lua_pop(L, 1);
   }
-  partof(L, S, f->lv->key, 0);
+  lua_pushinteger(L, f->count);
 }
 
 static void checkresult(lua_State *L, State *S, int base, const char *fname) {
@@ -668,6 +671,7 @@ static void checkresult(lua_State *L, State *S, int base, const char *fname) {
   lua_settop(L, base + 1);
 }
 
+/* stack: ..., level, numbers of the leaves, their count, results */
 static int forward_finish(lua_State *L, int status, lua_KContext ctx) {
   State *S = ad_state(L);
   const int slot = (int)ctx;
@@ -676,25 +680,26 @@ static int forward_finish(lua_State *L, int status, lua_KContext ctx) {
   f.lv = lua_touserdata(L, slot);
   f.k = f.lv->order;
   f.count = 0;
-  checkresult(L, S, slot + 1, lua_tostring(L, 1));
+  checkresult(L, S, slot + 2, lua_tostring(L, 1));
   lua_createtable(L, f.k, 0);
   f.cols = lua_gettop(L);
   for (int k = 1; k <= f.k; k++) {
     lua_newtable(L);
     lua_rawseti(L, -2, k);
   }
-  lua_pushvalue(L, slot + 2);
+  lua_pushvalue(L, slot + 3);
   ad_tree(L, S, 1, 1, columns_leaf, &f, lua_tostring(L, 1));
   lua_pushvalue(L, f.cols);
-  lua_pushinteger(L, f.count);
-  lua_pushvalue(L, slot + 1); /* leaves of the argument */
+  lua_pushvalue(L, slot + 1);
+  lua_pushvalue(L, slot + 2);
   return 4;
 }
 
 /*
 ** core.forward(fname, f, argnum, first, k, ...): f with directions first ..
-** first+k-1 of the leaves of an argument. Returns y, columns, leaves of y,
-** leaves of the argument.
+** first+k-1 of the leaves of an argument. Returns the structure of the
+** result with the numbers of its leaves, the columns, the structure of the
+** argument with the numbers of its leaves, and how many these are.
 */
 static int l_forward(lua_State *L) {
   State *S = ad_state(L);
@@ -709,7 +714,8 @@ static int l_forward(lua_State *L) {
   f.lv->order = f.k = (int)lua_tointeger(L, 5);
   f.count = 0;
   lua_pushvalue(L, arg);
-  ad_tree(L, S, 1, 1 | AD_OBJECTS, chunk_leaf, &f, f.fname);
+  ad_tree(L, S, 1, 2 | AD_OBJECTS, chunk_leaf, &f, f.fname);
+  lua_insert(L, slot + 1); /* numbers of its leaves */
   lua_replace(L, arg);
   lua_pushinteger(L, f.count);
   lua_pushvalue(L, 2);
@@ -724,18 +730,20 @@ typedef struct Nodes {
   int list;
 } Nodes;
 
-/* strips a result leaf and appends its node to a list */
+/* appends the node of a result leaf to a list; its number in that stays */
 static void nodes_leaf(lua_State *L, State *S, void *ud, int numeric) {
   Nodes *s = ud;
   uint32_t node;
-  lua_pushvalue(L, -1);
-  if (!numeric) return;
+  if (!numeric) {
+    lua_pushnil(L);
+    return;
+  }
   if (ad_nodeof(L, S, s->lv->key, &node))
     lua_pushinteger(L, node);
   else
     lua_pushboolean(L, 0);
   lua_rawseti(L, s->list, ++s->n);
-  ad_stripvalue(L, S, s->lv->key);
+  lua_pushinteger(L, s->n);
 }
 
 /* row(i): cotangents of the inputs for output i; upvalues state, level,
@@ -826,22 +834,24 @@ static int columns_call(lua_State *L) {
   return 1;
 }
 
+/* stack: ..., level, numbers of the leaves, their count, results */
 static int linear_finish(lua_State *L, int status, lua_KContext ctx) {
   State *S = ad_state(L);
   const int slot = (int)ctx;
   Level *lv = lua_touserdata(L, slot);
-  const lua_Integer n = lua_tointeger(L, slot + 1);
+  const lua_Integer n = lua_tointeger(L, slot + 2);
   Nodes s;
   (void)status;
-  checkresult(L, S, slot + 1, lua_tostring(L, 1));
+  checkresult(L, S, slot + 2, lua_tostring(L, 1));
   lua_newtable(L);
   s.lv = lv;
   s.n = 0;
-  s.list = slot + 3;
-  lua_pushvalue(L, slot + 2);
+  s.list = slot + 4;
+  lua_pushvalue(L, slot + 3);
   ad_tree(L, S, 1, 1, nodes_leaf, &s, lua_tostring(L, 1));
   keeptape(L, lv, slot);
   lua_pushinteger(L, s.n);
+  lua_pushvalue(L, slot + 1);
   lua_pushinteger(L, n);
   for (int i = 0; i < 2; i++) {
     lua_pushvalue(L, lua_upvalueindex(1));
@@ -850,12 +860,14 @@ static int linear_finish(lua_State *L, int status, lua_KContext ctx) {
     lua_pushinteger(L, n);
     lua_pushcclosure(L, i == 0 ? row_call : columns_call, 4);
   }
-  return 5;
+  return 6;
 }
 
 /*
 ** core.linear(fname, f, argnum, ...): records f as a function of one
-** argument. Returns y, leaves of y, leaves of the argument, row, columns.
+** argument. Returns the structure of the result with the numbers of its
+** leaves, how many these are, the same for the argument, and the functions
+** row and columns.
 */
 static int l_linear(lua_State *L) {
   State *S = ad_state(L);
@@ -866,8 +878,7 @@ static int l_linear(lua_State *L) {
   luaL_checkstack(L, n + 20, "too many arguments");
   lv = ad_enter(L, S, AD_REVERSE);
   lua_toclose(L, slot);
-  wrapvar(L, S, lv, arg, fname);
-  lua_pop(L, 1); /* the skeleton: the inputs are nodes 0, 1, ... */
+  wrapvar(L, S, lv, arg, fname); /* the inputs are nodes 0, 1, ... */
   lua_pushinteger(L, lv->tape.nnode);
   lua_pushvalue(L, 2);
   for (int i = 4; i <= n; i++) lua_pushvalue(L, i);
@@ -878,19 +889,20 @@ static int l_linear(lua_State *L) {
 /* entry (row, column) of a Jacobian, from a list of its rows or columns */
 typedef struct Entries {
   int data, byrow, x;
-  lua_Integer row, col;
+  lua_Integer row, base; /* number of the first leaf of x */
 } Entries;
 
 static void col_leaf(lua_State *L, State *S, void *ud, int numeric) {
-  Entries *e = ud;
+  const Entries *e = ud;
+  lua_Integer col;
   (void)S;
   if (!numeric) {
     lua_pushnil(L);
     return;
   }
-  e->col++;
-  lua_rawgeti(L, e->data, e->byrow ? e->row : e->col);
-  lua_rawgeti(L, -1, e->byrow ? e->col : e->row);
+  col = lua_tointeger(L, -1) - e->base + 1;
+  lua_rawgeti(L, e->data, e->byrow ? e->row : col);
+  lua_rawgeti(L, -1, e->byrow ? col : e->row);
   lua_remove(L, -2);
 }
 
@@ -900,20 +912,23 @@ static void row_leaf(lua_State *L, State *S, void *ud, int numeric) {
     lua_pushnil(L);
     return;
   }
-  e->row++;
-  e->col = 0;
+  e->row = lua_tointeger(L, -1);
   lua_pushvalue(L, e->x);
   ad_tree(L, S, 1, 1, col_leaf, e, "jacobian");
 }
 
-/* core.assemble(y, x, data, byrow): the structure of x in each leaf of y */
+/*
+** core.assemble(y, x, data, byrow, base): the structure of x in each leaf of
+** y, both given by the numbers of their leaves
+*/
 static int l_assemble(lua_State *L) {
   State *S = ad_state(L);
   Entries e;
-  lua_settop(L, 4);
+  lua_settop(L, 5);
   e.x = 2;
   e.data = 3;
   e.byrow = lua_toboolean(L, 4);
+  e.base = lua_tointeger(L, 5);
   e.row = 0;
   lua_pushvalue(L, 1);
   ad_tree(L, S, 1, 1, row_leaf, &e, "jacobian");

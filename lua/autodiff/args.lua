@@ -27,7 +27,9 @@ function args.iscallable(v)
 end
 
 --- Raises an error about an argument.
-function args.bad(n, fname, message) bad(n, fname, message) end
+function args.bad(n, fname, message)
+  bad(n, fname, message)
+end
 
 function args.callable(n, fname, ...)
   if not args.iscallable((select(n, ...))) then bad(n, fname, got("function", n, ...)) end

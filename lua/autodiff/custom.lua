@@ -25,23 +25,19 @@ local function unit(n, i)
   return e
 end
 
--- Cotangents by argument, as the leaves of all arguments in one list; nil
--- stands for zeros.
-local function leaves(name, primals, cotangents)
+-- The leaves of values that correspond to `like`, in one list (in the order
+-- of the leaves of `like`: tables have no order of their own). A value that
+-- is nil stands for zeros.
+local function leaves(like, values)
   local list = {}
-  for i = 1, primals.n do
-    local own, n = core.flatten(primals[i])
-    local ct = cotangents[i]
-    if ct == nil then
-      for _ = 1, n do list[#list + 1] = 0.0 end
+  for i = 1, like.n do
+    local own, n = core.flatten(like[i])
+    if values[i] == nil then
+      for q = 1, n do own[q] = 0.0 end
     else
-      local given, m = core.flatten(ct)
-      if m ~= n then
-        error(("custom '%s': cotangent of argument %d has %d numbers, the argument %d")
-          :format(name, i, m, n), 0)
-      end
-      for k = 1, #own do list[#list + 1] = given[k] end
+      own = core.flatten(like[i], values[i])
     end
+    table.move(own, 1, n, #list + 1, list)
   end
   return list
 end
@@ -64,26 +60,20 @@ local function custom(...)
   end
 
   local function byvjp(ybar, y, primals)
-    return leaves(name, primals, pack(vjp(ybar, y, unpack(primals))))
+    return leaves(primals, pack(vjp(ybar, y, unpack(primals))))
   end
 
   -- The leaves of the tangent of y.
   local function push(primals, tangents, y)
     if jvp then
       local dy = jvp(primals, tangents, y)
-      local list, m = core.flatten(dy)
-      local _, n = core.flatten(y)
-      if m ~= n then
-        error(("custom '%s': the jvp rule gave %d numbers, the function %d"):format(name, m, n), 0)
+      if dy == nil then
+        error(("custom '%s': the jvp rule gave no tangent"):format(name), 0)
       end
-      return list
+      return (core.flatten(y, dy))
     elseif vjp then
       -- One row of the Jacobian for each number of the result.
-      local t, dy = {}, {}
-      for i = 1, primals.n do
-        local own = core.flatten(tangents[i])
-        table.move(own, 1, #own, #t + 1, t)
-      end
+      local t, dy = leaves(primals, tangents), {}
       local _, m = core.flatten(y)
       for i = 1, m do
         dy[i] = inner(byvjp(core.unflatten(y, unit(m, i)), y, primals), t)
@@ -127,13 +117,7 @@ local function custom(...)
     local xs = {}
     for k = 1, n do xs[k] = pack(core.parts(key, k, ...)) end
     local leaf = {}
-    for k = 1, n do
-      leaf[k] = {}
-      for i = 1, primals.n do
-        local own = core.flatten(xs[k][i])
-        table.move(own, 1, #own, #leaf[k] + 1, leaf[k])
-      end
-    end
+    for k = 1, n do leaf[k] = leaves(primals, xs[k]) end
     -- x'(t): coefficient k - 1 is k x_k.
     local d0, dparts, position = { n = primals.n }, {}, 0
     for i = 1, primals.n do

@@ -4,6 +4,9 @@ local args = require "autodiff.args"
 
 local M = {}
 
+-- n! is no float above this.
+local MAXORDER = 170
+
 -- Directions that one forward pass carries at once.
 local CHUNK = 8
 
@@ -15,30 +18,31 @@ end
 
 --- Forward mode: chunks of directions, one run of f for each.
 local function byforward(fname, f, argnum, ...)
-  local columns, y = {}, nil
+  local columns, y, x = {}, nil, nil
   local first, count = 1, 1
   repeat
-    local out, chunk, _, inputs = core.forward(fname, f, argnum, first, CHUNK, ...)
-    y, count = y == nil and out or y, inputs
-    for k = 1, math.min(CHUNK, inputs - first + 1) do columns[first + k - 1] = chunk[k] end
+    local chunk
+    y, chunk, x, count = core.forward(fname, f, argnum, first, CHUNK, ...)
+    table.move(chunk, 1, math.min(CHUNK, count - first + 1), first, columns)
     first = first + CHUNK
   until first > count
-  return core.assemble(y, (select(argnum, ...)), columns, false)
+  return core.assemble(y, x, columns, false, 1)
 end
 
 --- One recorded run of f, and then sweeps over its tape: one for each output,
 -- or one for each chunk of inputs, whichever are fewer.
 local function byrecord(rows, fname, f, argnum, ...)
-  local y, m, n, row, columns = core.linear(fname, f, argnum, ...)
+  local y, m, x, n, row, columns = core.linear(fname, f, argnum, ...)
   local data = {}
   if rows or m < n then
     for i = 1, m do data[i] = row(i) end
-    return core.assemble(y, (select(argnum, ...)), data, true)
+    return core.assemble(y, x, data, true, 0)
   end
   for first = 1, n, CHUNK do
-    table.move(columns(first, math.min(CHUNK, n - first + 1)), 1, CHUNK, first, data)
+    local k = math.min(CHUNK, n - first + 1)
+    table.move(columns(first, k), 1, k, first, data)
   end
-  return core.assemble(y, (select(argnum, ...)), data, false)
+  return core.assemble(y, x, data, false, 0)
 end
 
 local function byshape(...) return byrecord(false, ...) end
@@ -87,6 +91,7 @@ end
 function M.derivative(...)
   args.callable(1, "derivative", ...)
   local f, n = (...), args.integer(0, 1, 2, "derivative", ...)
+  if n > MAXORDER then args.bad(2, "derivative", "order out of range") end
   if n == 0 then
     return function(...) return (f(...)) end
   end
