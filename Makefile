@@ -52,7 +52,7 @@ WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wcast-qual -Wpointer-arith \
 # pow(x, 2) for x*x, so pow is always a call. The order matters: -fno-fast-math
 # sets the next two to their defaults.
 FLOAT  = -fno-fast-math -ffp-contract=off -fno-math-errno -fno-builtin-pow
-NEEDED = -std=c11 -fPIC $(FLOAT) -I$(LUA_INCDIR)
+NEEDED = -std=c11 -fPIC -fno-plt $(FLOAT) -I$(LUA_INCDIR)
 
 # A module does not link Lua's library: the program that loads it has it.
 # Only the entry points are visible, so that nothing in a host with the same

@@ -258,6 +258,51 @@ static val var_apply(lua_State *L, State *S, int op, int n, const Arg *a,
 }
 
 /*
+** Numeric duals of the level that the fast path is set to, and numbers: what
+** the level below most often has to do for the one above. 0: something else.
+*/
+static int fastdual(lua_State *L, State *S, int op, int n, const val *in,
+                    val *out) {
+  const Cell *a[AD_MAXARITY] = {NULL, NULL, NULL};
+  double x[AD_MAXARITY] = {0, 0, 0}, y;
+  size_t size = 0;
+  Cell *c;
+  for (int i = 0; i < n; i++) {
+    x[i] = in[i].n;
+    if (in[i].i == 0) continue;
+    a[i] = lua_touserdata(L, in[i].i);
+    if (a[i] == NULL) {
+      x[i] = lua_tonumber(L, in[i].i);
+      continue;
+    }
+    if (a[i]->stamp != S->dualstamp) return 0;
+    if (size == 0)
+      size = lua_rawlen(L, in[i].i);
+    else if (lua_rawlen(L, in[i].i) != size)
+      return 0;
+    x[i] = a[i]->value;
+  }
+  if (size == 0) return 0;
+  y = ad_value(op, x);
+  c = ad_newcell(L, S, AD_MTDUAL, size, 0);
+  c->value = y;
+  size = (size - AD_CELLHEAD) / sizeof(double);
+  for (size_t d = 0; d < size; d++) c->u.part[d] = 0;
+  for (int i = 0; i < n; i++)
+    if (a[i] != NULL) {
+      const double p = ad_partial(op, i, x, y);
+      for (size_t d = 0; d < size; d++) {
+        const double t = a[i]->u.part[d];
+        if (t != 0) c->u.part[d] += t * p;
+      }
+    }
+  for (int i = 0; i < n; i++)
+    if (a[i] != NULL) c->stamp = a[i]->stamp;
+  *out = ad_at(lua_gettop(L));
+  return 1;
+}
+
+/*
 ** Any mode. Pushes the result, if it is no number, as the one slot above
 ** what was there.
 */
@@ -267,6 +312,7 @@ val ad_apply(lua_State *L, State *S, int op, int n, const val *in) {
   const int base = lua_gettop(L);
   int top = -1, kind, numbers = 1;
   luaL_checkstack(L, RULESLOTS, NULL);
+  if (fastdual(L, S, op, n, in, &y)) return y;
   for (int i = 0; i < n; i++) {
     ad_resolveval(L, S, in[i], &a[i]);
     if (a[i].key && (top < 0 || a[i].key > a[top].key)) top = i;

@@ -52,7 +52,7 @@ INLINE Level *newvar(lua_State *L, State *S, double y, uint32_t entries,
   Cell *c = lua_newuserdatauv(L, sizeof(Cell), 0);
   Level *lv;
   c->stamp = 0;
-  lua_rawgeti(L, LUA_REGISTRYINDEX, S->mt[AD_MTVAR]);
+  lua_pushvalue(L, lua_upvalueindex(2)); /* metatable of vars */
   lua_setmetatable(L, -2);
   lv = S->varlevel;
   if (!likely(S->varstamp == stamp) || !ad_taperoom(&lv->tape, entries)) {
@@ -72,10 +72,10 @@ INLINE Level *newvar(lua_State *L, State *S, double y, uint32_t entries,
   return lv;
 }
 
-INLINE Cell *newdual(lua_State *L, State *S, uint64_t stamp, size_t size) {
+INLINE Cell *newdual(lua_State *L, uint64_t stamp, size_t size) {
   Cell *c = lua_newuserdatauv(L, size, 0);
   c->stamp = stamp;
-  lua_rawgeti(L, LUA_REGISTRYINDEX, S->mt[AD_MTDUAL]);
+  lua_pushvalue(L, lua_upvalueindex(3)); /* metatable of duals */
   lua_setmetatable(L, -2);
   return c;
 }
@@ -97,7 +97,7 @@ INLINE int unary(lua_State *L, int op, Value1 f, Partial1 d, int isoperator) {
       const size_t size = lua_rawlen(L, 1);
       const size_t n = (size - AD_CELLHEAD) / sizeof(double);
       const double y = f(a->value), p = d(a->value, y);
-      Cell *c = newdual(L, S, a->stamp, size);
+      Cell *c = newdual(L, a->stamp, size);
       c->value = y;
       for (size_t k = 0; k < n; k++) {
         const double t = a->u.part[k];
@@ -116,21 +116,31 @@ INLINE int unary(lua_State *L, int op, Value1 f, Partial1 d, int isoperator) {
   return slow(L, op, 1, isoperator);
 }
 
+/*
+** An operator called with one number has found us by the other operand, which
+** needs no further look.
+*/
 INLINE int binary(lua_State *L, int op, Value2 f, Partial2 d0, Partial2 d1,
                   int isoperator) {
-  const Cell *a = maybecell(L, 1), *b = maybecell(L, 2);
+  const Cell *a = lua_touserdata(L, 1), *b = lua_touserdata(L, 2);
   State *S = ad_state(L);
   double x = 0, z = 0, y;
   int isnum;
   if (a == NULL) {
     x = lua_tonumberx(L, 1, &isnum);
     if (!isnum) return slow(L, op, 2, isoperator);
-  } else
+  } else if ((!isoperator || b != NULL) &&
+             lua_rawlen(L, 1) < sizeof(Cell))
+    return slow(L, op, 2, isoperator);
+  else
     x = a->value;
   if (b == NULL) {
     z = lua_tonumberx(L, 2, &isnum);
     if (!isnum) return slow(L, op, 2, isoperator);
-  } else
+  } else if ((!isoperator || a != NULL) &&
+             lua_rawlen(L, 2) < sizeof(Cell))
+    return slow(L, op, 2, isoperator);
+  else
     z = b->value;
   if ((a == NULL || a->stamp == S->varstamp) &&
       (b == NULL || b->stamp == S->varstamp)) {
@@ -153,8 +163,7 @@ INLINE int binary(lua_State *L, int op, Value2 f, Partial2 d0, Partial2 d1,
     const size_t size = lua_rawlen(L, a ? 1 : 2);
     if (a == NULL || b == NULL || lua_rawlen(L, 2) == size) {
       const size_t n = (size - AD_CELLHEAD) / sizeof(double);
-      Cell *c = newdual(L, S, S->dualstamp, size);
-      c->stamp = a ? a->stamp : b->stamp;
+      Cell *c = newdual(L, a ? a->stamp : b->stamp, size);
       c->value = y = f(x, z);
       if (a != NULL) {
         const double p = d0(x, z, y);

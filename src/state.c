@@ -10,8 +10,13 @@
 /* key of the state in the registry */
 #define STATE "autodiff.state"
 
-/* an idle level keeps a tape of this size for the next transform */
-#define KEEP ((size_t)1 << 20)
+/*
+** An idle level keeps its tape for the next transform: always if it is small,
+** up to LARGE if the last transform has made use of it. What is large goes
+** back when a cycle of the collector has passed without any use.
+*/
+#define SMALL ((size_t)1 << 18)
+#define LARGE ((size_t)1 << 27)
 #define MAXPOOL 8
 
 /*
@@ -100,7 +105,9 @@ static int position(const State *S, uint64_t key) {
 }
 
 Level *ad_findlevel(const State *S, uint64_t key) {
-  int i = position(S, key);
+  int i = S->nlive;
+  if (i > 0 && S->live[i - 1]->key == key) return S->live[i - 1];
+  i = position(S, key);
   if (i < S->nlive && S->live[i]->key == key) return S->live[i];
   return NULL;
 }
@@ -199,6 +206,8 @@ static int ismainthread(lua_State *L) {
   return ismain;
 }
 
+static void watch(lua_State *L, State *S);
+
 /*
 ** Starts a transform in this coroutine: takes an idle level or makes one,
 ** and pushes it. The caller marks the slot to be closed.
@@ -206,6 +215,7 @@ static int ismainthread(lua_State *L) {
 Level *ad_enter(lua_State *L, State *S, int kind) {
   Level *lv;
   luaL_checkstack(L, 8, NULL);
+  if (!S->watching) watch(L, S);
   if (S->npool > 0) {
     lua_rawgeti(L, LUA_REGISTRYINDEX, S->pool);
     lua_rawgeti(L, -1, S->npool);
@@ -300,10 +310,50 @@ static int level_gc(lua_State *L) {
   return 0;
 }
 
+/* forgets the records, and gives back memory above 'keep' bytes */
+static void shrink(lua_State *L, Level *lv, size_t keep) {
+  ad_tapeclear(&lv->tape, keep);
+  if (lv->capadj * sizeof *lv->adj > keep) {
+    release(L, lv->adj, lv->capadj * sizeof *lv->adj);
+    lv->adj = NULL;
+    lv->capadj = 0;
+  }
+}
+
+/*
+** The finalizer of an object that nobody refers to: runs once in a cycle of
+** the collector. Large tapes of idle levels that were not in use since the
+** last time go back.
+*/
+static int watch_gc(lua_State *L) {
+  State *S = *(State **)lua_touserdata(L, 1);
+  S->watching = 0;
+  lua_rawgeti(L, LUA_REGISTRYINDEX, S->pool);
+  for (int i = 1; i <= S->npool; i++) {
+    Level *lv;
+    lua_rawgeti(L, -1, i);
+    lv = lua_touserdata(L, -1);
+    if (lv != NULL && lv->entered == lv->seen) shrink(L, lv, SMALL);
+    if (lv != NULL) lv->seen = lv->entered;
+    lua_pop(L, 1);
+  }
+  return 0;
+}
+
+static void watch(lua_State *L, State *S) {
+  State **w = lua_newuserdatauv(L, sizeof *w, 0);
+  *w = S;
+  lua_rawgeti(L, LUA_REGISTRYINDEX, S->mt[AD_MTWATCH]);
+  lua_setmetatable(L, -2);
+  lua_pop(L, 1);
+  S->watching = 1;
+}
+
 /* the end of a transform, in peace or by an error: the level goes idle */
 static int level_close(lua_State *L) {
   Level *lv = lua_touserdata(L, 1);
   State *S = lv->S;
+  size_t used;
   if (!lv->live) return 0; /* somebody keeps its tape, or closed already */
   if (lv->kept) {
     ad_leave(L, lv);
@@ -315,12 +365,9 @@ static int level_close(lua_State *L) {
     lv->alias->spans--;
     return 0;
   }
-  ad_tapeclear(&lv->tape, KEEP);
-  if (lv->capadj * sizeof *lv->adj > KEEP) {
-    release(L, lv->adj, lv->capadj * sizeof *lv->adj);
-    lv->adj = NULL;
-    lv->capadj = 0;
-  }
+  used = ad_tapebytes(&lv->tape);
+  used = used * 4 > LARGE ? LARGE : used * 4;
+  shrink(L, lv, used < SMALL ? SMALL : used);
   lv->busy = 0;
   lv->paused = lv->order = lv->depth = lv->spans = 0;
   ad_freethread(L, lv, 1);
@@ -380,13 +427,18 @@ static int state_gc(lua_State *L) {
 }
 
 /*
-** Registers functions, with the state as upvalue, in a metatable or, when
-** 'mtref' is LUA_NOREF, in the table on the top.
+** Registers functions in a metatable or, when 'mtref' is LUA_NOREF, in the
+** table on the top. Their upvalues: the state and, for the fast paths, the
+** metatables of vars and duals.
 */
 void ad_setfuncs(lua_State *L, const luaL_Reg *l, int mtref) {
+  const State *S;
   if (mtref != LUA_NOREF) lua_rawgeti(L, LUA_REGISTRYINDEX, mtref);
   lua_getfield(L, LUA_REGISTRYINDEX, STATE);
-  luaL_setfuncs(L, l, 1);
+  S = lua_touserdata(L, -1);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, S->mt[AD_MTVAR]);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, S->mt[AD_MTDUAL]);
+  luaL_setfuncs(L, l, 3);
   if (mtref != LUA_NOREF) lua_pop(L, 1); /* the metatable */
 }
 
@@ -424,6 +476,7 @@ State *ad_openstate(lua_State *L) {
   newmetatable(L, S, AD_MTLEVEL, "autodiff.level");
   newmetatable(L, S, AD_MTTAPE, "autodiff.tape");
   newmetatable(L, S, AD_MTPAUSE, "autodiff.pause");
+  newmetatable(L, S, AD_MTWATCH, "autodiff.watch");
   lua_createtable(L, MAXPOOL, 0);
   S->pool = luaL_ref(L, LUA_REGISTRYINDEX);
   lua_pushvalue(L, -1);
@@ -434,5 +487,13 @@ State *ad_openstate(lua_State *L) {
 void ad_openlevel(lua_State *L, State *S) {
   static const luaL_Reg level_mt[] = {
       {"__gc", level_gc}, {"__close", level_close}, {NULL, NULL}};
+  static const luaL_Reg watch_mt[] = {{"__gc", watch_gc}, {NULL, NULL}};
   ad_setfuncs(L, level_mt, S->mt[AD_MTLEVEL]);
+  ad_setfuncs(L, watch_mt, S->mt[AD_MTWATCH]);
+  for (int i = 0; i < AD_NMT; i++) { /* not for scripts to meddle with */
+    lua_rawgeti(L, LUA_REGISTRYINDEX, S->mt[i]);
+    lua_pushboolean(L, 0);
+    lua_setfield(L, -2, "__metatable");
+    lua_pop(L, 1);
+  }
 }

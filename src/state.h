@@ -57,7 +57,7 @@ typedef struct Cell {
 #define AD_CELLHEAD offsetof(Cell, u)
 
 /* metatables, kept in the registry */
-enum { AD_MTVAR, AD_MTDUAL, AD_MTSER, AD_MTLEVEL, AD_MTTAPE, AD_MTPAUSE, AD_NMT };
+enum { AD_MTVAR, AD_MTDUAL, AD_MTSER, AD_MTLEVEL, AD_MTTAPE, AD_MTPAUSE, AD_MTWATCH, AD_NMT };
 
 /* kinds of level */
 enum {
@@ -81,6 +81,7 @@ typedef struct Level {
   struct State *S;
   uint64_t key;
   uint64_t entered;    /* when it became live: dynamic nesting */
+  uint64_t seen;       /* 'entered' in the last cycle of the collector */
   uint64_t context;    /* key of the transform that it was made in */
   struct Level *alias; /* AD_SPAN: whose tape this is */
   lua_State *thread;   /* coroutine that it runs in (user value 1 holds it) */
@@ -135,6 +136,7 @@ typedef struct State {
   int pool;                /* registry reference: idle levels */
   int npool;
   Pause *pauses;
+  int watching; /* the object of watch_gc is there */
   size_t told; /* bytes of tapes that the collector has yet to be told of */
 } State;
 

@@ -60,8 +60,12 @@ static void var_leaf(lua_State *L, State *S, void *ud, int numeric) {
     lua_pushnil(L);
     return;
   }
-  ad_resolve(L, S, top, &a);
-  ad_deeper(L, lv, &a);
+  if (lua_type(L, top) == LUA_TNUMBER)
+    a.v = ad_num(lua_tonumber(L, top));
+  else {
+    ad_resolve(L, S, top, &a);
+    ad_deeper(L, lv, &a);
+  }
   v = ad_leafvar(L, S, lv, a.v, 0);
   lua_pushinteger(L, ((Cell *)lua_touserdata(L, v.i))->u.var.node);
 }
@@ -72,6 +76,13 @@ static void var_leaf(lua_State *L, State *S, void *ud, int numeric) {
 */
 static void wrapvar(lua_State *L, State *S, Level *lv, int idx,
                     const char *fname) {
+  if (lua_type(L, idx) == LUA_TNUMBER) {
+    const val v = ad_leafvar(L, S, lv, ad_num(lua_tonumber(L, idx)), 0);
+    lua_copy(L, v.i, idx);
+    lua_pop(L, 1);
+    lua_pushinteger(L, ((Cell *)lua_touserdata(L, idx))->u.var.node);
+    return;
+  }
   lua_pushvalue(L, idx);
   ad_tree(L, S, 1, 2 | AD_OBJECTS, var_leaf, lv, fname);
   lua_pushvalue(L, -2);
@@ -115,12 +126,12 @@ static void cotangent_leaf(lua_State *L, State *S, void *ud, int numeric) {
 }
 
 static void pushcotangent(lua_State *L, State *S, Sweep *w, int skeleton) {
+  if (lua_type(L, skeleton) == LUA_TNUMBER) {
+    ad_sweepget(L, w, (uint32_t)lua_tointeger(L, skeleton));
+    return;
+  }
   lua_pushvalue(L, skeleton);
-  if (lua_type(L, -1) == LUA_TNUMBER) {
-    cotangent_leaf(L, S, w, 1);
-    lua_remove(L, -2);
-  } else
-    ad_tree(L, S, 1, 1, cotangent_leaf, w, "gradient");
+  ad_tree(L, S, 1, 1, cotangent_leaf, w, "gradient");
 }
 
 /*
@@ -139,26 +150,35 @@ static int grad_finish(lua_State *L, int status, lua_KContext ctx) {
   const char *fname = spec->value ? "value_and_grad" : "grad";
   const int slot = (int)ctx, base = slot + spec->n, top = lua_gettop(L);
   Level *lv = lua_touserdata(L, slot);
+  const Cell *c;
   uint32_t node;
   Sweep w;
-  int out;
+  int out, found;
   (void)status;
-  if (top == base || !ad_isleaf(L, S, base + 1))
+  c = top == base ? NULL : ad_tocell(L, S, base + 1);
+  if (c == NULL && (top == base || lua_type(L, base + 1) != LUA_TNUMBER))
     return luaL_error(L,
                       "%s: function must return a number, got %s; for several "
                       "outputs use ad.jacobian",
                       fname, described(L, base + 1));
   luaL_checkstack(L, top - base + spec->n + 20, "too many results");
   ad_sweepbegin(L, &w, lv, slot);
-  lua_pushvalue(L, base + 1);
-  if (ad_nodeof(L, S, lv->key, &node)) {
+  if (c != NULL && c->stamp == ad_stamp(S, lv->key, AD_VARN)) {
+    node = c->u.var.node;
+    found = 1;
+  } else {
+    lua_pushvalue(L, base + 1);
+    found = ad_nodeof(L, S, lv->key, &node);
+    lua_pop(L, 1);
+  }
+  if (found) {
     ad_sweepadd(L, &w, node, ad_num(1));
     ad_sweepreverse(L, &w, node + 1, 0);
   }
   out = lua_gettop(L);
   if (spec->value) {
     lua_pushvalue(L, base + 1);
-    ad_strip(L, S, lv->key);
+    ad_stripvalue(L, S, lv->key);
   }
   for (int i = 0; i < spec->n; i++) pushcotangent(L, S, &w, slot + 1 + i);
   for (int i = base + 2; i <= top; i++) {
@@ -525,7 +545,13 @@ static void parts_leaf(lua_State *L, State *S, void *ud, int numeric) {
 static int jvp_finish(lua_State *L, int status, lua_KContext ctx) {
   State *S = ad_state(L);
   Level *lv = lua_touserdata(L, (int)ctx);
+  const Cell *c = lua_gettop(L) == (int)ctx + 1 ? ad_tocell(L, S, -1) : NULL;
   (void)status;
+  if (c != NULL && c->stamp == ad_stamp(S, lv->key, AD_DUALN)) {
+    lua_pushnumber(L, c->value);
+    lua_pushnumber(L, c->u.part[0]);
+    return 2;
+  }
   oneresult(L, S, (int)ctx, "jvp");
   ad_tree(L, S, 1, 2 | AD_OBJECTS, parts_leaf, lv, "jvp");
   return 2;

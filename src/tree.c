@@ -48,6 +48,21 @@ static void mark(lua_State *L, int path, int idx, int inside) {
   lua_rawset(L, path);
 }
 
+/* table[key] = the top, which is popped; nil stands for "absent" */
+static void put(lua_State *L, int table, int key) {
+  int isint;
+  const lua_Integer i = lua_tointegerx(L, key, &isint);
+  if (lua_type(L, -1) == LUA_TNIL)
+    lua_pop(L, 1);
+  else if (isint && lua_type(L, key) == LUA_TNUMBER)
+    lua_rawseti(L, table, i);
+  else {
+    lua_pushvalue(L, key);
+    lua_insert(L, -2);
+    lua_rawset(L, table);
+  }
+}
+
 static void walk(lua_State *L, State *S, int nin, int nout, int objects,
                  ad_Leaf leaf, void *ud, const char *fname) {
   const int first = lua_gettop(L) - nin + 1, path = first + nin;
@@ -87,28 +102,22 @@ static void walk(lua_State *L, State *S, int nin, int nout, int objects,
   resume:
     entered = 0;
     while (lua_next(L, base)) {
-      const int key = base + width - 1;
-      int value = key + 1;
+      const int key = base + width - 1, value = key + 1;
+      const int type = lua_type(L, value);
       for (int i = 1; i < nin; i++) { /* what goes along with the value */
         lua_pushvalue(L, key);
         lua_rawget(L, base + i);
       }
-      if (isstructure(L, value)) {
+      if (type == LUA_TTABLE && isstructure(L, value)) {
         checkforms(L, value, nin, fname);
         base = value;
         entered = 1;
         break;
       }
-      leaf(L, S, ud, ad_isleaf(L, S, value));
-      for (int i = nout; i-- > 0;) {
-        if (lua_isnil(L, -1))
-          lua_pop(L, 1);
-        else {
-          lua_pushvalue(L, key);
-          lua_insert(L, -2);
-          lua_rawset(L, base + nin + i);
-        }
-      }
+      leaf(L, S, ud,
+           type == LUA_TNUMBER ||
+               (type == LUA_TUSERDATA && ad_tocell(L, S, value)));
+      for (int i = nout; i-- > 0;) put(L, base + nin + i, key);
       lua_settop(L, key);
     }
     if (entered) continue;

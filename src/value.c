@@ -49,19 +49,19 @@ val ad_takeval(lua_State *L) {
 
 /*
 ** What an operand is to an operation: values whose level is gone or paused
-** are replaced by their primals. May push.
+** are replaced by their primals. The value is known to be a number or one of
+** ours. May push.
 */
 void ad_resolve(lua_State *L, State *S, int idx, Arg *a) {
-  int given = idx = lua_absindex(L, idx);
+  const int given = idx = lua_absindex(L, idx);
   for (;;) {
-    Cell *c;
+    Cell *c = lua_touserdata(L, idx);
     a->key = 0;
     a->lv = NULL;
-    if (lua_type(L, idx) == LUA_TNUMBER) {
+    if (c == NULL) {
       a->v = ad_num(lua_tonumber(L, idx));
       return;
     }
-    c = ad_tocell(L, S, idx);
     a->c = c;
     a->kind = ad_kindof(S, c);
     a->key = ad_keyof(S, c);

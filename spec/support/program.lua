@@ -723,10 +723,16 @@ end
 ---------------------------------------------------------------------------
 -- Printing
 
+-- `need` collects the helpers, and counts the uses of variables when each is
+-- to have an input of its own added.
 local function print_expression(e, instrumented, need)
   if e.need then need[e.need] = true end
   local t = instrumented and e.i or e.t
-  if #e == 0 then return t end
+  if #e == 0 then
+    if not need.uses or not t:find("^%a%d+$") then return t end
+    need.uses = need.uses + 1
+    return ("(%s + d[%d])"):format(t, need.uses)
+  end
   return (t:gsub("%$(%d)", function(k)
     return print_expression(e[tonumber(k)], instrumented, need)
   end))
@@ -749,10 +755,13 @@ local function print_block(block, instrumented, need, out, indent)
   end
 end
 
---- The Lua source of a program: a chunk that returns the function.
-function M.source(p, instrumented)
-  local out, need, args = {}, {}, {}
+--- The Lua source of a program: a chunk that returns the function. With `uses`
+-- it has one more argument, a list d of which an element is added to every use
+-- of a variable; the second result is their number.
+function M.source(p, instrumented, uses)
+  local out, need, args = {}, {uses = uses and 0}, {}
   for k = 1, p.n do args[k] = "x" .. k end
+  if uses then args[p.n + 1] = "d" end
   print_block(p.body, instrumented, need, out, "  ")
   local head = {}
   for name, text in pairs(helpers) do
@@ -760,17 +769,23 @@ function M.source(p, instrumented)
   end
   table.sort(head)
   head[#head + 1] = "return function(" .. concat(args, ", ") .. ")"
-  return concat(head, "\n") .. "\n" .. concat(out, "\n") .. "\nend\n"
+  return concat(head, "\n") .. "\n" .. concat(out, "\n") .. "\nend\n", need.uses
 end
 
 --- The function of a program.
 function M.compile(self, p)
-  return assert(load(M.source(p), "=program", "t", self.env))()
+  return assert(load((M.source(p)), "=program", "t", self.env))()
 end
 
 --- The same, instrumented; its marks go to `self.trace`.
 function M.compile_instrumented(self, p)
-  return assert(load(M.source(p, true), "=program", "t", self.ienv))()
+  return assert(load((M.source(p, true)), "=program", "t", self.ienv))()
+end
+
+--- The function with an input for every use of a variable, and their number.
+function M.compile_uses(self, p)
+  local source, uses = M.source(p, false, true)
+  return assert(load(source, "=program", "t", self.env))(), uses
 end
 
 local function count_expression(e, counts)
@@ -848,6 +863,25 @@ local function try_statement(block, k, fails)
   return false
 end
 
+-- Whether an expression uses nothing but the arguments of the program.
+local function closed(e)
+  local text = print_expression(e, false, {})
+  return #text < 60 and not text:find("%f[%w][vwtfrpqi]%d+")
+end
+
+-- The operations in a block that are closed.
+local function closed_operations(block, list)
+  local function visit(e)
+    if #e > 0 and e.cov and #list < 12 and closed(e) then list[#list + 1] = e end
+    for _, child in ipairs(e) do visit(child) end
+  end
+  for _, s in ipairs(block) do
+    for _, e in ipairs(s) do visit(e) end
+    for _, inner in ipairs(s.blocks or {}) do closed_operations(inner, list) end
+  end
+  return list
+end
+
 local function try_expression(p, parent, k, fails)
   local e = parent[k]
   local choices = {}
@@ -857,6 +891,8 @@ local function try_expression(p, parent, k, fails)
     choices[#choices + 1] = leaf("0.5")
   end
   for _, child in ipairs(e) do choices[#choices + 1] = child end
+  -- In place of a variable or a call, what may have been behind it.
+  if e.t:find("%f[%w][vwtfrpqi]%d+") then closed_operations(p.body, choices) end
   for _, with in ipairs(choices) do
     parent[k] = with
     if fails() then return true end
