@@ -160,6 +160,27 @@ static val dual_general(lua_State *L, State *S, int op, int n, const Arg *a,
 /* the level whose tape a level's values are on */
 static Level *tapeof(Level *lv) { return lv->alias ? lv->alias : lv; }
 
+/* most directions that a tape keeps as numbers */
+#define MAXDIRS 16
+
+/*
+** Can the tape keep this partial derivative as numbers? The first dual that
+** comes decides which level's duals the tape is for. Makes room for them.
+*/
+static int isflat(lua_State *L, State *S, Level *t, val p, uint32_t entries) {
+  const Cell *c;
+  size_t dirs, refused;
+  if (p.i == 0) return 1;
+  c = lua_touserdata(L, p.i);
+  if (ad_kindof(S, c) != AD_DUALN) return 0;
+  dirs = (lua_rawlen(L, p.i) - AD_CELLHEAD) / sizeof(double);
+  if (t->tape.dual == c->stamp) return dirs == (size_t)t->tape.dirs;
+  if (t->tape.dual != 0 || dirs > MAXDIRS || t->busy) return 0;
+  while ((refused = ad_tapedual(&t->tape, c->stamp, (int)dirs, entries)) != 0)
+    ad_nomem(L, refused);
+  return 1;
+}
+
 /* stores partial derivative 'p' for entry number 'j' of the tape to be */
 static void keep(lua_State *L, Level *lv, uint32_t j, val p) {
   if (lv->objects == LUA_NOREF) {
@@ -170,6 +191,21 @@ static void keep(lua_State *L, Level *lv, uint32_t j, val p) {
   lua_pushvalue(L, p.i);
   lua_rawseti(L, -2, (lua_Integer)j + 1);
   lua_pop(L, 1);
+}
+
+/* an entry for a partial derivative that is kept already if it is not flat */
+static void entry(lua_State *L, Tape *tape, uint32_t node, val p, int flat) {
+  if (p.i == 0)
+    ad_tapeentry(tape, node, p.n);
+  else if (flat) {
+    const Cell *c = lua_touserdata(L, p.i);
+    double *t = ad_tapetangents(tape, tape->nentry);
+    ad_tapeentry(tape, node, c->value);
+    for (int d = 0; d < tape->dirs; d++) t[d] = c->u.part[d];
+  } else {
+    ad_tapeentry(tape, node | AD_GENERAL, 0);
+    tape->ngeneral++;
+  }
 }
 
 /* graphs of ad.var know the vars of their nodes, weakly */
@@ -209,6 +245,7 @@ static val record(lua_State *L, State *S, Level *lv, int n, const Arg *a, val y,
   Level *t;
   Tape *tape;
   uint32_t active = 0;
+  int flat[AD_MAXARITY];
   if (lv->kind == AD_GRAPH) ad_compact(L, lv);
   v = ad_pushvar(L, S, stampedby(S, lv), y, 0, 0);
   c = lua_touserdata(L, v.i);
@@ -216,20 +253,17 @@ static val record(lua_State *L, State *S, Level *lv, int n, const Arg *a, val y,
   if (lv == NULL) return y; /* a finalizer closed it: y is a constant */
   t = tapeof(lv);
   tape = &t->tape;
-  for (int i = 0; i < n; i++) active += (a[i].key != 0);
-  if (!ad_taperoom(tape, active)) ad_room(L, t, 1, active);
-  sethandle(L, t, v);
-  active = 0;
   for (int i = 0; i < n; i++) {
+    flat[i] = 1;
     if (a[i].key == 0) continue;
-    if (p[i].i) keep(L, t, tape->nentry + active, p[i]);
+    flat[i] = isflat(L, S, t, p[i], AD_MAXARITY);
+    if (!flat[i]) keep(L, t, tape->nentry + active, p[i]);
     active++;
   }
-  for (int i = 0; i < n; i++) {
-    if (a[i].key == 0) continue;
-    ad_tapeentry(tape, a[i].c->u.var.node | (p[i].i ? AD_GENERAL : 0), p[i].n);
-    tape->ngeneral += (p[i].i != 0);
-  }
+  if (!ad_taperoom(tape, active)) ad_room(L, t, 1, active);
+  sethandle(L, t, v);
+  for (int i = 0; i < n; i++)
+    if (a[i].key) entry(L, tape, a[i].c->u.var.node, p[i], flat[i]);
   c->u.var.node = ad_tapenode(tape);
   return v;
 }
@@ -311,7 +345,7 @@ val ad_apply(lua_State *L, State *S, int op, int n, const val *in) {
   val x[AD_MAXARITY] = {{0, 0}, {0, 0}, {0, 0}}, y;
   const int base = lua_gettop(L);
   int top = -1, kind, numbers = 1;
-  luaL_checkstack(L, RULESLOTS, NULL);
+  ad_checkstack(L, RULESLOTS, NULL);
   if (fastdual(L, S, op, n, in, &y)) return y;
   for (int i = 0; i < n; i++) {
     ad_resolveval(L, S, in[i], &a[i]);
@@ -393,7 +427,7 @@ static void prepare(lua_State *L, State *S, Nary *w) {
     for (int i = 0; i < n; i++) w->ties += (ad_plainval(L, S, w->x[i]) == y);
   } else if (w->op == OP_list_prod) {
     val acc = ad_num(1);
-    luaL_checkstack(L, 4 * n + RULESLOTS, "list is too long");
+    ad_checkstack(L, 4 * n + RULESLOTS, "list is too long");
     w->others = lua_newuserdatauv(L, (size_t)n * sizeof(val) + 1, 0);
     for (int i = 0; i < n; i++) {
       w->others[i] = acc;
@@ -422,7 +456,7 @@ static val nary_dual(lua_State *L, State *S, Nary *w, const Arg *a,
     int k = a[i].key ? ad_nparts(L, &a[i]) : 0;
     if (k > dirs) dirs = k;
   }
-  luaL_checkstack(L, dirs + RULESLOTS, "too many directions");
+  ad_checkstack(L, dirs + RULESLOTS, "too many directions");
   t = lua_newuserdatauv(L, (size_t)dirs * sizeof *t + 1, 0);
   for (int d = 0; d < dirs; d++) {
     t[d] = ad_num(0);
@@ -483,10 +517,13 @@ static val nary_var(lua_State *L, State *S, Nary *w, const Arg *a, Level *lv,
     t = tapeof(lv);
     ad_room(L, t, 1, active);
     for (j = 0; j < active; j++) {
-      if (lua_rawgeti(L, v.i + 1, (lua_Integer)j + 1) == LUA_TUSERDATA)
-        keep(L, t, t->tape.nentry + j, ad_at(lua_gettop(L)));
+      if (lua_rawgeti(L, v.i + 1, (lua_Integer)j + 1) == LUA_TUSERDATA) {
+        const val pj = ad_at(lua_gettop(L));
+        if (!isflat(L, S, t, pj, active)) keep(L, t, t->tape.nentry + j, pj);
+      }
       lua_settop(L, v.i + 1);
     }
+    ad_room(L, t, 1, active);
   }
   sethandle(L, t, v);
   j = 0;
@@ -498,10 +535,10 @@ static val nary_var(lua_State *L, State *S, Nary *w, const Arg *a, Level *lv,
     else {
       lua_rawgeti(L, v.i + 1, (lua_Integer)++j);
       pi = ad_takeval(L);
-      lua_settop(L, v.i + 1);
     }
-    ad_tapeentry(&t->tape, a[i].c->u.var.node | (pi.i ? AD_GENERAL : 0), pi.n);
-    t->tape.ngeneral += (pi.i != 0);
+    entry(L, &t->tape, a[i].c->u.var.node, pi,
+          isflat(L, S, t, pi, 0)); /* decided above */
+    if (!numbers) lua_settop(L, v.i + 1);
   }
   c->u.var.node = ad_tapenode(&t->tape);
   return v;
@@ -513,7 +550,7 @@ val ad_nary(lua_State *L, State *S, int op, int n, const val *in) {
   Arg *a;
   Nary w;
   val y;
-  luaL_checkstack(L, 2 * n + RULESLOTS, "list is too long");
+  ad_checkstack(L, 2 * n + RULESLOTS, "list is too long");
   a = lua_newuserdatauv(L, (size_t)n * sizeof *a + 1, 0);
   for (int i = 0; i < n; i++) {
     ad_resolveval(L, S, in[i], &a[i]);

@@ -21,7 +21,7 @@ static int c_highest(lua_State *L) {
   best.key = 0;
   best.kind = 0;
   best.lv = NULL;
-  luaL_checkstack(L, 20, NULL);
+  ad_checkstack(L, 20, NULL);
   for (int i = 1; i <= n; i++) {
     lua_pushvalue(L, i);
     ad_tree(L, S, 1, 0, highest_leaf, &best, "custom");
@@ -91,7 +91,7 @@ static int c_parts(lua_State *L) {
   const int n = lua_gettop(L);
   s.key = (uint64_t)lua_tointeger(L, 1);
   s.part = (int)lua_tointeger(L, 2);
-  luaL_checkstack(L, n + 20, NULL);
+  ad_checkstack(L, n + 20, NULL);
   for (int i = 3; i <= n; i++) {
     lua_pushvalue(L, i);
     ad_tree(L, S, 1, 1 | AD_OBJECTS, part_leaf, &s, "custom");
@@ -136,7 +136,7 @@ static void join_leaf(lua_State *L, State *S, void *ud, int numeric) {
     lua_pushvalue(L, top);
     return;
   }
-  luaL_checkstack(L, 2 * s->most + 20, "too many parts");
+  ad_checkstack(L, 2 * s->most + 20, "too many parts");
   part = lua_newuserdatauv(L, (size_t)s->most * sizeof *part + 1, 0);
   for (int k = 0; k < s->most; k++) {
     if (lua_rawgeti(L, s->list, k + 1) == LUA_TTABLE)

@@ -374,7 +374,7 @@ static int fastlist(lua_State *L, State *S, int op, int lists, int n) {
 static val slowlist(lua_State *L, State *S, int op, int lists, int n) {
   val *x;
   int k = 0;
-  luaL_checkstack(L, lists * n + 16, "list is too long");
+  ad_checkstack(L, lists * n + 16, "list is too long");
   x = lua_newuserdatauv(L, (size_t)n * (size_t)lists * sizeof *x + 1, 0);
   for (int arg = 1; arg <= lists; arg++)
     for (int i = 1; i <= n; i++) {

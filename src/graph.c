@@ -57,6 +57,9 @@ static void movenodes(lua_State *L, Level *lv, Move *m) {
       for (uint32_t j = first; j < last; j++, entry++) {
         const uint32_t flag = t->idx[j] & AD_GENERAL;
         t->mult[entry] = t->mult[j];
+        if (t->dirs)
+          memmove(ad_tapetangents(t, entry), ad_tapetangents(t, j),
+                  (size_t)t->dirs * sizeof(double));
         t->idx[entry] = m->to[t->idx[j] & ~AD_GENERAL] | flag;
         if (flag) {
           t->ngeneral++;
@@ -121,7 +124,7 @@ void ad_compact(lua_State *L, Level *lv) {
   if (n < SMALL || lv->busy || lv->spans) return;
   if (n < lv->limit && lv->swept < (uint64_t)n * SWEEPS) return;
   lv->swept = 0;
-  luaL_checkstack(L, 20, NULL);
+  ad_checkstack(L, 20, NULL);
   m.mark = lua_newuserdatauv(L, n, 0);
   m.to = lua_newuserdatauv(L, n * sizeof *m.to, 0);
   m.handles = registered(L, lv->handles);
@@ -203,7 +206,7 @@ static int l_var(lua_State *L) {
   State *S = ad_state(L);
   const int n = lua_gettop(L);
   luaL_checkany(L, 1);
-  luaL_checkstack(L, n + 20, "too many arguments");
+  ad_checkstack(L, n + 20, "too many arguments");
   for (int i = 1; i <= n; i++)
     if (!ad_isleaf(L, S, i) && lua_type(L, i) != LUA_TTABLE)
       return luaL_typeerror(L, i, "number");
@@ -398,6 +401,7 @@ static int backward(lua_State *L, State *S, const char *fname) {
           }
           t->idx[j] = k;
           t->mult[j] = 0;
+          for (int d = 0; d < t->dirs; d++) ad_tapetangents(t, j)[d] = 0;
         }
       }
       for (uint32_t c = 0; c < lv->ncall; c++)
@@ -489,7 +493,7 @@ static int l_dual(lua_State *L) {
     n = (int)len;
   } else
     ad_checkarg(L, S, 2);
-  luaL_checkstack(L, 2 * n + 20, "too many tangents");
+  ad_checkstack(L, 2 * n + 20, "too many tangents");
   part = lua_newuserdatauv(L, (size_t)n * sizeof *part, 0);
   for (int k = 0; k <= n; k++) { /* value and tangents, from index 4 */
     if (k == 0 || !list)

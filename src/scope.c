@@ -110,7 +110,7 @@ static int l_no_grad(lua_State *L) {
   const uint64_t context = in ? in->key : 0;
   int n = 0;
   ad_checkcallable(L, 1);
-  luaL_checkstack(L, 20, NULL);
+  ad_checkstack(L, 20, NULL);
   for (int i = S->nlive; i-- > 0 && n < MAXPAUSED;) {
     Level *l = S->live[i];
     if ((l->kind == AD_GRAPH || l->kind == AD_TAPE) && l->context == context)
@@ -284,7 +284,7 @@ void ad_rerun(lua_State *L, Level *t, int slot) {
   lua_getfield(L, slot, "n");
   n = (int)lua_tointeger(L, -1);
   lua_pop(L, 1);
-  luaL_checkstack(L, n + 20, "too many arguments");
+  ad_checkstack(L, n + 20, "too many arguments");
   o.t = t;
   o.span = enterspan(L, S, t);
   o.n = 0;
@@ -356,7 +356,7 @@ static int checkpoint_finish(lua_State *L, int status, lua_KContext ctx) {
   Outputs o;
   uint32_t *input;
   (void)ctx;
-  luaL_checkstack(L, 30, NULL);
+  ad_checkstack(L, 30, NULL);
   o.t = span->alias;
   o.span = span;
   o.n = 0;
@@ -409,7 +409,7 @@ static int checkpoint_call(lua_State *L) {
   State *S = ad_state(L);
   const int n = lua_gettop(L);
   Level *t, *span;
-  luaL_checkstack(L, n + 20, "too many arguments");
+  ad_checkstack(L, n + 20, "too many arguments");
   t = target(L, S, 1, n);
   if (t == NULL) { /* nothing records here: a plain call */
     lua_pushvalue(L, lua_upvalueindex(2));

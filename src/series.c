@@ -45,7 +45,7 @@ typedef struct Dag {
 
 static void *grow(Dag *d, void *old, size_t used, size_t size) {
   void *p = lua_newuserdatauv(d->L, size, 0);
-  luaL_checkstack(d->L, 16, "series is too long");
+  ad_checkstack(d->L, 16, "series is too long");
   if (used) memcpy(p, old, used);
   return p;
 }
@@ -113,7 +113,7 @@ static int operation(Dag *d, int op, int narg, const int *arg) {
     x[i] = coefs(d, arg[i])[0];
     isnum &= d->node[arg[i]].isnum;
   }
-  luaL_checkstack(d->L, 16, "series is too long");
+  ad_checkstack(d->L, 16, "series is too long");
   if (narg == 1)
     y = ad_op1(d->L, d->S, op, x[0]);
   else if (narg == 2)
@@ -257,7 +257,7 @@ static void expand(Dag *d, int id) {
 */
 
 static val chain(Dag *d, val acc, val t, val p) {
-  luaL_checkstack(d->L, 16, "series is too long");
+  ad_checkstack(d->L, 16, "series is too long");
   return ad_chain(d->L, d->S, acc, t, p);
 }
 
@@ -350,7 +350,7 @@ val ad_series(lua_State *L, State *S, int op, int n, const Arg *a,
       continue;
     }
     arg[i] = newnode(d, -1, 0, NULL);
-    luaL_checkstack(L, d->n + 16, "series is too long");
+    ad_checkstack(L, d->n + 16, "series is too long");
     coefs(d, arg[i])[0] = v;
     for (int k = 1; k <= d->n; k++) {
       val c = ad_part(L, &a[i], k);
@@ -375,7 +375,7 @@ val ad_series(lua_State *L, State *S, int op, int n, const Arg *a,
       if (x.op < 0 || x.isnum || x.need < k) continue;
       coefs(d, id)[k] =
           settle(L, base, isbasic(x.op) ? basic(d, &x, id, k) : byrule(d, &x, k));
-      luaL_checkstack(L, 16, "series is too long");
+      ad_checkstack(L, 16, "series is too long");
     }
   return ad_pushparts(L, S, key, AD_SERN, coefs(d, root)[0], d->n,
                       coefs(d, root) + 1);

@@ -47,6 +47,17 @@ void *ad_realloc(lua_State *L, void *p, size_t osize, size_t nsize) {
   return np;
 }
 
+/*
+** luaL_checkstack says "stack overflow" also when there is no memory for the
+** stack; here that is a memory error like any other.
+*/
+void ad_checkstack(lua_State *L, int n, const char *message) {
+  if (!lua_checkstack(L, n)) {
+    ad_nomem(L, (size_t)n * 16);
+    luaL_checkstack(L, n, message);
+  }
+}
+
 static void release(lua_State *L, void *p, size_t size) {
   void *ud;
   lua_Alloc alloc = lua_getallocf(L, &ud);
@@ -214,7 +225,7 @@ static void watch(lua_State *L, State *S);
 */
 Level *ad_enter(lua_State *L, State *S, int kind) {
   Level *lv;
-  luaL_checkstack(L, 8, NULL);
+  ad_checkstack(L, 8, NULL);
   if (!S->watching) watch(L, S);
   if (S->npool > 0) {
     lua_rawgeti(L, LUA_REGISTRYINDEX, S->pool);

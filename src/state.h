@@ -195,6 +195,7 @@ State *ad_openstate(lua_State *L); /* pushes it */
 State *ad_getstate(lua_State *L);  /* from the registry */
 void *ad_realloc(lua_State *L, void *p, size_t osize, size_t nsize);
 void ad_nomem(lua_State *L, size_t size);
+void ad_checkstack(lua_State *L, int n, const char *message);
 Level *ad_findlevel(const State *S, uint64_t key);
 Level *ad_enter(lua_State *L, State *S, int kind); /* pushes the level */
 Level *ad_newlevel(lua_State *L, State *S, int kind, int nuv);
@@ -273,6 +274,7 @@ void ad_strip(lua_State *L, State *S, uint64_t key); /* the top, in place */
 typedef struct Sweep {
   Level *lv;
   double *x;     /* cotangent or tangent of each node while all are numbers */
+  uint32_t stride; /* numbers per node: with duals, 1 + directions */
   uint32_t size; /* nodes below this one have a place */
   int owner;     /* stack index of the level */
   int slot;      /* stack index: what holds x, or the table of the values */

@@ -17,46 +17,93 @@
 
 #include <string.h>
 
+static size_t bytes(const Sweep *w, uint32_t nodes) {
+  return (size_t)nodes * w->stride * sizeof *w->x;
+}
+
+static void scratch(lua_State *L, Sweep *w, uint32_t nodes) {
+  Level *lv = w->lv;
+  const size_t n = (size_t)nodes * w->stride;
+  if (n > lv->capadj) {
+    lv->adj = ad_realloc(L, lv->adj, lv->capadj * sizeof *lv->adj,
+                         n * sizeof *lv->adj);
+    lv->capadj = n;
+  }
+  w->x = lv->adj;
+}
+
 /* 'owner': stack index of the level */
 void ad_sweepbegin(lua_State *L, Sweep *w, Level *lv, int owner) {
-  luaL_checkstack(L, 20, NULL);
+  ad_checkstack(L, 20, NULL);
   w->lv = lv;
   w->owner = owner;
   w->size = lv->tape.nnode;
+  w->stride = 1 + (uint32_t)lv->tape.dirs;
   w->general = w->scratch = 0;
   if (lv->tape.ngeneral) {
     lua_createtable(L, (int)(w->size < 1u << 24 ? w->size : 1u << 24), 0);
     w->general = 1;
     w->x = NULL;
   } else if (lv->busy) { /* a sweep within a sweep */
-    w->x = lua_newuserdatauv(L, w->size * sizeof *w->x + 1, 0);
+    w->x = lua_newuserdatauv(L, bytes(w, w->size) + 1, 0);
   } else {
-    if (w->size > lv->capadj) {
-      lv->adj = ad_realloc(L, lv->adj, lv->capadj * sizeof *w->x,
-                           w->size * sizeof *w->x);
-      lv->capadj = w->size;
-    }
-    w->x = lv->adj;
+    scratch(L, w, w->size);
     w->scratch = lv->busy = 1;
     lua_pushnil(L);
   }
   w->slot = lua_gettop(L);
-  if (!w->general && w->size) memset(w->x, 0, w->size * sizeof *w->x);
+  if (!w->general && w->size) memset(w->x, 0, bytes(w, w->size));
 }
 
 void ad_sweepend(Sweep *w) {
   if (w->scratch) w->lv->busy = 0;
 }
 
+/* pushes a dual of numbers; a plain number if it has no tangent */
+static void pushdual(lua_State *L, const Level *lv, double value,
+                     const double *tangent) {
+  State *S = lv->S;
+  const int dirs = lv->tape.dirs;
+  int some = 0;
+  for (int d = 0; d < dirs; d++) some |= tangent[d] != 0;
+  if (some) {
+    Cell *c = ad_newcell(L, S, AD_MTDUAL,
+                         AD_CELLHEAD + (size_t)dirs * sizeof(double), 0);
+    c->value = value;
+    for (int d = 0; d < dirs; d++) c->u.part[d] = tangent[d];
+    c->stamp = lv->tape.dual;
+  } else
+    lua_pushnumber(L, value);
+}
+
+/* pushes the value of a node */
+void ad_sweepget(lua_State *L, const Sweep *w, uint32_t node) {
+  if (!w->general) {
+    const double *x = w->x + (size_t)node * w->stride;
+    if (w->stride == 1)
+      lua_pushnumber(L, *x);
+    else
+      pushdual(L, w->lv, x[0], x + 1);
+  } else if (lua_rawgeti(L, w->slot, (lua_Integer)node + 1) == LUA_TNIL) {
+    lua_pop(L, 1);
+    lua_pushnumber(L, 0);
+  }
+}
+
+static val get(lua_State *L, const Sweep *w, uint32_t node) {
+  if (!w->general && w->stride == 1) return ad_num(w->x[node]);
+  ad_sweepget(L, w, node);
+  return ad_takeval(L);
+}
+
 /* from here on, values are in a table */
 static void generalize(lua_State *L, Sweep *w) {
   if (w->general) return;
   lua_createtable(L, (int)(w->size < 1u << 24 ? w->size : 1u << 24), 0);
-  for (uint32_t k = 0; k < w->size; k++)
-    if (w->x[k] != 0) {
-      lua_pushnumber(L, w->x[k]);
-      lua_rawseti(L, -2, (lua_Integer)k + 1);
-    }
+  for (uint32_t k = 0; k < w->size; k++) {
+    ad_sweepget(L, w, k);
+    lua_rawseti(L, -2, (lua_Integer)k + 1);
+  }
   lua_replace(L, w->slot);
   w->general = 1;
 }
@@ -65,21 +112,15 @@ static void generalize(lua_State *L, Sweep *w) {
 static void extend(lua_State *L, Sweep *w) {
   const uint32_t n = w->lv->tape.nnode;
   if (n > w->size && !w->general) {
-    double *x;
-    if (w->scratch) {
-      if (n > w->lv->capadj) {
-        w->lv->adj = ad_realloc(L, w->lv->adj, w->lv->capadj * sizeof *x,
-                                n * sizeof *x);
-        w->lv->capadj = n;
-      }
-      w->x = w->lv->adj;
-    } else {
-      x = lua_newuserdatauv(L, n * sizeof *x, 0);
-      memcpy(x, w->x, w->size * sizeof *x);
+    if (w->scratch)
+      scratch(L, w, n);
+    else {
+      double *x = lua_newuserdatauv(L, bytes(w, n), 0);
+      memcpy(x, w->x, bytes(w, w->size));
       w->x = x;
       lua_replace(L, w->slot);
     }
-    memset(w->x + w->size, 0, (n - w->size) * sizeof *x);
+    memset(w->x + (size_t)w->size * w->stride, 0, bytes(w, n - w->size));
   } else if (w->general) {
     for (uint32_t k = w->size; k < n; k++) {
       lua_pushnil(L);
@@ -89,29 +130,27 @@ static void extend(lua_State *L, Sweep *w) {
   w->size = n;
 }
 
-/* pushes the value of a node */
-void ad_sweepget(lua_State *L, const Sweep *w, uint32_t node) {
-  if (!w->general)
-    lua_pushnumber(L, w->x[node]);
-  else if (lua_rawgeti(L, w->slot, (lua_Integer)node + 1) == LUA_TNIL) {
-    lua_pop(L, 1);
-    lua_pushnumber(L, 0);
-  }
-}
-
-static val get(lua_State *L, const Sweep *w, uint32_t node) {
-  if (!w->general) return ad_num(w->x[node]);
-  if (lua_rawgeti(L, w->slot, (lua_Integer)node + 1) == LUA_TNIL) {
-    lua_pop(L, 1);
-    return ad_num(0);
-  }
-  return ad_takeval(L);
+/* is it a dual like those of the tape? */
+static const Cell *flatdual(lua_State *L, const Sweep *w, val v) {
+  const Cell *c = lua_touserdata(L, v.i);
+  return (c->stamp == w->lv->tape.dual &&
+          lua_rawlen(L, v.i) == AD_CELLHEAD + (w->stride - 1) * sizeof(double))
+             ? c
+             : NULL;
 }
 
 static void put(lua_State *L, Sweep *w, uint32_t node, val v) {
   if (!w->general) {
+    double *x = w->x + (size_t)node * w->stride;
+    const Cell *c;
     if (v.i == 0) {
-      w->x[node] = v.n;
+      x[0] = v.n;
+      for (uint32_t d = 1; d < w->stride; d++) x[d] = 0;
+      return;
+    }
+    if (w->stride > 1 && (c = flatdual(L, w, v)) != NULL) {
+      x[0] = c->value;
+      for (uint32_t d = 1; d < w->stride; d++) x[d] = c->u.part[d - 1];
       return;
     }
     generalize(L, w);
@@ -129,7 +168,11 @@ void ad_sweepadd(lua_State *L, Sweep *w, uint32_t node, val v) {
 }
 
 static val partialat(lua_State *L, const Level *lv, uint32_t j) {
-  if (!(lv->tape.idx[j] & AD_GENERAL)) return ad_num(lv->tape.mult[j]);
+  if (!(lv->tape.idx[j] & AD_GENERAL)) {
+    if (lv->tape.dirs == 0) return ad_num(lv->tape.mult[j]);
+    pushdual(L, lv, lv->tape.mult[j], ad_tapetangents(&lv->tape, j));
+    return ad_takeval(L);
+  }
   lua_rawgeti(L, LUA_REGISTRYINDEX, lv->objects);
   lua_rawgeti(L, -1, (lua_Integer)j + 1);
   lua_remove(L, -2);
@@ -139,9 +182,13 @@ static val partialat(lua_State *L, const Level *lv, uint32_t j) {
 static void reverse(lua_State *L, Sweep *w, uint32_t from, uint32_t to) {
   const Tape *t = &w->lv->tape;
   const int top = lua_gettop(L);
-  if (t->ngeneral) generalize(L, w);
+  /* what a checkpoint has recorded can change what the tape is like */
+  if (t->ngeneral || w->stride != 1 + (uint32_t)t->dirs) generalize(L, w);
   if (!w->general) {
-    ad_tapereverse(t, from, to, w->x);
+    if (w->stride == 1)
+      ad_tapereverse(t, from, to, w->x);
+    else
+      ad_tapereversedual(t, from, to, w->x);
     return;
   }
   for (uint32_t k = from; k-- > to;) {
@@ -164,7 +211,7 @@ static void reverse(lua_State *L, Sweep *w, uint32_t from, uint32_t to) {
 static void forward(lua_State *L, Sweep *w, uint32_t from, uint32_t to) {
   const Tape *t = &w->lv->tape;
   const int top = lua_gettop(L);
-  if (t->ngeneral) generalize(L, w);
+  if (t->ngeneral || t->dirs || w->stride > 1) generalize(L, w);
   if (!w->general) {
     ad_tapeforward(t, from, to, w->x, 1);
     return;
@@ -282,7 +329,7 @@ static val listed(lua_State *L, const State *S, int list, uint32_t i) {
 static void callreverse(lua_State *L, Sweep *w, uint32_t c) {
   const Call call = w->lv->calls[c];
   const int top = lua_gettop(L);
-  luaL_checkstack(L, 20, NULL);
+  ad_checkstack(L, 20, NULL);
   if (gather(L, w, call.nout, call.node + 1, NULL)) {
     if (handler(L, w->lv, c, "rerun") != LUA_TNIL)
       rerun(L, w, c, 1);
@@ -309,7 +356,7 @@ static void callforward(lua_State *L, Sweep *w, uint32_t c) {
   const Tape *t = &w->lv->tape;
   const int top = lua_gettop(L);
   uint32_t first = ad_tapefirst(t, call.node);
-  luaL_checkstack(L, 20, NULL);
+  ad_checkstack(L, 20, NULL);
   if (handler(L, w->lv, c, "rerun") != LUA_TNIL)
     rerun(L, w, c, 0);
   else {

@@ -13,10 +13,16 @@ void ad_tapeinit(Tape *t, ad_Alloc alloc, void *ud) {
   t->ud = ud;
 }
 
+/* bytes of the tangents of so many entries */
+static size_t tangents(const Tape *t, uint32_t entries) {
+  return (size_t)entries * (size_t)t->dirs * sizeof *t->dmult;
+}
+
 static void release(Tape *t) {
   t->alloc(t->ud, t->end, t->capnode * sizeof *t->end, 0);
   t->alloc(t->ud, t->mult, t->capmult * sizeof *t->mult, 0);
   t->alloc(t->ud, t->idx, t->capidx * sizeof *t->idx, 0);
+  t->alloc(t->ud, t->dmult, tangents(t, t->capd), 0);
 }
 
 void ad_tapefree(Tape *t) {
@@ -65,7 +71,27 @@ size_t ad_tapereserve(Tape *t, uint32_t nodes, uint32_t entries) {
   fail = resize(t, &idx, &t->capidx, t->nentry + entries, AD_MAXENTRIES,
                 sizeof *t->idx);
   t->idx = idx;
+  if (fail == 0 && t->dirs) {
+    void *dmult = t->dmult;
+    fail = resize(t, &dmult, &t->capd, t->nentry + entries, AD_MAXENTRIES,
+                  (size_t)t->dirs * sizeof *t->dmult);
+    t->dmult = dmult;
+  }
   return fail;
+}
+
+size_t ad_tapedual(Tape *t, uint64_t dual, int dirs, uint32_t entries) {
+  const uint32_t cap = t->nentry + entries;
+  const size_t size = (size_t)cap * (size_t)dirs * sizeof *t->dmult;
+  double *dmult = t->alloc(t->ud, NULL, 0, size);
+  if (dmult == NULL) return size;
+  memset(dmult, 0, size);
+  t->alloc(t->ud, t->dmult, tangents(t, t->capd), 0);
+  t->dmult = dmult;
+  t->capd = cap;
+  t->dirs = dirs;
+  t->dual = dual;
+  return 0;
 }
 
 void ad_tapecut(Tape *t, uint32_t node) {
@@ -85,6 +111,13 @@ void ad_tapeclear(Tape *t, size_t keep) {
           t->capidx * sizeof *t->idx >
       keep)
     ad_tapefree(t);
+  if (t->dirs) {
+    t->alloc(t->ud, t->dmult, tangents(t, t->capd), 0);
+    t->dmult = NULL;
+    t->capd = 0;
+    t->dirs = 0;
+    t->dual = 0;
+  }
   t->nnode = t->nentry = t->ninput = t->ngeneral = 0;
 }
 
@@ -112,7 +145,8 @@ void ad_tapetrim(Tape *t) {
 
 size_t ad_tapebytes(const Tape *t) {
   return t->nnode * sizeof *t->end +
-         t->nentry * (sizeof *t->mult + sizeof *t->idx);
+         t->nentry * (sizeof *t->mult + sizeof *t->idx) +
+         tangents(t, t->nentry);
 }
 
 void ad_tapereverse(const Tape *t, uint32_t from, uint32_t to, double *adj) {
@@ -128,6 +162,30 @@ void ad_tapereverse(const Tape *t, uint32_t from, uint32_t to, double *adj) {
         adj[idx[j]] += mult[j] * a;
       }
     }
+    j = first;
+  }
+}
+
+void ad_tapereversedual(const Tape *t, uint32_t from, uint32_t to,
+                        double *adj) {
+  const size_t k = (size_t)t->dirs, stride = k + 1;
+  uint32_t j = ad_tapefirst(t, from);
+  for (uint32_t node = from; node-- > to;) {
+    const uint32_t first = ad_tapefirst(t, node);
+    const double *in = adj + node * stride;
+    int some = in[0] != 0;
+    for (size_t d = 1; d <= k; d++) some |= in[d] != 0;
+    if (some)
+      for (uint32_t e = j; e-- > first;) {
+        const double m = t->mult[e], *dm = t->dmult + e * k;
+        double *out = adj + t->idx[e] * stride;
+        if (in[0] != 0) {
+          out[0] += m * in[0];
+          for (size_t d = 0; d < k; d++) out[d + 1] += dm[d] * in[0];
+        }
+        for (size_t d = 1; d <= k; d++)
+          if (in[d] != 0) out[d] += m * in[d];
+      }
     j = first;
   }
 }

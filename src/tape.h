@@ -18,9 +18,16 @@
 ** bytes and an entry 12: 16 bytes for an operation of one active operand,
 ** 28 for one of two.
 **
-** A partial derivative that is no plain number lives with the owner of the
-** tape; its entry has AD_GENERAL set in idx, and the loops here, which are
-** for numbers only, are not used on such a tape.
+** Under forward mode partial derivatives are duals. Those of one level, which
+** is nearly always all, are numbers here too:
+**
+**      dmult   | tangents of m0 | tangents of m1 | ...      'dirs' per entry
+**
+** and a cotangent is then a dual, 1 + dirs numbers per node.
+**
+** Any other partial derivative that is no plain number lives with the owner of
+** the tape; its entry has AD_GENERAL set in idx, and the loops here are not
+** used on such a tape.
 */
 #ifndef ad_tape_h
 #define ad_tape_h
@@ -43,6 +50,10 @@ typedef struct Tape {
   uint32_t *idx;
   uint32_t nnode, capnode;
   uint32_t nentry, capmult, capidx;
+  double *dmult;
+  uint32_t capd; /* in entries */
+  int dirs;      /* tangents per entry; 0: no dmult */
+  uint64_t dual; /* which level's duals these are: the owner's business */
   uint32_t ninput;   /* nodes that no operation made */
   uint32_t ngeneral; /* entries with AD_GENERAL */
 } Tape;
@@ -55,6 +66,11 @@ void ad_tapefree(Tape *t);
 ** that could not be had (SIZE_MAX: the tape is at its limit).
 */
 size_t ad_tapereserve(Tape *t, uint32_t nodes, uint32_t entries);
+
+/*
+** From now on entries have 'dirs' tangents. As ad_tapereserve.
+*/
+size_t ad_tapedual(Tape *t, uint64_t dual, int dirs, uint32_t entries);
 
 /* forgets the nodes from 'node' on; 'ninput' is the caller's to mend */
 void ad_tapecut(Tape *t, uint32_t node);
@@ -73,6 +89,9 @@ size_t ad_tapebytes(const Tape *t); /* memory in use by records */
 */
 void ad_tapereverse(const Tape *t, uint32_t from, uint32_t to, double *adj);
 
+/* the same with duals: adj[k * (1 + dirs)] and its tangents behind it */
+void ad_tapereversedual(const Tape *t, uint32_t from, uint32_t to, double *adj);
+
 /*
 ** Tangents in k directions: dot[node * k + d]. Computed for the nodes
 ** from .. to-1; those of inputs are given and stay.
@@ -86,12 +105,18 @@ static inline uint32_t ad_tapefirst(const Tape *t, uint32_t node) {
 
 static inline int ad_taperoom(const Tape *t, uint32_t entries) {
   return t->nnode < t->capnode && t->capmult - t->nentry >= entries &&
-         t->capidx - t->nentry >= entries;
+         t->capidx - t->nentry >= entries &&
+         (t->dirs == 0 || t->capd - t->nentry >= entries);
 }
 
 /* the following need room */
 
+static inline double *ad_tapetangents(const Tape *t, uint32_t entry) {
+  return t->dmult + (size_t)entry * (size_t)t->dirs;
+}
+
 static inline void ad_tapeentry(Tape *t, uint32_t operand, double partial) {
+  for (int d = 0; d < t->dirs; d++) ad_tapetangents(t, t->nentry)[d] = 0;
   t->mult[t->nentry] = partial;
   t->idx[t->nentry++] = operand;
 }

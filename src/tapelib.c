@@ -52,7 +52,7 @@ static int t_var(lua_State *L) {
   Level *lv = checktape(L);
   const int n = lua_gettop(L);
   luaL_checkany(L, 2);
-  luaL_checkstack(L, n + 20, "too many arguments");
+  ad_checkstack(L, n + 20, "too many arguments");
   for (int i = 2; i <= n; i++)
     if (!ad_isleaf(L, S, i) && lua_type(L, i) != LUA_TTABLE)
       return luaL_typeerror(L, i, "number");
@@ -160,7 +160,7 @@ static int t_gradient(lua_State *L) {
     return luaL_error(L, "gradient: this tape has answered already; a tape "
                          "that is to be asked more than once is "
                          "ad.tape{persistent = true}");
-  luaL_checkstack(L, n + 20, "too many sources");
+  ad_checkstack(L, n + 20, "too many sources");
   q.w = NULL;
   q.key = lv->key;
   lua_pushvalue(L, 1);

@@ -161,7 +161,7 @@ static int grad_finish(lua_State *L, int status, lua_KContext ctx) {
                       "%s: function must return a number, got %s; for several "
                       "outputs use ad.jacobian",
                       fname, described(L, base + 1));
-  luaL_checkstack(L, top - base + spec->n + 20, "too many results");
+  ad_checkstack(L, top - base + spec->n + 20, "too many results");
   ad_sweepbegin(L, &w, lv, slot);
   if (c != NULL && c->stamp == ad_stamp(S, lv->key, AD_VARN)) {
     node = c->u.var.node;
@@ -195,7 +195,7 @@ static int grad_call(lua_State *L) {
   const char *fname = spec->value ? "value_and_grad" : "grad";
   const int n = lua_gettop(L), slot = n + 1;
   Level *lv;
-  luaL_checkstack(L, n + spec->n + 20, "too many arguments");
+  ad_checkstack(L, n + spec->n + 20, "too many arguments");
   for (int i = 0; i < spec->n; i++)
     if (spec->arg[i] > n)
       return luaL_error(L, "bad argument #2 to '%s' (no argument %d: called "
@@ -344,7 +344,7 @@ static int pull_call(lua_State *L) {
   Seed seed;
   luaL_checkany(L, 1);
   lua_settop(L, 1);
-  luaL_checkstack(L, nargs + 20, "too many arguments");
+  ad_checkstack(L, nargs + 20, "too many arguments");
   lua_pushvalue(L, lua_upvalueindex(2));
   lua_pushvalue(L, lua_upvalueindex(4));
   ad_sweepbegin(L, &w, lv, 2);
@@ -385,7 +385,7 @@ static int lin_call(lua_State *L) {
   Sweep w;
   Seed seed;
   lua_settop(L, nargs);
-  luaL_checkstack(L, 20, NULL);
+  ad_checkstack(L, 20, NULL);
   lua_pushvalue(L, lua_upvalueindex(2));
   lua_pushvalue(L, lua_upvalueindex(4));
   ad_sweepbegin(L, &w, lv, nargs + 1);
@@ -442,7 +442,7 @@ static int record(lua_State *L, int linear) {
   const lua_KContext ctx = ((lua_KContext)slot << 1) | linear;
   Level *lv;
   ad_checkcallable(L, 1);
-  luaL_checkstack(L, n + 20, "too many arguments");
+  ad_checkstack(L, n + 20, "too many arguments");
   lv = ad_enter(L, S, AD_REVERSE);
   lua_toclose(L, slot);
   lua_createtable(L, n - 1, 0);
@@ -567,7 +567,7 @@ static int l_jvp(lua_State *L) {
   lua_settop(L, 3);
   luaL_argcheck(L, lua_rawlen(L, 2) < 250, 2, "too many arguments");
   n = (int)lua_rawlen(L, 2);
-  luaL_checkstack(L, n + 20, "too many arguments");
+  ad_checkstack(L, n + 20, "too many arguments");
   f.lv = ad_enter(L, S, AD_FORWARD);
   f.lv->order = 1;
   lua_toclose(L, 4);
@@ -732,7 +732,7 @@ static int l_forward(lua_State *L) {
   const int n = lua_gettop(L), slot = n + 1;
   const int arg = (int)lua_tointeger(L, 3) + 5;
   Forward f;
-  luaL_checkstack(L, n + 20, "too many arguments");
+  ad_checkstack(L, n + 20, "too many arguments");
   f.lv = ad_enter(L, S, AD_FORWARD);
   lua_toclose(L, slot);
   f.fname = lua_tostring(L, 1);
@@ -821,7 +821,7 @@ static int columns_call(lua_State *L) {
   lua_settop(L, 2);
   lua_pushvalue(L, lua_upvalueindex(2));
   lua_createtable(L, k, 0);
-  if (lv->tape.ngeneral == 0 && lv->ncall == 0) {
+  if (lv->tape.ngeneral == 0 && lv->tape.dirs == 0 && lv->ncall == 0) {
     const size_t size = (size_t)nnode * (size_t)k * sizeof(double);
     double *dot = lua_newuserdatauv(L, size + 1, 0);
     memset(dot, 0, size);
@@ -901,7 +901,7 @@ static int l_linear(lua_State *L) {
   const int arg = (int)lua_tointeger(L, 3) + 3;
   const char *fname = lua_tostring(L, 1);
   Level *lv;
-  luaL_checkstack(L, n + 20, "too many arguments");
+  ad_checkstack(L, n + 20, "too many arguments");
   lv = ad_enter(L, S, AD_REVERSE);
   lua_toclose(L, slot);
   wrapvar(L, S, lv, arg, fname); /* the inputs are nodes 0, 1, ... */

@@ -68,7 +68,7 @@ static void walk(lua_State *L, State *S, int nin, int nout, int objects,
   const int first = lua_gettop(L) - nin + 1, path = first + nin;
   const int width = nin + nout + 1;
   int depth = 0, base = first, entered;
-  luaL_checkstack(L, 2 * width + 10, "structure is nested too deep");
+  ad_checkstack(L, 2 * width + 10, "structure is nested too deep");
   if (!isstructure(L, first)) {
     leaf(L, S, ud, ad_isleaf(L, S, first));
     for (int i = 0; i < nout; i++) lua_copy(L, i - nout, first + i);
@@ -81,7 +81,7 @@ static void walk(lua_State *L, State *S, int nin, int nout, int objects,
   base = path + 1;
   for (;;) { /* enter the tables at base */
     const lua_Unsigned n = lua_rawlen(L, base);
-    luaL_checkstack(L, 2 * width + 10, "structure is nested too deep");
+    ad_checkstack(L, 2 * width + 10, "structure is nested too deep");
     depth++;
     if (depth == 2) {
       lua_newtable(L);
@@ -221,7 +221,7 @@ void ad_strip(lua_State *L, State *S, uint64_t key) {
   Strip s;
   s.key = key;
   s.found = 0;
-  luaL_checkstack(L, 12, NULL);
+  ad_checkstack(L, 12, NULL);
   if (lua_type(L, -1) == LUA_TUSERDATA) {
     if (ad_tocell(L, S, -1)) ad_stripvalue(L, S, key);
   } else if (isstructure(L, -1) && holds(L, S, &s))

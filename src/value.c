@@ -357,7 +357,7 @@ static int mm_tostring(lua_State *L) {
   luaL_Buffer b;
   int n;
   if (c == NULL) return luaL_typeerror(L, 1, "autodiff value");
-  luaL_checkstack(L, 8, "value is nested too deep");
+  ad_checkstack(L, 8, "value is nested too deep");
   n = nparts(L, S, 1);
   luaL_buffinit(L, &b);
   luaL_addstring(&b, AD_ISVAR(ad_kindof(S, c)) ? "var(" : "dual(");

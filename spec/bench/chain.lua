@@ -37,4 +37,4 @@ if status then
   peak = status:read("a"):match("VmHWM:%s*(%d+)") or "?"
   status:close()
 end
-print(("%.6f s %s kB %d operations"):format(seconds, peak, operations))
+print(("%.6f s %s kB"):format(seconds, peak))

@@ -11,18 +11,15 @@ local function per_operation(record)
   return tape:bytes() / #tape, ("%d operations"):format(#tape)
 end
 
+local operations = 10000000
+local chains = {} -- two lines each want the one run
+
 local function chain(mode)
-  local output = measure.child(directory .. "chain.lua", mode, "10000000")
-  local seconds, kilobytes, operations = output:match("(%S+) s (%S+) kB (%S+) operations")
-  seconds, kilobytes, operations = tonumber(seconds), tonumber(kilobytes), tonumber(operations)
-  return seconds / operations * 1e9, kilobytes and kilobytes * 1024, operations
-end
-
-local chains = {}
-
-local function chain_of(mode)
-  if not chains[mode] then chains[mode] = {chain(mode)} end
-  return table.unpack(chains[mode])
+  if not chains[mode] then
+    chains[mode] = measure.child(directory .. "chain.lua", mode, tostring(operations))
+  end
+  local seconds, kilobytes = chains[mode]:match("(%S+) s (%S+) kB")
+  return tonumber(seconds) / operations * 1e9, tonumber(kilobytes)
 end
 
 local list = {
@@ -58,13 +55,14 @@ local list = {
 for _, mode in ipairs{"grad", "tape"} do
   list[#list + 1] = {
     name = ("chain of 10 million operations, %s, there and back, each"):format(mode), unit = "ns",
-    measure = function() return chain_of(mode) end,
+    measure = function() return (chain(mode)) end,
   }
   list[#list + 1] = {
     name = "... its peak memory (VmHWM)", unit = "MB",
     measure = function()
-      local _, bytes, operations = chain_of(mode)
-      if not bytes then return nil, "no /proc/self/status here" end
+      local _, kilobytes = chain(mode)
+      if not kilobytes then return nil, "no /proc/self/status here" end
+      local bytes = kilobytes * 1024
       return bytes / 1e6, ("%.3g B per operation"):format(bytes / operations)
     end,
   }

@@ -29,9 +29,9 @@ for _, loop in ipairs(loops) do
     list[#list + 1] = {
       name = ("%s on a %s"):format(name, kind), unit = "ns",
       measure = function()
-        local call = kind == "var" and function() return gradient(2.0, 3.0) end
-          or function() return ad.jvp(body, {2.0, 3.0}, {1.0, 0.0}) end
-        local t = measure.times({call, function() return body(2.0, 3.0) end}, 0.4)
+        local call = kind == "var" and gradient
+          or function(x, y) return ad.jvp(body, {x, y}, {1.0, 0.0}) end
+        local t = measure.times({call, body}, 0.4, 2.0, 3.0)
         return t[1] * 1e6, ("plain number: %.3g ns"):format(t[2] * 1e6)
       end,
     }
@@ -39,60 +39,54 @@ for _, loop in ipairs(loops) do
 end
 
 --- A line with the time of one call, and how many calls of another that is.
-local function timed(name, call, base, what)
+local function timed(name, call, base, what, ...)
+  local a, b = ...
   list[#list + 1] = {
     name = name, unit = "us",
     measure = function()
-      local ratio, t, b = measure.ratio(call, base, 0.6)
-      return t * 1e6, ("%.3g x %s, %s"):format(ratio, what, readable(b))
+      local ratio, t, tb = measure.ratio(call, base, 0.6, a, b)
+      return t * 1e6, ("%.3g x %s, %s"):format(ratio, what, readable(tb))
     end,
   }
 end
 
 local plain = functions.notebook(math)
 local f = functions.notebook(ad.math)
-local function callplain() return plain(2, 4) end
 
-timed("f recorded on ad.tape, and gradient", function()
+timed("f recorded on ad.tape, and gradient", function(a, b)
   local tape <close> = ad.tape()
-  local x, y = tape:var(2, 4)
+  local x, y = tape:var(a, b)
   return tape:gradient(f(x, y), x, y)
-end, callplain, "f")
+end, plain, "f", 2, 4)
 
-timed("f on ad.var, and backward", function()
-  local x, y = ad.var(2), ad.var(4)
+timed("f on ad.var, and backward", function(a, b)
+  local x, y = ad.var(a), ad.var(b)
   f(x, y):backward()
   return x.grad, y.grad
-end, callplain, "f")
+end, plain, "f", 2, 4)
 
-timed("f on ad.dual, two directions", function()
-  return f(ad.dual(2, {1, 0}), ad.dual(4, {0, 1})).tangent
-end, callplain, "f")
+timed("f on ad.dual, two directions", function(a, b)
+  return f(ad.dual(a, {1, 0}), ad.dual(b, {0, 1})).tangent
+end, plain, "f", 2, 4)
 
 local weights = {}
 for i = 1, 100 do weights[i] = ad.var(1 / i) end
 timed("backward loop, Rosenbrock, n = 100", function()
   functions.rosenbrock(weights):backward()
   for i = 1, #weights do weights[i]:zero_grad() end
-end, function()
-  return functions.rosenbrock(functions.start(100))
-end, "Rosenbrock")
+end, functions.rosenbrock, "Rosenbrock", functions.start(100))
 
-local x20, gradient, hessian = functions.start(20), ad.grad(functions.rosenbrock),
-  ad.hessian(functions.rosenbrock)
-timed("hessian, Rosenbrock, n = 20", function() return hessian(x20) end,
-  function() return gradient(x20) end, "grad")
+timed("hessian, Rosenbrock, n = 20", ad.hessian(functions.rosenbrock),
+  ad.grad(functions.rosenbrock), "grad", functions.start(20))
 
 local function smooth(x) return ad.exp(ad.sin(x)) / (1 + x * x) end
-timed("taylor, order 20", function() return ad.taylor(smooth, 0.5, 20) end,
-  function() return ad.taylor(smooth, 0.5, 10) end, "order 10")
+timed("taylor, order 20", function(x) return ad.taylor(smooth, x, 20) end,
+  function(x) return ad.taylor(smooth, x, 10) end, "order 10", 0.5)
 
-local lists = functions.start(1000)
-local dot = ad.grad(function(v) return ad.dot(v, v) end)
-timed("grad of ad.dot of 1000", function() return dot(lists) end, function()
+timed("grad of ad.dot of 1000", ad.grad(function(v) return ad.dot(v, v) end), function(v)
   local s = 0
-  for i = 1, #lists do s = s + lists[i] * lists[i] end
+  for i = 1, #v do s = s + v[i] * v[i] end
   return s
-end, "a loop of 1000")
+end, "a loop in plain Lua", functions.start(1000))
 
 return list
