@@ -46,7 +46,6 @@ describe("kinds", function()
     assert.equal("number", ad.type(1.5))
     assert.equal("dual", ad.type(ad.dual(2, 1)))
     assert.equal("var", ad.type(ad.var(2)))
-    assert.equal("array", ad.type(ad.array {1, 2}))
     local thread = coroutine.create(print)
     for _, other in ipairs {"10", "dual", true, {}, {2, 1}, print, io.stdout, thread} do
       assert.is_nil(ad.type(other))

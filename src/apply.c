@@ -391,10 +391,44 @@ val ad_apply(lua_State *L, State *S, int op, int n, const val *in) {
 ** Operations over a list
 */
 
+/* p[i] = product of all x but x[i] */
+static void others(lua_State *L, State *S, int n, const val *x, val *p) {
+  val acc = ad_num(1);
+  for (int i = 0; i < n; i++) {
+    p[i] = acc;
+    acc = MUL(acc, x[i]);
+  }
+  acc = ad_num(1);
+  for (int i = n; i-- > 0;) {
+    p[i] = MUL(p[i], acc);
+    acc = MUL(acc, x[i]);
+  }
+}
+
+/*
+** p[i] = exp(x[i]) / sum of exp(x), shifted by the largest element, so that
+** nothing overflows and large elements lose no digits. Infinite ones share
+** evenly. Needs 4 n slots.
+*/
+void ad_softmax(lua_State *L, State *S, int n, const val *x, val *p) {
+  double m = -HUGE_VAL;
+  val s = ad_num(0);
+  for (int i = 0; i < n; i++) {
+    const double xi = ad_plainval(L, S, x[i]);
+    if (xi > m) m = xi;
+  }
+  for (int i = 0; i < n; i++) {
+    p[i] = isinf(m) ? ad_num(ad_plainval(L, S, x[i]) == m)
+                    : F1(exp, SUB(x[i], ad_num(m)));
+    s = ADD(s, p[i]);
+  }
+  for (int i = 0; i < n; i++) p[i] = DIV(p[i], s);
+}
+
 typedef struct Nary {
   int op, n;
   val *x;      /* primals, or elements */
-  val *others; /* of OP_list_prod */
+  val *others; /* of OP_list_prod and OP_list_logsumexp */
   val y;
   double ties;
 } Nary;
@@ -403,6 +437,7 @@ typedef struct Nary {
 #define Y w->y
 #define N w->n
 #define OTHERS(i) w->others[i]
+#define SOFTMAX(i) w->others[i]
 #define TIES w->ties
 
 static val npartial(lua_State *L, State *S, const Nary *w, int i) {
@@ -420,24 +455,17 @@ static val npartial(lua_State *L, State *S, const Nary *w, int i) {
 /* what the rules need beside elements and value */
 static void prepare(lua_State *L, State *S, Nary *w) {
   const int n = w->n;
-  if (w->op == OP_list_lmax || w->op == OP_list_lmin ||
-      w->op == OP_list_logsumexp) {
+  if (w->op == OP_list_lmax || w->op == OP_list_lmin) {
     double y = ad_plainval(L, S, w->y);
     w->ties = 0;
     for (int i = 0; i < n; i++) w->ties += (ad_plainval(L, S, w->x[i]) == y);
-  } else if (w->op == OP_list_prod) {
-    val acc = ad_num(1);
+  } else if (w->op == OP_list_prod || w->op == OP_list_logsumexp) {
     ad_checkstack(L, 4 * n + RULESLOTS, "list is too long");
     w->others = lua_newuserdatauv(L, (size_t)n * sizeof(val) + 1, 0);
-    for (int i = 0; i < n; i++) {
-      w->others[i] = acc;
-      acc = MUL(acc, w->x[i]);
-    }
-    acc = ad_num(1);
-    for (int i = n; i-- > 0;) {
-      w->others[i] = MUL(w->others[i], acc);
-      acc = MUL(acc, w->x[i]);
-    }
+    if (w->op == OP_list_prod)
+      others(L, S, n, w->x, w->others);
+    else
+      ad_softmax(L, S, n, w->x, w->others);
   }
 }
 

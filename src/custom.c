@@ -66,6 +66,10 @@ static void part_leaf(lua_State *L, State *S, void *ud, int numeric) {
   Split *s = ud;
   const int top = lua_gettop(L);
   Arg a;
+  if (numeric && s->part == 0 && lua_type(L, top) == LUA_TNUMBER) {
+    lua_pushvalue(L, top); /* an integer stays one */
+    return;
+  }
   if (!numeric) {
     if (s->part == 0)
       lua_pushvalue(L, top);
@@ -142,7 +146,7 @@ static void join_leaf(lua_State *L, State *S, void *ud, int numeric) {
     if (lua_rawgeti(L, s->list, k + 1) == LUA_TTABLE)
       lua_rawgeti(L, -1, s->n + 1);
     if (!ad_isleaf(L, S, -1))
-      luaL_error(L, "custom: a rule gave a %s in place of a number",
+      ad_error(L, "custom: a rule gave a %s in place of a number",
                  luaL_typename(L, -1));
     ad_resolve(L, S, -1, &a);
     part[k] = a.v;
@@ -179,7 +183,7 @@ static void flatten_leaf(lua_State *L, State *S, void *ud, int numeric) {
     lua_pop(L, 1);
     lua_pushnumber(L, 0);
   } else if (!ad_isleaf(L, S, -1))
-    luaL_error(L, "custom: a rule gave a %s in place of a number",
+    ad_error(L, "custom: a rule gave a %s in place of a number",
                luaL_typename(L, -1));
   lua_rawseti(L, s->list, ++s->n);
 }

@@ -423,26 +423,25 @@ static int l_dot(lua_State *L) {
   return overlist(L, OP_list_dot, 2);
 }
 
-/* exp(x_i - logsumexp(x)): no overflow, and the rules of both */
 static int l_softmax(lua_State *L) {
   State *S = ad_state(L);
   const int n = listlen(L, 1);
-  val y;
+  val *x, *p;
   lua_settop(L, 1);
   lua_createtable(L, n, 0);
-  if (n == 0) return 1;
-  y = slowlist(L, S, OP_list_logsumexp, 1, n);
-  ad_pushval(L, y);
-  y = ad_valat(L, lua_gettop(L));
-  for (int i = 1; i <= n; i++) {
-    const int top = lua_gettop(L);
-    val x;
-    lua_geti(L, 1, i);
-    x = ad_takeval(L);
-    x = ad_op1(L, S, OP_exp, ad_op2(L, S, OP_sub, x, y));
-    ad_pushval(L, x);
-    lua_rawseti(L, 2, i);
-    lua_settop(L, top);
+  ad_checkstack(L, 5 * n + 40, "list is too long");
+  x = lua_newuserdatauv(L, (size_t)n * 2 * sizeof *x + 1, 0);
+  p = x + n;
+  for (int i = 0; i < n; i++) {
+    lua_geti(L, 1, i + 1);
+    if (lua_type(L, -1) != LUA_TNUMBER && ad_tocell(L, S, -1) == NULL)
+      badelement(L, 1, i + 1);
+    x[i] = ad_takeval(L);
+  }
+  ad_softmax(L, S, n, x, p);
+  for (int i = 0; i < n; i++) {
+    ad_pushval(L, p[i]);
+    lua_rawseti(L, 2, i + 1);
   }
   lua_settop(L, 2);
   return 1;

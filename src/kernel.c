@@ -164,15 +164,29 @@ static void others(size_t n, const double *x, double *p) {
   }
 }
 
+/* p[i] = exp(x[i]) / sum of exp(x); infinite ones share evenly */
+static void softmax(size_t n, const double *x, double *p) {
+  double m = -HUGE_VAL, s = 0;
+  for (size_t i = 0; i < n; i++)
+    if (x[i] > m) m = x[i];
+  for (size_t i = 0; i < n; i++) {
+    p[i] = isinf(m) ? x[i] == m : exp(x[i] - m);
+    s += p[i];
+  }
+  for (size_t i = 0; i < n; i++) p[i] /= s;
+}
+
 #define X(i) x[i]
 #define Y y
 #define N n
 #define OTHERS(i) p[i]
+#define SOFTMAX(i) p[i]
 #define TIES k
 
 void ad_npartials(int op, size_t n, const double *x, double y, double *p) {
   const double k = ties(n, x, y);
   if (op == OP_list_prod) others(n, x, p);
+  if (op == OP_list_logsumexp) softmax(n, x, p);
   switch (op) {
 #define NOP(name, v, rule)                                                     \
   case OP_list_##name:                                                         \

@@ -8,8 +8,9 @@
 ** 'value' is a C function of (number of elements, elements). 'rule' is the
 ** body of a loop over i = 0 .. n-1 that gives the partial derivative by
 ** element i: X(i) is an element, Y the value, N the number of elements,
-** OTHERS(i) the product of all the elements but i, TIES the number of
-** elements equal to Y.
+** OTHERS(i) the product of all the elements but i, SOFTMAX(i) what its name
+** says (shifted by the largest element, so that large ones lose no digits),
+** TIES the number of elements equal to Y.
 */
 
 /* clang-format off */
@@ -18,8 +19,7 @@ NOP(mean,      ad_nmean,      K(1.0 / (double)N))
 NOP(prod,      ad_nprod,      OTHERS(i))
 NOP(dot,       ad_ndot,       X((i + N / 2) % N))   /* both lists in one */
 NOP(norm,      ad_nnorm,      EQ(Y, K(0)) ? K(0) : DIV(X(i), Y))
-NOP(logsumexp, ad_nlogsumexp, EQ(X(i), Y) ? K(1.0 / TIES)
-                              : F1(exp, SUB(X(i), Y)))
+NOP(logsumexp, ad_nlogsumexp, SOFTMAX(i))
 NOP(lmax,      ad_nmax,       EQ(X(i), Y) ? K(1.0 / TIES) : K(0))
 NOP(lmin,      ad_nmin,       EQ(X(i), Y) ? K(1.0 / TIES) : K(0))
 /* clang-format on */

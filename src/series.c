@@ -10,8 +10,10 @@
 ** shared: the graph of sin holds cos, whose own partial derivative is again
 ** -sin), and all the nodes of the graph gain their coefficient k together,
 ** in order of k (Griewank and Walther, Evaluating Derivatives, 2nd ed.,
-** section 13.2). One operation costs n^2 for order n; those whose
-** derivatives go on for ever (a real power, lgamma) n^3.
+** section 13.2). One operation costs n^2 for order n. Where derivatives go
+** on for ever the graph is as deep as the order, and the cost n^3: lgamma,
+** digamma, x^y with both varying. A constant power away from 0 has its own
+** recurrence, from  x z' = p z x'.
 **
 ** Coefficients are numbers, or values of lower levels.
 */
@@ -178,13 +180,15 @@ static int rule(Dag *d, int op, int i, int A, int B, int C, int Y) {
 typedef struct List {
   int id, n;
   double ties;
-  int *before, *after; /* products of the elements before and after one */
+  int *before, *after; /* products of the elements before and after one; or
+                          their softmax */
 } List;
 
 #define X(k) d->args[d->node[w->id].arg + (k)]
 #define Y w->id
 #define N w->n
 #define OTHERS(k) MUL(w->before[k], w->after[k])
+#define SOFTMAX(k) w->before[k]
 #define TIES w->ties
 
 static int listrule(Dag *d, const List *w, int op, int i) {
@@ -219,6 +223,19 @@ static void expandlist(Dag *d, int id) {
       acc = MUL(acc, X(i));
     }
   }
+  if (op == OP_list_logsumexp) {
+    double m = -HUGE_VAL;
+    int s = K(0);
+    list.before = lua_newuserdatauv(d->L, (size_t)w->n * sizeof(int) + 1, 0);
+    for (int i = 0; i < w->n; i++)
+      if (primal(d, X(i)) > m) m = primal(d, X(i));
+    for (int i = 0; i < w->n; i++) {
+      list.before[i] = isinf(m) ? K(primal(d, X(i)) == m)
+                                : F1(exp, SUB(X(i), K(m)));
+      s = ADD(s, list.before[i]);
+    }
+    for (int i = 0; i < w->n; i++) list.before[i] = DIV(list.before[i], s);
+  }
   for (int i = 0; i < w->n; i++)
     if (!d->node[X(i)].isnum) {
       int p = listrule(d, w, op, i);
@@ -235,10 +252,15 @@ static int isbasic(int op) {
          op == OP_mul || op == OP_div;
 }
 
+static int isconstantpower(Dag *d, const Node *x) {
+  return x->op == OP_pow && d->node[d->args[x->arg + 1]].isnum &&
+         primal(d, d->args[x->arg]) != 0;
+}
+
 static void expand(Dag *d, int id) {
   const Node x = d->node[id];
   int a[AD_MAXARITY] = {0, 0, 0};
-  if (isbasic(x.op) || x.isnum || x.need < 1) return;
+  if (isbasic(x.op) || x.isnum || x.need < 1 || isconstantpower(d, &x)) return;
   d->need = x.need - 1;
   if (x.op >= OP_list_sum) {
     expandlist(d, id);
@@ -297,6 +319,22 @@ static val basic(Dag *d, const Node *x, int id, int k) {
     if (ad_isnum(s, 0)) return s; /* whatever it is divided by */
     return ad_op2(d->L, d->S, OP_div, s, b[0]);
   }
+}
+
+/* k x_0 z_k = sum over j of (p j - (k - j)) x_j z_{k-j} */
+static val constantpower(Dag *d, const Node *x, int id, int k) {
+  const val *a = coefs(d, d->args[x->arg]), *z = coefs(d, id);
+  const val p = coefs(d, d->args[x->arg + 1])[0];
+  val s = ad_num(0);
+  for (int j = 1; j <= k; j++) {
+    val c;
+    if (ad_isnum(a[j], 0)) continue;
+    c = ad_op2(d->L, d->S, OP_sub, scaled(d, p, j), ad_num(k - j));
+    c = ad_op2(d->L, d->S, OP_mul, c, z[k - j]);
+    s = chain(d, s, a[j], c);
+  }
+  if (ad_isnum(s, 0)) return s;
+  return ad_op2(d->L, d->S, OP_div, s, scaled(d, a[0], k));
 }
 
 static val byrule(Dag *d, const Node *x, int k) {
@@ -374,7 +412,10 @@ val ad_series(lua_State *L, State *S, int op, int n, const Arg *a,
       const int base = lua_gettop(L);
       if (x.op < 0 || x.isnum || x.need < k) continue;
       coefs(d, id)[k] =
-          settle(L, base, isbasic(x.op) ? basic(d, &x, id, k) : byrule(d, &x, k));
+          settle(L, base,
+                 isbasic(x.op)              ? basic(d, &x, id, k)
+                 : isconstantpower(d, &x) ? constantpower(d, &x, id, k)
+                                            : byrule(d, &x, k));
       ad_checkstack(L, 16, "series is too long");
     }
   return ad_pushparts(L, S, key, AD_SERN, coefs(d, root)[0], d->n,

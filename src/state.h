@@ -239,6 +239,7 @@ void ad_openvalue(lua_State *L, State *S);
 /* apply.c */
 val ad_apply(lua_State *L, State *S, int op, int n, const val *x);
 val ad_nary(lua_State *L, State *S, int op, int n, const val *x);
+void ad_softmax(lua_State *L, State *S, int n, const val *x, val *p);
 val ad_chain(lua_State *L, State *S, val acc, val t, val p);
 
 static inline val ad_op1(lua_State *L, State *S, int op, val x) {
@@ -307,6 +308,7 @@ void ad_deeper(lua_State *L, Level *lv, const Arg *a);
 int ad_nodeof(lua_State *L, State *S, uint64_t key, uint32_t *node);
 void ad_opencustom(lua_State *L, State *S);
 
+int ad_error(lua_State *L, const char *fmt, ...);
 int ad_iscallable(lua_State *L, int idx);
 void ad_checkcallable(lua_State *L, int arg);
 

@@ -12,6 +12,7 @@
 #include "state.h"
 
 #include <limits.h>
+#include <stdarg.h>
 #include <string.h>
 
 #define MAXDEPTH 180
@@ -25,6 +26,37 @@ int ad_iscallable(lua_State *L, int idx) {
 
 void ad_checkcallable(lua_State *L, int arg) {
   if (!ad_iscallable(L, arg)) luaL_typeerror(L, arg, "function");
+}
+
+/* is the function of this level one of the library's own in Lua? */
+static int isours(const lua_Debug *ar) {
+  static const char *const file[] = {"jacobian.lua", "custom.lua",
+                                     "implicit.lua", "check.lua", "math.lua"};
+  for (size_t i = 0; i < sizeof file / sizeof file[0]; i++) {
+    const char *at = strstr(ar->source, "autodiff/");
+    for (; at != NULL; at = strstr(at + 1, "autodiff/"))
+      if (strcmp(at + strlen("autodiff/"), file[i]) == 0) return 1;
+  }
+  return 0;
+}
+
+/*
+** luaL_error with the position of the user's code: what was called is not
+** always what the user has called.
+*/
+int ad_error(lua_State *L, const char *fmt, ...) {
+  lua_Debug ar;
+  va_list args;
+  int level = 1;
+  while (lua_getstack(L, level, &ar) && lua_getinfo(L, "S", &ar) &&
+         isours(&ar))
+    level++;
+  luaL_where(L, level);
+  va_start(args, fmt);
+  lua_pushvfstring(L, fmt, args);
+  va_end(args);
+  lua_concat(L, 2);
+  return lua_error(L);
 }
 
 /* "a table", "nil", for the errors about results */
@@ -45,7 +77,7 @@ void ad_deeper(lua_State *L, Level *lv, const Arg *a) {
   if (a->key)
     depth += a->lv ? a->lv->depth : AD_SUB(a->key) / 2;
   if (depth > MAXDEPTH)
-    luaL_error(L, "values are nested too deep (limit %d)", MAXDEPTH);
+    ad_error(L, "values are nested too deep (limit %d)", MAXDEPTH);
   if (depth > lv->depth) lv->depth = depth;
 }
 
@@ -157,7 +189,7 @@ static int grad_finish(lua_State *L, int status, lua_KContext ctx) {
   (void)status;
   c = top == base ? NULL : ad_tocell(L, S, base + 1);
   if (c == NULL && (top == base || lua_type(L, base + 1) != LUA_TNUMBER))
-    return luaL_error(L,
+    return ad_error(L,
                       "%s: function must return a number, got %s; for several "
                       "outputs use ad.jacobian",
                       fname, described(L, base + 1));
@@ -198,7 +230,7 @@ static int grad_call(lua_State *L) {
   ad_checkstack(L, n + spec->n + 20, "too many arguments");
   for (int i = 0; i < spec->n; i++)
     if (spec->arg[i] > n)
-      return luaL_error(L, "bad argument #2 to '%s' (no argument %d: called "
+      return ad_error(L, "bad argument #2 to '%s' (no argument %d: called "
                            "with %d)",
                         fname, spec->arg[i], n);
   lv = ad_enter(L, S, AD_REVERSE);
@@ -212,7 +244,7 @@ static int grad_call(lua_State *L) {
       continue;
     }
     if (!ad_isleaf(L, S, arg) && lua_type(L, arg) != LUA_TTABLE)
-      return luaL_error(L,
+      return ad_error(L,
                         "%s: cannot differentiate by argument %d (number, "
                         "array or table expected, got %s)",
                         fname, arg, luaL_typename(L, arg));
@@ -305,7 +337,7 @@ static void oneresult(lua_State *L, State *S, int base, const char *fname) {
   const int n = lua_gettop(L) - base;
   if (n == 0 || (n == 1 && !ad_isleaf(L, S, base + 1) &&
                  lua_type(L, base + 1) != LUA_TTABLE))
-    luaL_error(L, "%s: function must return numbers, got %s", fname,
+    ad_error(L, "%s: function must return numbers, got %s", fname,
                described(L, base + 1));
   if (n > 1) {
     lua_createtable(L, n, 0);
@@ -329,7 +361,7 @@ static void seed_leaf(lua_State *L, State *S, void *ud, int numeric) {
   node = (uint32_t)lua_tointeger(L, -2);
   if (lua_isnil(L, -1)) return;
   if (!ad_isleaf(L, S, -1))
-    luaL_error(L, "%s: number expected, got %s", s->what, luaL_typename(L, -1));
+    ad_error(L, "%s: number expected, got %s", s->what, luaL_typename(L, -1));
   ad_resolve(L, S, -1, &a);
   ad_sweepadd(L, s->w, node, a.v);
   if (node >= s->top) s->top = node + 1;
@@ -481,7 +513,7 @@ static void dual_leaf(lua_State *L, State *S, void *ud, int numeric) {
     return;
   }
   if (!ad_isleaf(L, S, top))
-    luaL_error(L, "%s: tangent of argument %d: number expected, got %s",
+    ad_error(L, "%s: tangent of argument %d: number expected, got %s",
                f->fname, f->arg, luaL_typename(L, top));
   ad_resolve(L, S, top - 1, &a);
   ad_resolve(L, S, top, &t);
@@ -557,7 +589,7 @@ static int jvp_finish(lua_State *L, int status, lua_KContext ctx) {
   return 2;
 }
 
-static int l_jvp(lua_State *L) {
+static int jvp(lua_State *L, const char *fname) {
   State *S = ad_state(L);
   Forward f;
   int n;
@@ -566,12 +598,14 @@ static int l_jvp(lua_State *L) {
   luaL_checktype(L, 3, LUA_TTABLE);
   lua_settop(L, 3);
   luaL_argcheck(L, lua_rawlen(L, 2) < 250, 2, "too many arguments");
+  luaL_argcheck(L, lua_rawlen(L, 3) <= lua_rawlen(L, 2), 3,
+                "more tangents than primals");
   n = (int)lua_rawlen(L, 2);
   ad_checkstack(L, n + 20, "too many arguments");
   f.lv = ad_enter(L, S, AD_FORWARD);
   f.lv->order = 1;
   lua_toclose(L, 4);
-  f.fname = "jvp";
+  f.fname = fname;
   lua_pushvalue(L, 1);
   for (int i = 1; i <= n; i++) {
     f.arg = i;
@@ -584,10 +618,19 @@ static int l_jvp(lua_State *L) {
       lua_replace(L, -3);
       lua_pop(L, 1);
     } else
-      ad_tree(L, S, 2, 1 | AD_OBJECTS, dual_leaf, &f, "jvp");
+      ad_tree(L, S, 2, 1 | AD_OBJECTS, dual_leaf, &f, fname);
   }
   lua_callk(L, n, LUA_MULTRET, 4, jvp_finish);
   return jvp_finish(L, LUA_OK, 4);
+}
+
+static int l_jvp(lua_State *L) { return jvp(L, "jvp"); }
+
+/* core.jvp_for(fname, f, primals, tangents): with another name in errors */
+static int l_jvp_for(lua_State *L) {
+  const char *fname = lua_tostring(L, 1); /* a constant of the caller */
+  lua_remove(L, 1);
+  return jvp(L, fname);
 }
 
 /*
@@ -599,7 +642,7 @@ static int taylor_finish(lua_State *L, int status, lua_KContext ctx) {
   Level *lv = lua_touserdata(L, (int)ctx);
   (void)status;
   if (lua_gettop(L) == (int)ctx || !ad_isleaf(L, S, (int)ctx + 1))
-    return luaL_error(L, "taylor: function must return a number, got %s",
+    return ad_error(L, "taylor: function must return a number, got %s",
                       described(L, (int)ctx + 1));
   lua_createtable(L, lv->order + 1, 0);
   for (int k = 0; k <= lv->order; k++) {
@@ -690,7 +733,7 @@ static void columns_leaf(lua_State *L, State *S, void *ud, int numeric) {
 static void checkresult(lua_State *L, State *S, int base, const char *fname) {
   if (lua_gettop(L) == base ||
       (!ad_isleaf(L, S, base + 1) && lua_type(L, base + 1) != LUA_TTABLE))
-    luaL_error(L,
+    ad_error(L,
                "%s: function must return a number, an array or a table of "
                "them, got %s",
                fname, described(L, base + 1));
@@ -967,6 +1010,7 @@ void ad_opentransform(lua_State *L, State *S) {
                                 {"vjp", l_vjp},
                                 {"linearize", l_linearize},
                                 {"jvp", l_jvp},
+                                {"jvp_for", l_jvp_for},
                                 {"taylor", l_taylor},
                                 {"forward", l_forward},
                                 {"linear", l_linear},

@@ -34,7 +34,7 @@ static int isstructure(lua_State *L, int idx) {
 static void checkforms(lua_State *L, int first, int nin, const char *fname) {
   for (int i = 1; i < nin; i++)
     if (lua_type(L, first + i) != LUA_TTABLE)
-      luaL_error(L, "%s: structures differ (table expected, got %s)", fname,
+      ad_error(L, "%s: structures differ (table expected, got %s)", fname,
                  luaL_typename(L, first + i));
 }
 
@@ -91,7 +91,7 @@ static void walk(lua_State *L, State *S, int nin, int nout, int objects,
     if (depth >= 2) {
       lua_pushvalue(L, base);
       if (lua_rawget(L, path) != LUA_TNIL)
-        luaL_error(L, "%s: a structure contains itself", fname);
+        ad_error(L, "%s: a structure contains itself", fname);
       lua_pop(L, 1);
       mark(L, path, base, 1);
     }

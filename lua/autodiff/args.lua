@@ -39,19 +39,27 @@ function args.table(n, fname, ...)
   if type((select(n, ...))) ~= "table" then bad(n, fname, got("table", n, ...)) end
 end
 
+--- A number, a string like one, or what `isvalue` says is one of ours.
+function args.number(isvalue, n, fname, ...)
+  local v = (select(n, ...))
+  if not (isvalue(v) or tonumber(v)) then bad(n, fname, got("number", n, ...)) end
+end
+
 --- A structure: anything but nil will do, its leaves are looked at later.
 function args.any(n, fname, ...)
   if (select(n, ...)) == nil then bad(n, fname, got("number or table", n, ...)) end
 end
 
---- An integer of at least `least`; `default` when it is absent or nil.
-function args.integer(least, default, n, fname, ...)
+--- An integer from `least` to `most`; `default` when it is absent or nil.
+function args.integer(least, most, default, n, fname, ...)
   local v = (select(n, ...))
   if v == nil and default ~= nil then return default end
   if type(v) ~= "number" then bad(n, fname, got("number", n, ...)) end
   local i = math.tointeger(v)
   if not i then bad(n, fname, "number has no integer representation") end
-  if i < least then bad(n, fname, ("must be at least %d"):format(least)) end
+  if i < least or i > most then
+    bad(n, fname, ("must be from %d to %d"):format(least, most))
+  end
   return i
 end
 

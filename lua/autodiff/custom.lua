@@ -150,7 +150,7 @@ local function custom(...)
 
   function call(...)
     local key, kind = core.highest(...)
-    if not key then return f(...) end
+    if not key then return f(core.parts(0, 0, ...)) end -- constants, if any, as numbers
     local primals = pack(core.parts(key, 0, ...))
     local y = call(unpack(primals))
     if kind == "var" then

@@ -4,6 +4,9 @@ local args = require "autodiff.args"
 
 local M = {}
 
+-- As many arguments as grad tells apart.
+local MAXARGS = 250
+
 -- n! is no float above this.
 local MAXORDER = 170
 
@@ -51,7 +54,7 @@ local function byrows(...) return byrecord(true, ...) end
 local function maker(fname, how)
   return function(...)
     args.callable(1, fname, ...)
-    local f, argnum = (...), args.integer(1, 1, 2, fname, ...)
+    local f, argnum = (...), args.integer(1, MAXARGS, 1, 2, fname, ...)
     return function(...)
       checkcall(fname, argnum, select("#", ...))
       return how(fname, f, argnum, ...)
@@ -69,7 +72,7 @@ M.jacfwd = maker("jacfwd", byforward)
 --- `hessian(f[, argnum])`: forward over reverse.
 function M.hessian(...)
   args.callable(1, "hessian", ...)
-  local f, argnum = (...), args.integer(1, 1, 2, "hessian", ...)
+  local f, argnum = (...), args.integer(1, MAXARGS, 1, 2, "hessian", ...)
   local gradient = core.grad(f, argnum)
   return function(...)
     checkcall("hessian", argnum, select("#", ...))
@@ -83,15 +86,14 @@ function M.hvp(...)
   args.any(2, "hvp", ...)
   args.any(3, "hvp", ...)
   local f, x, v = ...
-  local _, product = core.jvp(core.grad(f), { x }, { v })
+  local _, product = core.jvp_for("hvp", core.grad(f), { x }, { v })
   return product
 end
 
 --- `derivative(f[, n])`: the n-th derivative of a function of one number.
 function M.derivative(...)
   args.callable(1, "derivative", ...)
-  local f, n = (...), args.integer(0, 1, 2, "derivative", ...)
-  if n > MAXORDER then args.bad(2, "derivative", "order out of range") end
+  local f, n = (...), args.integer(0, MAXORDER, 1, 2, "derivative", ...)
   if n == 0 then
     return function(...) return (f(...)) end
   end
@@ -107,7 +109,7 @@ function M.derivative(...)
       g = function(t) return f(t, table.unpack(rest, 1, rest.n)) end
     end
     if n == 1 then
-      local _, dy = core.jvp(g, { x }, { 1.0 })
+      local _, dy = core.jvp_for("derivative", g, { x }, { 1.0 })
       return dy
     end
     return core.taylor(g, x, n)[n + 1] * factorial

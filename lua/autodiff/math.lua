@@ -1,17 +1,30 @@
 --- A differentiable `math`.
+local args = require "autodiff.args"
+
 local M = {}
 
 -- Of names that Lua's math has only when it was built with LUA_COMPAT_MATHLIB.
+-- x = m 2^e, and e is locally constant.
 local function compat(ad)
+  local frexp, ldexp = rawget(math, "frexp"), rawget(math, "ldexp")
+  local function isvalue(x) return type(x) ~= "number" and ad.type(x) ~= nil end
   return {
-    -- x = m 2^e, and e is locally constant
-    frexp = function(x)
-      local m, e = math.frexp(ad.value(x))
-      if type(x) == "number" then return m, e end
+    frexp = frexp and function(...)
+      args.number(isvalue, 1, "frexp", ...)
+      local x = (...)
+      if not isvalue(x) then return frexp(x) end
+      local _, e = frexp(ad.value(x))
       return x / 2.0 ^ e, e
     end,
-    ldexp = function(x, e)
-      if type(x) == "number" then return math.ldexp(x, e) end
+    ldexp = ldexp and function(...)
+      args.number(isvalue, 1, "ldexp", ...)
+      args.number(isvalue, 2, "ldexp", ...)
+      local x, e = ...
+      e = ad.value(tonumber(e) or e)
+      if not math.tointeger(e) then
+        args.bad(2, "ldexp", "number has no integer representation")
+      end
+      if not isvalue(x) then return ldexp(x, math.tointeger(e)) end
       return x * 2.0 ^ e
     end,
   }
