@@ -66,7 +66,8 @@ static val settle(lua_State *L, int base, val v) {
 val ad_chain(lua_State *L, State *S, val acc, val t, val p) {
   val x[3];
   if (ad_isnum(t, 0)) return acc;
-  if (ad_isnum(p, 1)) return ad_isnum(acc, 0) ? t : ad_op2(L, S, OP_add, acc, t);
+  if (ad_isnum(p, 1))
+    return ad_isnum(acc, 0) ? t : ad_op2(L, S, OP_add, acc, t);
   if (ad_isnum(acc, 0)) return ad_op2(L, S, OP_cmul, t, p);
   x[0] = acc, x[1] = t, x[2] = p;
   if (acc.i == 0 && t.i == 0 && p.i == 0) {
@@ -120,7 +121,8 @@ static val dual_general(lua_State *L, State *S, int op, int n, const Arg *a,
     val t = ad_num(0);
     for (int i = 0; i < n; i++) {
       val ti = ad_part(L, &a[i], 1);
-      if (!ad_isnum(ti, 0)) t = ad_chain(L, S, t, ti, partial(L, S, op, i, x, y));
+      if (!ad_isnum(ti, 0))
+        t = ad_chain(L, S, t, ti, partial(L, S, op, i, x, y));
     }
     return ad_pushparts(L, S, key, AD_DUALN, y, 1, &t);
   }
@@ -591,8 +593,9 @@ val ad_nary(lua_State *L, State *S, int op, int n, const val *in) {
   w.x = lua_newuserdatauv(L, (size_t)n * sizeof(val) + 1, 0);
   for (int i = 0; i < n; i++) {
     const Arg *t = top < 0 ? NULL : &a[top];
-    int same = a[i].key && (a[i].key == t->key ||
-                            (a[i].lv && t->lv && tapeof(a[i].lv) == tapeof(t->lv)));
+    int same =
+        a[i].key && (a[i].key == t->key ||
+                     (a[i].lv && t->lv && tapeof(a[i].lv) == tapeof(t->lv)));
     if (!same) {
       a[i].key = 0;
       w.x[i] = a[i].v;

@@ -147,13 +147,12 @@ static void join_leaf(lua_State *L, State *S, void *ud, int numeric) {
       lua_rawgeti(L, -1, s->n + 1);
     if (!ad_isleaf(L, S, -1))
       ad_error(L, "custom: a rule gave a %s in place of a number",
-                 luaL_typename(L, -1));
+               luaL_typename(L, -1));
     ad_resolve(L, S, -1, &a);
     part[k] = a.v;
   }
   ad_resolve(L, S, top, &a);
-  one(L, top,
-      ad_pushparts(L, S, s->key, s->kind, a.v, s->most, part));
+  one(L, top, ad_pushparts(L, S, s->key, s->kind, a.v, s->most, part));
   ((Split *)ud)->n++;
 }
 
@@ -184,7 +183,7 @@ static void flatten_leaf(lua_State *L, State *S, void *ud, int numeric) {
     lua_pushnumber(L, 0);
   } else if (!ad_isleaf(L, S, -1))
     ad_error(L, "custom: a rule gave a %s in place of a number",
-               luaL_typename(L, -1));
+             luaL_typename(L, -1));
   lua_rawseti(L, s->list, ++s->n);
 }
 
@@ -362,11 +361,17 @@ static int c_order(lua_State *L) {
 }
 
 void ad_opencustom(lua_State *L, State *S) {
-  static const luaL_Reg fn[] = {
-      {"highest", c_highest},     {"parts", c_parts},   {"count", c_count},
-      {"join", c_join},           {"flatten", c_flatten},
-      {"unflatten", c_unflatten}, {"members", c_members}, {"call", c_call},
-      {"chain", c_chain},         {"order", c_order},   {NULL, NULL}};
+  static const luaL_Reg fn[] = {{"highest", c_highest},
+                                {"parts", c_parts},
+                                {"count", c_count},
+                                {"join", c_join},
+                                {"flatten", c_flatten},
+                                {"unflatten", c_unflatten},
+                                {"members", c_members},
+                                {"call", c_call},
+                                {"chain", c_chain},
+                                {"order", c_order},
+                                {NULL, NULL}};
   (void)S;
   ad_setfuncs(L, fn, LUA_NOREF);
 }

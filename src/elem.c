@@ -129,16 +129,14 @@ INLINE int binary(lua_State *L, int op, Value2 f, Partial2 d0, Partial2 d1,
   if (a == NULL) {
     x = lua_tonumberx(L, 1, &isnum);
     if (!isnum) return slow(L, op, 2, isoperator);
-  } else if ((!isoperator || b != NULL) &&
-             lua_rawlen(L, 1) < sizeof(Cell))
+  } else if ((!isoperator || b != NULL) && lua_rawlen(L, 1) < sizeof(Cell))
     return slow(L, op, 2, isoperator);
   else
     x = a->value;
   if (b == NULL) {
     z = lua_tonumberx(L, 2, &isnum);
     if (!isnum) return slow(L, op, 2, isoperator);
-  } else if ((!isoperator || a != NULL) &&
-             lua_rawlen(L, 2) < sizeof(Cell))
+  } else if ((!isoperator || a != NULL) && lua_rawlen(L, 2) < sizeof(Cell))
     return slow(L, op, 2, isoperator);
   else
     z = b->value;
@@ -535,14 +533,26 @@ void ad_openelem(lua_State *L, State *S) {
 #undef OP3
   };
   /* ... and those that do more */
-  static const luaL_Reg fn[] = {
-      {"abs", l_abs},     {"log", l_log},     {"atan", l_atan},
-      {"fmod", l_fmod},   {"floor", l_rounddown}, {"ceil", l_roundup},
-      {"modf", l_modf},   {"where", l_where}, {"sum", l_sum},
-      {"prod", l_prod},   {"mean", l_mean},   {"norm", l_norm},
-      {"dot", l_dot},     {"max", l_max},     {"min", l_min},
-      {"pow", l_pow},     {"logsumexp", l_logsumexp},
-      {"softmax", l_softmax}, {"ops", l_ops}, {NULL, NULL}};
+  static const luaL_Reg fn[] = {{"abs", l_abs},
+                                {"log", l_log},
+                                {"atan", l_atan},
+                                {"fmod", l_fmod},
+                                {"floor", l_rounddown},
+                                {"ceil", l_roundup},
+                                {"modf", l_modf},
+                                {"where", l_where},
+                                {"sum", l_sum},
+                                {"prod", l_prod},
+                                {"mean", l_mean},
+                                {"norm", l_norm},
+                                {"dot", l_dot},
+                                {"max", l_max},
+                                {"min", l_min},
+                                {"pow", l_pow},
+                                {"logsumexp", l_logsumexp},
+                                {"softmax", l_softmax},
+                                {"ops", l_ops},
+                                {NULL, NULL}};
   for (int i = AD_MTVAR; i <= AD_MTSER; i++) ad_setfuncs(L, mm, S->mt[i]);
   for (size_t i = 0; i < sizeof row / sizeof row[0]; i++) {
     luaL_Reg one[2] = {{NULL, NULL}, {NULL, NULL}};

@@ -134,8 +134,7 @@ void ad_compact(lua_State *L, Level *lv) {
     return;
   }
   for (uint32_t k = 0; k < n; k++) {
-    m.mark[k] =
-        lua_rawgeti(L, m.handles, (lua_Integer)k + 1) == LUA_TUSERDATA;
+    m.mark[k] = lua_rawgeti(L, m.handles, (lua_Integer)k + 1) == LUA_TUSERDATA;
     lua_pop(L, 1);
   }
   markdown(lv, n, m.mark);
@@ -292,8 +291,8 @@ static Level *targetlevel(lua_State *L, State *S, const char *fname) {
     luaL_error(L, "%s: the value belongs to %s, not to a graph of ad.var",
                fname,
                a.lv && a.lv->kind == AD_TAPE ? "a tape (use tape:gradient)"
-               : a.lv ? "a transform that is running"
-                      : "duals made by hand");
+               : a.lv                        ? "a transform that is running"
+                                             : "duals made by hand");
   }
   return a.lv;
 }
@@ -321,8 +320,9 @@ static int backward(lua_State *L, State *S, const char *fname) {
     lua_rawgeti(L, 1, i);
     if (!ad_isleaf(L, S, -1))
       return luaL_argerror(L, 1,
-                           lua_pushfstring(L, "number expected at index %d, "
-                                              "got %s",
+                           lua_pushfstring(L,
+                                           "number expected at index %d, "
+                                           "got %s",
                                            i, luaL_typename(L, -1)));
     l = targetlevel(L, S, fname);
     if (l != NULL && (lv == NULL || l->key > lv->key)) lv = l;
@@ -500,8 +500,9 @@ static int l_dual(lua_State *L) {
       lua_pushvalue(L, k + 1);
     else if (lua_geti(L, 2, k), !ad_isleaf(L, S, -1))
       return luaL_argerror(L, 2,
-                           lua_pushfstring(L, "number expected at index %d, "
-                                              "got %s",
+                           lua_pushfstring(L,
+                                           "number expected at index %d, "
+                                           "got %s",
                                            k, luaL_typename(L, -1)));
     if (lua_type(L, -1) == LUA_TSTRING) { /* a string like a number */
       lua_pushnumber(L, lua_tonumber(L, -1));
@@ -525,10 +526,8 @@ void ad_opengraph(lua_State *L, State *S) {
                                      {"zero_grad", m_zero_grad},
                                      {"detach", m_detach},
                                      {NULL, NULL}};
-  static const luaL_Reg fn[] = {{"var", l_var},
-                                {"backward", l_backward},
-                                {"dual", l_dual},
-                                {NULL, NULL}};
+  static const luaL_Reg fn[] = {
+      {"var", l_var}, {"backward", l_backward}, {"dual", l_dual}, {NULL, NULL}};
   lua_createtable(L, 0, 1); /* shared metatable of weak tables */
   lua_pushliteral(L, "v");
   lua_setfield(L, -2, "__mode");

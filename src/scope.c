@@ -72,8 +72,7 @@ static int pause_finish(lua_State *L, int status, lua_KContext ctx) {
 */
 static int paused(lua_State *L, State *S, int f, int n, Level *const *lv) {
   const int nargs = lua_gettop(L) - f;
-  Pause *p =
-      lua_newuserdatauv(L, sizeof *p + (size_t)n * sizeof p->key[0], 1);
+  Pause *p = lua_newuserdatauv(L, sizeof *p + (size_t)n * sizeof p->key[0], 1);
   memset(p, 0, sizeof *p);
   p->S = S;
   p->n = (size_t)n;
@@ -140,8 +139,7 @@ Level *ad_spanhere(const State *S, const Level *lv) {
   if (lv->spans == 0) return NULL;
   for (int i = S->nlive; i-- > 0;) {
     Level *s = S->live[i];
-    if (s->kind == AD_SPAN && s->alias == lv &&
-        lua_status(s->thread) == LUA_OK)
+    if (s->kind == AD_SPAN && s->alias == lv && lua_status(s->thread) == LUA_OK)
       return s;
   }
   return NULL;

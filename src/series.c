@@ -58,8 +58,8 @@ static int newnode(Dag *d, int op, int narg, const int *arg) {
   if (d->nnode == d->capnode) {
     size_t used = (size_t)d->capnode, cap = used * 2 + 16;
     d->node = grow(d, d->node, used * sizeof *x, cap * sizeof *x);
-    d->coef = grow(d, d->coef, used * width * sizeof(val),
-                   cap * width * sizeof(val));
+    d->coef =
+        grow(d, d->coef, used * width * sizeof(val), cap * width * sizeof(val));
     d->capnode = (int)cap;
   }
   if (d->narg + narg > d->caparg) {
@@ -230,8 +230,8 @@ static void expandlist(Dag *d, int id) {
     for (int i = 0; i < w->n; i++)
       if (primal(d, X(i)) > m) m = primal(d, X(i));
     for (int i = 0; i < w->n; i++) {
-      list.before[i] = isinf(m) ? K(primal(d, X(i)) == m)
-                                : F1(exp, SUB(X(i), K(m)));
+      list.before[i] =
+          isinf(m) ? K(primal(d, X(i)) == m) : F1(exp, SUB(X(i), K(m)));
       s = ADD(s, list.before[i]);
     }
     for (int i = 0; i < w->n; i++) list.before[i] = DIV(list.before[i], s);
@@ -284,8 +284,7 @@ static val chain(Dag *d, val acc, val t, val p) {
 }
 
 static val scaled(Dag *d, val v, double c) {
-  return v.i == 0 ? ad_num(v.n * c)
-                  : ad_op2(d->L, d->S, OP_mul, v, ad_num(c));
+  return v.i == 0 ? ad_num(v.n * c) : ad_op2(d->L, d->S, OP_mul, v, ad_num(c));
 }
 
 /* acc + a * b, where an index above 0 makes an exact 0 win */
@@ -413,9 +412,9 @@ val ad_series(lua_State *L, State *S, int op, int n, const Arg *a,
       if (x.op < 0 || x.isnum || x.need < k) continue;
       coefs(d, id)[k] =
           settle(L, base,
-                 isbasic(x.op)              ? basic(d, &x, id, k)
+                 isbasic(x.op)            ? basic(d, &x, id, k)
                  : isconstantpower(d, &x) ? constantpower(d, &x, id, k)
-                                            : byrule(d, &x, k));
+                                          : byrule(d, &x, k));
       ad_checkstack(L, 16, "series is too long");
     }
   return ad_pushparts(L, S, key, AD_SERN, coefs(d, root)[0], d->n,

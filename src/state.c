@@ -164,8 +164,7 @@ Level *ad_newlevel(lua_State *L, State *S, int kind, int nuv) {
   ad_tapeinit(&lv->tape, alloc, ud);
   lv->S = S;
   lv->kind = (uint8_t)kind;
-  lv->objects = lv->callers = lv->handles = lv->self = lv->grads =
-      LUA_NOREF;
+  lv->objects = lv->callers = lv->handles = lv->self = lv->grads = LUA_NOREF;
   lv->inited = 1;
   lua_rawgeti(L, LUA_REGISTRYINDEX,
               S->mt[kind == AD_TAPE ? AD_MTTAPE : AD_MTLEVEL]);

@@ -40,7 +40,7 @@ enum {
 #define AD_ISVAR(kind) ((kind) <= AD_VARG)
 #define AD_ISDUAL(kind) ((kind) == AD_DUALN || (kind) == AD_DUALG)
 #define AD_ISSER(kind) ((kind) >= AD_SERN)
-#define AD_GENERALKIND(kind) ((kind) & 1)
+#define AD_GENERALKIND(kind) ((kind)&1)
 
 typedef struct Cell {
   uint64_t stamp;
@@ -57,7 +57,16 @@ typedef struct Cell {
 #define AD_CELLHEAD offsetof(Cell, u)
 
 /* metatables, kept in the registry */
-enum { AD_MTVAR, AD_MTDUAL, AD_MTSER, AD_MTLEVEL, AD_MTTAPE, AD_MTPAUSE, AD_MTWATCH, AD_NMT };
+enum {
+  AD_MTVAR,
+  AD_MTDUAL,
+  AD_MTSER,
+  AD_MTLEVEL,
+  AD_MTTAPE,
+  AD_MTPAUSE,
+  AD_MTWATCH,
+  AD_NMT
+};
 
 /* kinds of level */
 enum {
@@ -98,10 +107,10 @@ typedef struct Level {
   size_t capadj;
   uint64_t swept; /* AD_GRAPH: nodes swept since the last compaction ... */
   uint32_t limit; /* ... and the size at which the next one is due */
-  int order;  /* AD_FORWARD: directions; AD_SERIES: highest order */
-  int depth;  /* of values of levels inside values */
-  int paused; /* how many no_grad or stop are at work on it somewhere */
-  int spans;  /* checkpoints that are running on this tape */
+  int order;      /* AD_FORWARD: directions; AD_SERIES: highest order */
+  int depth;      /* of values of levels inside values */
+  int paused;     /* how many no_grad or stop are at work on it somewhere */
+  int spans;      /* checkpoints that are running on this tape */
   uint8_t kind;
   uint8_t live;
   uint8_t kept;  /* a pullback has the tape: closing only ends the level */
@@ -137,7 +146,7 @@ typedef struct State {
   int npool;
   Pause *pauses;
   int watching; /* the object of watch_gc is there */
-  size_t told; /* bytes of tapes that the collector has yet to be told of */
+  size_t told;  /* bytes of tapes that the collector has yet to be told of */
 } State;
 
 /* a number, or what is at a stack index */
@@ -188,7 +197,7 @@ static inline int ad_kindof(const State *S, const Cell *c) {
 
 #define AD_KEYBITS 8
 #define AD_TRANSFORM(key) ((key) >> AD_KEYBITS)
-#define AD_SUB(key) ((int)((key) & 0xff))
+#define AD_SUB(key) ((int)((key)&0xff))
 
 /* state.c */
 State *ad_openstate(lua_State *L); /* pushes it */
@@ -274,13 +283,13 @@ void ad_strip(lua_State *L, State *S, uint64_t key); /* the top, in place */
 /* sweep.c */
 typedef struct Sweep {
   Level *lv;
-  double *x;     /* cotangent or tangent of each node while all are numbers */
+  double *x;       /* cotangent or tangent of each node while all are numbers */
   uint32_t stride; /* numbers per node: with duals, 1 + directions */
-  uint32_t size; /* nodes below this one have a place */
-  int owner;     /* stack index of the level */
-  int slot;      /* stack index: what holds x, or the table of the values */
-  int general;   /* they are in the table */
-  int scratch;   /* x is the level's own */
+  uint32_t size;   /* nodes below this one have a place */
+  int owner;       /* stack index of the level */
+  int slot;        /* stack index: what holds x, or the table of the values */
+  int general;     /* they are in the table */
+  int scratch;     /* x is the level's own */
 } Sweep;
 /* pushes one slot */
 void ad_sweepbegin(lua_State *L, Sweep *w, Level *lv, int owner);

@@ -321,8 +321,7 @@ static val listed(lua_State *L, const State *S, int list, uint32_t i) {
     return ad_num(0);
   }
   if (!ad_isleaf(L, S, -1))
-    ad_error(L, "a rule gave a %s in place of a number",
-               luaL_typename(L, -1));
+    ad_error(L, "a rule gave a %s in place of a number", luaL_typename(L, -1));
   return ad_takeval(L);
 }
 

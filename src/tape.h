@@ -51,9 +51,9 @@ typedef struct Tape {
   uint32_t nnode, capnode;
   uint32_t nentry, capmult, capidx;
   double *dmult;
-  uint32_t capd; /* in entries */
-  int dirs;      /* tangents per entry; 0: no dmult */
-  uint64_t dual; /* which level's duals these are: the owner's business */
+  uint32_t capd;     /* in entries */
+  int dirs;          /* tangents per entry; 0: no dmult */
+  uint64_t dual;     /* which level's duals these are: the owner's business */
   uint32_t ninput;   /* nodes that no operation made */
   uint32_t ngeneral; /* entries with AD_GENERAL */
 } Tape;

@@ -149,13 +149,14 @@ static int t_gradient(lua_State *L) {
   n = lua_gettop(L);
   for (int i = first; i <= n; i++)
     if (!ad_isleaf(L, S, i) && lua_type(L, i) != LUA_TTABLE)
-      return longform
-                 ? luaL_argerror(L, 2, "field 'sources' must be a number or "
-                                       "a table of numbers")
-                 : luaL_typeerror(L, i, "number");
+      return longform ? luaL_argerror(L, 2,
+                                      "field 'sources' must be a number or "
+                                      "a table of numbers")
+                      : luaL_typeerror(L, i, "number");
   if (longform && !ad_isleaf(L, S, target) && lua_type(L, 3) != LUA_TTABLE)
-    return luaL_argerror(L, 2, "field 'target' must be a number or a list of "
-                               "numbers");
+    return luaL_argerror(L, 2,
+                         "field 'target' must be a number or a list of "
+                         "numbers");
   if (lv->asked && !lv->persistent)
     return luaL_error(L, "gradient: this tape has answered already; a tape "
                          "that is to be asked more than once is "
@@ -174,8 +175,9 @@ static int t_gradient(lua_State *L) {
         val seed = seeds ? seedat(L, S, seeds, i) : ad_num(1);
         lua_geti(L, target, i);
         if (!ad_isleaf(L, S, -1))
-          return luaL_error(L, "gradient: target: number expected at index "
-                               "%d, got %s",
+          return luaL_error(L,
+                            "gradient: target: number expected at index "
+                            "%d, got %s",
                             (int)i, luaL_typename(L, -1));
         addtarget(L, S, &w, seed, &top);
         lua_settop(L, here);

@@ -48,8 +48,7 @@ int ad_error(lua_State *L, const char *fmt, ...) {
   lua_Debug ar;
   va_list args;
   int level = 1;
-  while (lua_getstack(L, level, &ar) && lua_getinfo(L, "S", &ar) &&
-         isours(&ar))
+  while (lua_getstack(L, level, &ar) && lua_getinfo(L, "S", &ar) && isours(&ar))
     level++;
   luaL_where(L, level);
   va_start(args, fmt);
@@ -74,8 +73,7 @@ static const char *described(lua_State *L, int idx) {
 /* levels inside levels are taken apart by recursion, which has an end */
 void ad_deeper(lua_State *L, Level *lv, const Arg *a) {
   int depth = 1;
-  if (a->key)
-    depth += a->lv ? a->lv->depth : AD_SUB(a->key) / 2;
+  if (a->key) depth += a->lv ? a->lv->depth : AD_SUB(a->key) / 2;
   if (depth > MAXDEPTH)
     ad_error(L, "values are nested too deep (limit %d)", MAXDEPTH);
   if (depth > lv->depth) lv->depth = depth;
@@ -190,9 +188,9 @@ static int grad_finish(lua_State *L, int status, lua_KContext ctx) {
   c = top == base ? NULL : ad_tocell(L, S, base + 1);
   if (c == NULL && (top == base || lua_type(L, base + 1) != LUA_TNUMBER))
     return ad_error(L,
-                      "%s: function must return a number, got %s; for several "
-                      "outputs use ad.jacobian",
-                      fname, described(L, base + 1));
+                    "%s: function must return a number, got %s; for several "
+                    "outputs use ad.jacobian",
+                    fname, described(L, base + 1));
   ad_checkstack(L, top - base + spec->n + 20, "too many results");
   ad_sweepbegin(L, &w, lv, slot);
   if (c != NULL && c->stamp == ad_stamp(S, lv->key, AD_VARN)) {
@@ -230,9 +228,10 @@ static int grad_call(lua_State *L) {
   ad_checkstack(L, n + spec->n + 20, "too many arguments");
   for (int i = 0; i < spec->n; i++)
     if (spec->arg[i] > n)
-      return ad_error(L, "bad argument #2 to '%s' (no argument %d: called "
-                           "with %d)",
-                        fname, spec->arg[i], n);
+      return ad_error(L,
+                      "bad argument #2 to '%s' (no argument %d: called "
+                      "with %d)",
+                      fname, spec->arg[i], n);
   lv = ad_enter(L, S, AD_REVERSE);
   lua_toclose(L, slot);
   for (int i = 0; i < spec->n; i++) {
@@ -245,9 +244,9 @@ static int grad_call(lua_State *L) {
     }
     if (!ad_isleaf(L, S, arg) && lua_type(L, arg) != LUA_TTABLE)
       return ad_error(L,
-                        "%s: cannot differentiate by argument %d (number, "
-                        "array or table expected, got %s)",
-                        fname, arg, luaL_typename(L, arg));
+                      "%s: cannot differentiate by argument %d (number, "
+                      "array or table expected, got %s)",
+                      fname, arg, luaL_typename(L, arg));
     wrapvar(L, S, lv, arg, fname);
   }
   lua_pushvalue(L, lua_upvalueindex(2));
@@ -338,7 +337,7 @@ static void oneresult(lua_State *L, State *S, int base, const char *fname) {
   if (n == 0 || (n == 1 && !ad_isleaf(L, S, base + 1) &&
                  lua_type(L, base + 1) != LUA_TTABLE))
     ad_error(L, "%s: function must return numbers, got %s", fname,
-               described(L, base + 1));
+             described(L, base + 1));
   if (n > 1) {
     lua_createtable(L, n, 0);
     lua_insert(L, base + 1);
@@ -513,8 +512,8 @@ static void dual_leaf(lua_State *L, State *S, void *ud, int numeric) {
     return;
   }
   if (!ad_isleaf(L, S, top))
-    ad_error(L, "%s: tangent of argument %d: number expected, got %s",
-               f->fname, f->arg, luaL_typename(L, top));
+    ad_error(L, "%s: tangent of argument %d: number expected, got %s", f->fname,
+             f->arg, luaL_typename(L, top));
   ad_resolve(L, S, top - 1, &a);
   ad_resolve(L, S, top, &t);
   ad_deeper(L, f->lv, &a);
@@ -643,7 +642,7 @@ static int taylor_finish(lua_State *L, int status, lua_KContext ctx) {
   (void)status;
   if (lua_gettop(L) == (int)ctx || !ad_isleaf(L, S, (int)ctx + 1))
     return ad_error(L, "taylor: function must return a number, got %s",
-                      described(L, (int)ctx + 1));
+                    described(L, (int)ctx + 1));
   lua_createtable(L, lv->order + 1, 0);
   for (int k = 0; k <= lv->order; k++) {
     lua_pushvalue(L, (int)ctx + 1);
@@ -734,9 +733,9 @@ static void checkresult(lua_State *L, State *S, int base, const char *fname) {
   if (lua_gettop(L) == base ||
       (!ad_isleaf(L, S, base + 1) && lua_type(L, base + 1) != LUA_TTABLE))
     ad_error(L,
-               "%s: function must return a number, an array or a table of "
-               "them, got %s",
-               fname, described(L, base + 1));
+             "%s: function must return a number, an array or a table of "
+             "them, got %s",
+             fname, described(L, base + 1));
   lua_settop(L, base + 1);
 }
 
@@ -1005,17 +1004,13 @@ static int l_assemble(lua_State *L) {
 }
 
 void ad_opentransform(lua_State *L, State *S) {
-  static const luaL_Reg fn[] = {{"grad", l_grad},
-                                {"value_and_grad", l_value_and_grad},
-                                {"vjp", l_vjp},
-                                {"linearize", l_linearize},
-                                {"jvp", l_jvp},
-                                {"jvp_for", l_jvp_for},
-                                {"taylor", l_taylor},
-                                {"forward", l_forward},
-                                {"linear", l_linear},
-                                {"assemble", l_assemble},
-                                {NULL, NULL}};
+  static const luaL_Reg fn[] = {
+      {"grad", l_grad},     {"value_and_grad", l_value_and_grad},
+      {"vjp", l_vjp},       {"linearize", l_linearize},
+      {"jvp", l_jvp},       {"jvp_for", l_jvp_for},
+      {"taylor", l_taylor}, {"forward", l_forward},
+      {"linear", l_linear}, {"assemble", l_assemble},
+      {NULL, NULL}};
   (void)S;
   ad_setfuncs(L, fn, LUA_NOREF);
 }

@@ -35,7 +35,7 @@ static void checkforms(lua_State *L, int first, int nin, const char *fname) {
   for (int i = 1; i < nin; i++)
     if (lua_type(L, first + i) != LUA_TTABLE)
       ad_error(L, "%s: structures differ (table expected, got %s)", fname,
-                 luaL_typename(L, first + i));
+               luaL_typename(L, first + i));
 }
 
 /* marks or unmarks the table at 'idx' as one that the walk is inside of */

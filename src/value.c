@@ -415,7 +415,8 @@ static int mm_eq(lua_State *L) {
 /* the functions ad.lt, ad.le, ad.eq: the same for numbers in any mix */
 static void checked2(lua_State *L, double x[2]) {
   State *S = ad_state(L);
-  for (int i = 0; i < 2; i++) x[i] = ad_plainval(L, S, ad_checkarg(L, S, i + 1));
+  for (int i = 0; i < 2; i++)
+    x[i] = ad_plainval(L, S, ad_checkarg(L, S, i + 1));
 }
 
 static int l_lt(lua_State *L) {
@@ -458,9 +459,10 @@ static int mm_concat(lua_State *L) {
 
 void ad_openvalue(lua_State *L, State *S) {
   static const luaL_Reg mm[] = {
-      {"__index", mm_index},   {"__tostring", mm_tostring}, {"__lt", mm_lt},
-      {"__le", mm_le},         {"__eq", mm_eq},
-      {"__concat", mm_concat}, {NULL, NULL}};
+      {"__index", mm_index}, {"__tostring", mm_tostring},
+      {"__lt", mm_lt},       {"__le", mm_le},
+      {"__eq", mm_eq},       {"__concat", mm_concat},
+      {NULL, NULL}};
   static const luaL_Reg fn[] = {{"type", l_type}, {"value", l_value},
                                 {"lt", l_lt},     {"le", l_le},
                                 {"eq", l_eq},     {NULL, NULL}};

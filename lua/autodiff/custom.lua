@@ -56,7 +56,8 @@ local function custom(...)
   local vjp = def.vjp and args.field(def, "vjp", "custom")
 
   local function missing(rule, other)
-    error(("custom '%s': no %s rule, and no %s rule to derive it from"):format(name, rule, other), 0)
+    error(("custom '%s': no %s rule, and no %s rule to derive it from")
+      :format(name, rule, other), 0)
   end
 
   local function byvjp(ybar, y, primals)

@@ -21,15 +21,13 @@ end
 
 --- Forward mode: chunks of directions, one run of f for each.
 local function byforward(fname, f, argnum, ...)
-  local columns, y, x = {}, nil, nil
-  local first, count = 1, 1
-  repeat
-    local chunk
-    y, chunk, x, count = core.forward(fname, f, argnum, first, CHUNK, ...)
+  local columns, first = {}, 1
+  while true do
+    local y, chunk, x, count = core.forward(fname, f, argnum, first, CHUNK, ...)
     table.move(chunk, 1, math.min(CHUNK, count - first + 1), first, columns)
     first = first + CHUNK
-  until first > count
-  return core.assemble(y, x, columns, false, 1)
+    if first > count then return core.assemble(y, x, columns, false, 1) end
+  end
 end
 
 --- One recorded run of f, and then sweeps over its tape: one for each output,

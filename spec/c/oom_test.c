@@ -25,15 +25,15 @@
 #include "lauxlib.h"
 #include "lualib.h"
 
-int luaopen_autodiff_core (lua_State *L);
+int luaopen_autodiff_core(lua_State *L);
 
 
 /* how the n-th request fails */
 enum mode {
-  COUNT,    /* not at all */
-  ONCE,     /* only that one: Lua collects and asks again */
-  TWICE,    /* that and the next: the error, with memory to clean up in */
-  FROMTHEN  /* that and all later ones, until the call has returned */
+  COUNT,   /* not at all */
+  ONCE,    /* only that one: Lua collects and asks again */
+  TWICE,   /* that and the next: the error, with memory to clean up in */
+  FROMTHEN /* that and all later ones, until the call has returned */
 };
 
 
@@ -41,9 +41,9 @@ static const char *const modenames[] = {"count", "once", "twice", "from then"};
 
 
 /* points tried per script and mode when no stride is asked for */
-#define POINTS  250
+#define POINTS 250
 
-#define NMSG  400
+#define NMSG 400
 
 
 /*
@@ -51,14 +51,14 @@ static const char *const modenames[] = {"count", "once", "twice", "from then"};
 ** 'osize' is found as well.
 */
 typedef struct Books {
-  size_t bytes;            /* handed out now */
-  long blocks;             /* likewise */
-  long requests;           /* new or growing blocks since 'arm' */
-  long n;                  /* the request to fail */
+  size_t bytes;  /* handed out now */
+  long blocks;   /* likewise */
+  long requests; /* new or growing blocks since 'arm' */
+  long n;        /* the request to fail */
   enum mode mode;
   int armed;
-  int failed;              /* requests refused since 'arm' */
-  int wrongsize;           /* calls with an 'osize' that is not the block's */
+  int failed;    /* requests refused since 'arm' */
+  int wrongsize; /* calls with an 'osize' that is not the block's */
 } Books;
 
 
@@ -70,32 +70,34 @@ typedef union Header {
 } Header;
 
 
-static int mustfail (Books *b) {
+static int mustfail(Books *b) {
   long k;
-  if (!b->armed)
-    return 0;
+  if (!b->armed) return 0;
   k = ++b->requests;
   switch (b->mode) {
-    case ONCE: return k == b->n;
-    case TWICE: return k == b->n || k == b->n + 1;
-    case FROMTHEN: return k >= b->n;
-    default: return 0;
+  case ONCE:
+    return k == b->n;
+  case TWICE:
+    return k == b->n || k == b->n + 1;
+  case FROMTHEN:
+    return k >= b->n;
+  default:
+    return 0;
   }
 }
 
 
-static void *allocate (void *ud, void *ptr, size_t osize, size_t nsize) {
+static void *allocate(void *ud, void *ptr, size_t osize, size_t nsize) {
   Books *b = (Books *)ud;
   Header *h = ptr ? (Header *)ptr - 1 : NULL;
   Header *fresh;
-  size_t size = h ? h->size : 0;  /* without a block, 'osize' is a type tag */
-  if (h && osize != size)
-    b->wrongsize++;
+  size_t size = h ? h->size : 0; /* without a block, 'osize' is a type tag */
+  if (h && osize != size) b->wrongsize++;
   if (nsize == 0) {
     if (h) {
       b->bytes -= size;
       b->blocks--;
-      memset(ptr, 0x5a, size);  /* what is used after this shows */
+      memset(ptr, 0x5a, size); /* what is used after this shows */
       free(h);
     }
     return NULL;
@@ -116,15 +118,14 @@ static void *allocate (void *ud, void *ptr, size_t osize, size_t nsize) {
     memcpy(fresh + 1, ptr, size < nsize ? size : nsize);
     memset(ptr, 0x5a, size);
     free(h);
-  }
-  else
+  } else
     b->blocks++;
   b->bytes += nsize - size;
   return fresh + 1;
 }
 
 
-static void arm (Books *b, enum mode mode, long n) {
+static void arm(Books *b, enum mode mode, long n) {
   b->mode = mode;
   b->n = n;
   b->requests = 0;
@@ -133,17 +134,17 @@ static void arm (Books *b, enum mode mode, long n) {
 }
 
 
-static int panic (lua_State *L) {
+static int panic(lua_State *L) {
   const char *msg = lua_tostring(L, -1);
   fprintf(stderr, "oom_test: unprotected error: %s\n", msg ? msg : "?");
-  return 0;  /* Lua aborts */
+  return 0; /* Lua aborts */
 }
 
 
 /*
 ** Opens the libraries and makes the module known, without loading it.
 */
-static int prepare (lua_State *L) {
+static int prepare(lua_State *L) {
   luaL_openlibs(L);
   lua_getglobal(L, "package");
   lua_pushliteral(L, "lua/?.lua;lua/?/init.lua");
@@ -162,54 +163,54 @@ static int prepare (lua_State *L) {
 ** anything else, so that a 'pcall' of the script swallows none.
 */
 static const char prelude[] =
-  "function memory(e)\n"
-  "  if type(e) == 'string' and e:find('not enough memory', 1, true) then\n"
-  "    error('not enough memory', 0)\n"
-  "  end\n"
-  "  return e\n"
-  "end\n"
-  "function fails(f, ...)\n"
-  "  local ok, e = pcall(f, ...)\n"
-  "  if ok then error('no error', 2) end\n"
-  "  return memory(e)\n"
-  "end\n"
-  "function near(a, b)\n"
-  "  if not (math.abs(a - b) <= 1e-6 * (1 + math.abs(b))) then\n"
-  "    error(('%s is not near %s'):format(a, b), 2)\n"
-  "  end\n"
-  "end\n";
+    "function memory(e)\n"
+    "  if type(e) == 'string' and e:find('not enough memory', 1, true) then\n"
+    "    error('not enough memory', 0)\n"
+    "  end\n"
+    "  return e\n"
+    "end\n"
+    "function fails(f, ...)\n"
+    "  local ok, e = pcall(f, ...)\n"
+    "  if ok then error('no error', 2) end\n"
+    "  return memory(e)\n"
+    "end\n"
+    "function near(a, b)\n"
+    "  if not (math.abs(a - b) <= 1e-6 * (1 + math.abs(b))) then\n"
+    "    error(('%s is not near %s'):format(a, b), 2)\n"
+    "  end\n"
+    "end\n";
 
 
 static const char sanity[] =
-  "local ad = require 'autodiff'\n"
-  "collectgarbage()\n"
-  "local function f(x, y) return ad.sin(x) * y + x ^ 3 end\n"
-  "local gx, gy = ad.grad(f, {1, 2})(0.5, 2.0)\n"
-  "near(gx, 2 * math.cos(0.5) + 0.75)\n"
-  "near(gy, math.sin(0.5))\n"
-  "local _, d = ad.jvp(f, {0.5, 2.0}, {1.0, 1.0})\n"
-  "near(d, gx + gy)\n"
-  "near(ad.derivative(function(x) return x ^ 4 end, 3)(2.0), 48)\n"
-  "near(ad.grad(ad.grad(function(x) return ad.exp(2 * x) end))(0.0), 4)\n"
-  "local tape <close> = ad.tape()\n"
-  "local x = tape:var(3.0)\n"
-  "near(tape:gradient(x * x, x), 6)\n"
-  "local v = ad.var(2.0)\n"
-  "local w = v * v * v\n"
-  "w:backward()\n"
-  "near(v.grad, 12)\n"
-  "assert(ad.type(1.0) == 'number' and ad.value(v) == 2)\n"
-  "collectgarbage()\n";
+    "local ad = require 'autodiff'\n"
+    "collectgarbage()\n"
+    "local function f(x, y) return ad.sin(x) * y + x ^ 3 end\n"
+    "local gx, gy = ad.grad(f, {1, 2})(0.5, 2.0)\n"
+    "near(gx, 2 * math.cos(0.5) + 0.75)\n"
+    "near(gy, math.sin(0.5))\n"
+    "local _, d = ad.jvp(f, {0.5, 2.0}, {1.0, 1.0})\n"
+    "near(d, gx + gy)\n"
+    "near(ad.derivative(function(x) return x ^ 4 end, 3)(2.0), 48)\n"
+    "near(ad.grad(ad.grad(function(x) return ad.exp(2 * x) end))(0.0), 4)\n"
+    "local tape <close> = ad.tape()\n"
+    "local x = tape:var(3.0)\n"
+    "near(tape:gradient(x * x, x), 6)\n"
+    "local v = ad.var(2.0)\n"
+    "local w = v * v * v\n"
+    "w:backward()\n"
+    "near(v.grad, 12)\n"
+    "assert(ad.type(1.0) == 'number' and ad.value(v) == 2)\n"
+    "collectgarbage()\n";
 
 
-static int load (lua_State *L, const char *text, const char *name) {
+static int load(lua_State *L, const char *text, const char *name) {
   if (luaL_loadbuffer(L, text, strlen(text), name) != LUA_OK)
     return lua_error(L);
   return 1;
 }
 
 
-static int dosanity (lua_State *L) {
+static int dosanity(lua_State *L) {
   load(L, sanity, "=sanity");
   lua_call(L, 0, 0);
   return 0;
@@ -220,7 +221,7 @@ static int dosanity (lua_State *L) {
 ** Everything before the failures begin: with the module already there,
 ** unless the script is about loading it.
 */
-static int dosetup (lua_State *L) {
+static int dosetup(lua_State *L) {
   int withmodule = lua_toboolean(L, 1);
   prepare(L);
   load(L, prelude, "=prelude");
@@ -234,33 +235,31 @@ static int dosetup (lua_State *L) {
 }
 
 
-static int doscript (lua_State *L) {
+static int doscript(lua_State *L) {
   const char *name = lua_tostring(L, 1);
   /* a stack deep enough from the start would hide its own growth */
-  if (luaL_loadfile(L, name) != LUA_OK)
-    return lua_error(L);
+  if (luaL_loadfile(L, name) != LUA_OK) return lua_error(L);
   lua_call(L, 0, 0);
   return 0;
 }
 
 
-static int messages (lua_State *L) {
+static int messages(lua_State *L) {
   const char *msg = lua_tostring(L, 1);
-  if (msg == NULL || strstr(msg, "not enough memory"))
-    return 1;
+  if (msg == NULL || strstr(msg, "not enough memory")) return 1;
   luaL_traceback(L, L, msg, 1);
   return 1;
 }
 
 
-static int ismemory (lua_State *L, int status) {
+static int ismemory(lua_State *L, int status) {
   const char *msg = lua_tostring(L, -1);
-  return status == LUA_ERRMEM
-         || (msg != NULL && strstr(msg, "not enough memory") != NULL);
+  return status == LUA_ERRMEM ||
+         (msg != NULL && strstr(msg, "not enough memory") != NULL);
 }
 
 
-static void say (char *out, const char *what, const char *msg) {
+static void say(char *out, const char *what, const char *msg) {
   snprintf(out, NMSG, "%s%s", what, msg ? msg : "(no message)");
 }
 
@@ -270,8 +269,8 @@ static void say (char *out, const char *what, const char *msg) {
 ** '*used' is the number of requests that the script made, '*refused' those
 ** that failed.
 */
-static int run (const char *script, enum mode mode, long n, long *used,
-                int *refused, char *out) {
+static int run(const char *script, enum mode mode, long n, long *used,
+               int *refused, char *out) {
   Books b;
   lua_State *L;
   int status, bad = 0;
@@ -311,8 +310,8 @@ static int run (const char *script, enum mode mode, long n, long *used,
   }
   lua_close(L);
   if (b.bytes != 0 || b.blocks != 0) {
-    snprintf(out, NMSG, "leak: %lu bytes in %ld blocks",
-             (unsigned long)b.bytes, b.blocks);
+    snprintf(out, NMSG, "leak: %lu bytes in %ld blocks", (unsigned long)b.bytes,
+             b.blocks);
     bad = 2;
   }
   if (b.wrongsize) {
@@ -329,7 +328,7 @@ typedef struct Totals {
 } Totals;
 
 
-static void tryscript (const char *script, long stride, Totals *t) {
+static void tryscript(const char *script, long stride, Totals *t) {
   char msg[NMSG];
   long used = 0, unused, n;
   int refused, mode;
@@ -346,7 +345,7 @@ static void tryscript (const char *script, long stride, Totals *t) {
   fflush(stdout);
   for (mode = ONCE; mode <= FROMTHEN; mode++) {
     long step = stride ? stride : 1 + used / POINTS;
-    for (n = 1 + (mode - ONCE) * step / 3; ; n += step) {
+    for (n = 1 + (mode - ONCE) * step / 3;; n += step) {
       bad = run(script, (enum mode)mode, n, &unused, &refused, msg);
       t->points++;
       if (bad) {
@@ -354,62 +353,60 @@ static void tryscript (const char *script, long stride, Totals *t) {
         t->leaks += (bad == 2);
         if (shown++ < 5)
           printf("%s, request %ld, %s: %s\n", script, n, modenames[mode], msg);
-      }
-      else
+      } else
         t->passed++;
-      if (!refused)
-        break;  /* completed before the n-th request */
+      if (!refused) break; /* completed before the n-th request */
     }
   }
 }
 
 
 static const char *const all[] = {
-#define S(name)  "spec/c/oom/" name ".lua"
-  S("require"), S("values"), S("elementary"), S("lists"), S("reverse"),
-  S("forward"), S("taylor"), S("matrices"), S("nested"), S("structures"),
-  S("tapes"), S("backward"), S("checkpoint"), S("custom"), S("implicit"),
-  S("errors"), S("coroutines"), S("long"), S("check")
+#define S(name) "spec/c/oom/" name ".lua"
+    S("require"),    S("values"),     S("elementary"), S("lists"),
+    S("reverse"),    S("forward"),    S("taylor"),     S("matrices"),
+    S("nested"),     S("structures"), S("tapes"),      S("backward"),
+    S("checkpoint"), S("custom"),     S("implicit"),   S("errors"),
+    S("coroutines"), S("long"),       S("check")
 #undef S
 };
 
-#define NALL  ((int)(sizeof all / sizeof all[0]))
+#define NALL ((int)(sizeof all / sizeof all[0]))
 
 
 /*
 ** Which names of the module no script has used.
 */
 static const char coverage[] =
-  "local real, seen = require 'autodiff', {}\n"
-  "package.loaded.autodiff = setmetatable({}, {__index = function(_, k)\n"
-  "  seen[k] = true\n"
-  "  return real[k]\n"
-  "end, __pairs = function() return pairs(real) end})\n"
-  "for _, script in ipairs(scripts) do dofile(script) end\n"
-  "local missing = {}\n"
-  "for k, v in pairs(real) do\n"
-  "  if type(v) == 'function' and not seen[k] then\n"
-  "    missing[#missing + 1] = k\n"
-  "  end\n"
-  "end\n"
-  "table.sort(missing)\n"
-  "if #missing > 0 then\n"
-  "  error('not called by any script: ' .. table.concat(missing, ' '), 0)\n"
-  "end\n";
+    "local real, seen = require 'autodiff', {}\n"
+    "package.loaded.autodiff = setmetatable({}, {__index = function(_, k)\n"
+    "  seen[k] = true\n"
+    "  return real[k]\n"
+    "end, __pairs = function() return pairs(real) end})\n"
+    "for _, script in ipairs(scripts) do dofile(script) end\n"
+    "local missing = {}\n"
+    "for k, v in pairs(real) do\n"
+    "  if type(v) == 'function' and not seen[k] then\n"
+    "    missing[#missing + 1] = k\n"
+    "  end\n"
+    "end\n"
+    "table.sort(missing)\n"
+    "if #missing > 0 then\n"
+    "  error('not called by any script: ' .. table.concat(missing, ' '), 0)\n"
+    "end\n";
 
 
-static int docoverage (lua_State *L) {
+static int docoverage(lua_State *L) {
   load(L, coverage, "=coverage");
   lua_call(L, 0, 0);
   return 0;
 }
 
 
-static void trycoverage (Totals *t) {
+static void trycoverage(Totals *t) {
   int k;
   lua_State *L = luaL_newstate();
-  if (L == NULL)
-    return;
+  if (L == NULL) return;
   lua_pushcfunction(L, messages);
   lua_pushcfunction(L, dosetup);
   lua_pushboolean(L, 1);
@@ -433,18 +430,15 @@ static void trycoverage (Totals *t) {
 }
 
 
-int main (int argc, char **argv) {
+int main(int argc, char **argv) {
   Totals t = {0, 0, 0, 0};
   long stride = argc > 1 ? atol(argv[1]) : 0;
   int k;
   if (argc > 2) {
-    for (k = 2; k < argc; k++)
-      tryscript(argv[k], stride, &t);
-  }
-  else {
+    for (k = 2; k < argc; k++) tryscript(argv[k], stride, &t);
+  } else {
     trycoverage(&t);
-    for (k = 0; k < NALL; k++)
-      tryscript(all[k], stride, &t);
+    for (k = 0; k < NALL; k++) tryscript(all[k], stride, &t);
   }
   printf("%ld allocation points tried, %ld leaks\n", t.points, t.leaks);
   printf("%ld passed, %ld failed\n", t.passed, t.failed);

@@ -20,13 +20,13 @@
 #include "lauxlib.h"
 #include "lualib.h"
 
-int luaopen_autodiff_core (lua_State *L);
+int luaopen_autodiff_core(lua_State *L);
 
 
-#define NTHREADS  4
+#define NTHREADS 4
 
 /* states that each thread opens, uses and closes, one after the other */
-#define ROUNDS  4
+#define ROUNDS 4
 
 
 /*
@@ -34,111 +34,110 @@ int luaopen_autodiff_core (lua_State *L);
 ** with every bit of its results. In pieces, as C limits its literals.
 */
 static const char values[] =
-  "local ad, k = require 'autodiff', ...\n"
-  "local out = {}\n"
-  "local function put(...)\n"
-  "  for i = 1, select('#', ...) do\n"
-  "    out[#out + 1] = ('%a'):format(ad.value((select(i, ...))))\n"
-  "  end\n"
-  "end\n"
-  "local function f(x, y)\n"
-  "  local s = x * k\n"
-  "  for i = 1, 20 do\n"
-  "    s = ad.sin(s) + ad.exp(-s * s) * y / i\n"
-  "    if s > 0.5 then s = s - ad.tanh(y) else s = s + ad.log1p(y * y) end\n"
-  "  end\n"
-  "  return s + ad.lgamma(2 + x * x) + ad.digamma(1 + y * y) + ad.erf(x)\n"
-  "    + ad.norm{x, y} + ad.logsumexp{x, y, 1} + ad.softmax({x, y})[1]\n"
-  "    + ad.prod{x, y, s} + ad.max(x, y) + ad.atan2(y, 2 + x * x) + x % 0.7\n"
-  "end\n"
-  "local names = {'acos', 'asin', 'atan', 'cos', 'exp', 'tan', 'sinh',\n"
-  "  'cosh', 'tanh', 'asinh', 'atanh', 'exp2', 'expm1', 'log1p', 'log2',\n"
-  "  'log10', 'cbrt', 'erf', 'erfc', 'lgamma', 'digamma', 'sigmoid',\n"
-  "  'softplus', 'relu', 'sign', 'sqrt', 'abs'}\n"
-  "for _, name in ipairs(names) do\n"
-  "  local g = ad[name]\n"
-  "  put(g(0.1 * k), ad.grad(g)(0.1 * k), ad.derivative(g, 2)(0.1 * k))\n"
-  "end\n"
-  "for i = 1, 40 do\n"
-  "  local x, y = 0.3 + i / 50, 1.7 - i / 40\n"
-  "  put(ad.grad(f, {1, 2})(x, y))\n"
-  "  put(ad.jvp(f, {x, y}, {1.0, -1.0}))\n"
-  "  local function g(t) return f(t, y) end\n"
-  "  if i % 4 == 0 then\n"
-  "    put(ad.grad(ad.grad(g))(x), ad.derivative(g, 3)(x))\n"
-  "    put(table.unpack(ad.taylor(g, x, 5)))\n"
-  "    local function l(v) return f(v[1], v[2]) end\n"
-  "    local H = ad.hessian(l)({x, y})\n"
-  "    put(H[1][1], H[1][2], H[2][1], H[2][2])\n"
-  "    put(table.unpack(ad.hvp(l, {x, y}, {1.0, 2.0})))\n"
-  "    put(ad.grad(ad.checkpoint(f), {1, 2})(x, y))\n"
-  "  end\n"
-  "end\n";
+    "local ad, k = require 'autodiff', ...\n"
+    "local out = {}\n"
+    "local function put(...)\n"
+    "  for i = 1, select('#', ...) do\n"
+    "    out[#out + 1] = ('%a'):format(ad.value((select(i, ...))))\n"
+    "  end\n"
+    "end\n"
+    "local function f(x, y)\n"
+    "  local s = x * k\n"
+    "  for i = 1, 20 do\n"
+    "    s = ad.sin(s) + ad.exp(-s * s) * y / i\n"
+    "    if s > 0.5 then s = s - ad.tanh(y) else s = s + ad.log1p(y * y) end\n"
+    "  end\n"
+    "  return s + ad.lgamma(2 + x * x) + ad.digamma(1 + y * y) + ad.erf(x)\n"
+    "    + ad.norm{x, y} + ad.logsumexp{x, y, 1} + ad.softmax({x, y})[1]\n"
+    "    + ad.prod{x, y, s} + ad.max(x, y) + ad.atan2(y, 2 + x * x) + x % 0.7\n"
+    "end\n"
+    "local names = {'acos', 'asin', 'atan', 'cos', 'exp', 'tan', 'sinh',\n"
+    "  'cosh', 'tanh', 'asinh', 'atanh', 'exp2', 'expm1', 'log1p', 'log2',\n"
+    "  'log10', 'cbrt', 'erf', 'erfc', 'lgamma', 'digamma', 'sigmoid',\n"
+    "  'softplus', 'relu', 'sign', 'sqrt', 'abs'}\n"
+    "for _, name in ipairs(names) do\n"
+    "  local g = ad[name]\n"
+    "  put(g(0.1 * k), ad.grad(g)(0.1 * k), ad.derivative(g, 2)(0.1 * k))\n"
+    "end\n"
+    "for i = 1, 40 do\n"
+    "  local x, y = 0.3 + i / 50, 1.7 - i / 40\n"
+    "  put(ad.grad(f, {1, 2})(x, y))\n"
+    "  put(ad.jvp(f, {x, y}, {1.0, -1.0}))\n"
+    "  local function g(t) return f(t, y) end\n"
+    "  if i % 4 == 0 then\n"
+    "    put(ad.grad(ad.grad(g))(x), ad.derivative(g, 3)(x))\n"
+    "    put(table.unpack(ad.taylor(g, x, 5)))\n"
+    "    local function l(v) return f(v[1], v[2]) end\n"
+    "    local H = ad.hessian(l)({x, y})\n"
+    "    put(H[1][1], H[1][2], H[2][1], H[2][2])\n"
+    "    put(table.unpack(ad.hvp(l, {x, y}, {1.0, 2.0})))\n"
+    "    put(ad.grad(ad.checkpoint(f), {1, 2})(x, y))\n"
+    "  end\n"
+    "end\n";
 
 static const char graphs[] =
-  "local tape <close> = ad.tape{persistent = true}\n"
-  "local a, b = tape:var(0.1 * k, 0.7)\n"
-  "local z = f(a, b)\n"
-  "for _ = 1, 3 do put(tape:gradient(z, a, b)) end\n"
-  "local w = ad.var(0.2 * k)\n"
-  "for _ = 1, 50 do\n"
-  "  w:zero_grad()\n"
-  "  local loss = (f(w, 0.5) - 1) ^ 2\n"
-  "  loss:backward()\n"
-  "  put(loss, w.grad)\n"
-  "  w = ad.var(w.value - 1e-3 * w.grad)\n"
-  "end\n"
-  "local cube = ad.custom{name = 'cube',\n"
-  "  f = function(x) return x * x * x end,\n"
-  "  jvp = function(p, t) return 3 * p[1] * p[1] * t[1] end}\n"
-  "put(ad.grad(cube)(0.3 * k), ad.grad(ad.grad(cube))(0.3 * k))\n"
-  "local root = ad.implicit{f = function(x, t) return x * x - t end,\n"
-  "  solve = function(t) return t ^ 0.5 end}\n"
-  "put(ad.grad(root)(0.3 * k))\n"
-  "local step = coroutine.wrap(ad.grad(function(x)\n"
-  "  local y = x\n"
-  "  for _ = 1, 5 do\n"
-  "    y = y * ad.sin(y + k)\n"
-  "    coroutine.yield(y.value)\n"
-  "  end\n"
-  "  return y\n"
-  "end))\n"
-  "put(step(1.2))\n"
-  "for _ = 1, 5 do put((step())) end\n"
-  "for i = 1, 20 do\n"
-  "  local ok = pcall(ad.grad(function(x) error(x * i) end), 1.0)\n"
-  "  put(ok and 1 or 0)\n"
-  "end\n"
-  "local big = {}\n"
-  "for i = 1, 500 do big[i] = i / 500 + k end\n"
-  "put(table.unpack(ad.grad(function(v)\n"
-  "  local s = 0\n"
-  "  for i = 1, #v do s = s + ad.sin(v[i]) * v[i] end\n"
-  "  return s\n"
-  "end)(big), 1, 100))\n"
-  "return table.concat(out, ' ')\n";
+    "local tape <close> = ad.tape{persistent = true}\n"
+    "local a, b = tape:var(0.1 * k, 0.7)\n"
+    "local z = f(a, b)\n"
+    "for _ = 1, 3 do put(tape:gradient(z, a, b)) end\n"
+    "local w = ad.var(0.2 * k)\n"
+    "for _ = 1, 50 do\n"
+    "  w:zero_grad()\n"
+    "  local loss = (f(w, 0.5) - 1) ^ 2\n"
+    "  loss:backward()\n"
+    "  put(loss, w.grad)\n"
+    "  w = ad.var(w.value - 1e-3 * w.grad)\n"
+    "end\n"
+    "local cube = ad.custom{name = 'cube',\n"
+    "  f = function(x) return x * x * x end,\n"
+    "  jvp = function(p, t) return 3 * p[1] * p[1] * t[1] end}\n"
+    "put(ad.grad(cube)(0.3 * k), ad.grad(ad.grad(cube))(0.3 * k))\n"
+    "local root = ad.implicit{f = function(x, t) return x * x - t end,\n"
+    "  solve = function(t) return t ^ 0.5 end}\n"
+    "put(ad.grad(root)(0.3 * k))\n"
+    "local step = coroutine.wrap(ad.grad(function(x)\n"
+    "  local y = x\n"
+    "  for _ = 1, 5 do\n"
+    "    y = y * ad.sin(y + k)\n"
+    "    coroutine.yield(y.value)\n"
+    "  end\n"
+    "  return y\n"
+    "end))\n"
+    "put(step(1.2))\n"
+    "for _ = 1, 5 do put((step())) end\n"
+    "for i = 1, 20 do\n"
+    "  local ok = pcall(ad.grad(function(x) error(x * i) end), 1.0)\n"
+    "  put(ok and 1 or 0)\n"
+    "end\n"
+    "local big = {}\n"
+    "for i = 1, 500 do big[i] = i / 500 + k end\n"
+    "put(table.unpack(ad.grad(function(v)\n"
+    "  local s = 0\n"
+    "  for i = 1, #v do s = s + ad.sin(v[i]) * v[i] end\n"
+    "  return s\n"
+    "end)(big), 1, 100))\n"
+    "return table.concat(out, ' ')\n";
 
 
 typedef struct Work {
-  int number;      /* 1 .. NTHREADS */
+  int number; /* 1 .. NTHREADS */
   int rounds;
-  char *result;    /* to be freed */
-  char *error;     /* to be freed; NULL if none */
-  int changed;     /* rounds that differed from the first */
+  char *result; /* to be freed */
+  char *error;  /* to be freed; NULL if none */
+  int changed;  /* rounds that differed from the first */
 } Work;
 
 
-static char *copy (const char *s) {
+static char *copy(const char *s) {
   size_t n = strlen(s) + 1;
   char *c = (char *)malloc(n);
-  if (c == NULL)
-    abort();
+  if (c == NULL) abort();
   memcpy(c, s, n);
   return c;
 }
 
 
-static int work (lua_State *L) {
+static int work(lua_State *L) {
   luaL_openlibs(L);
   lua_getglobal(L, "package");
   lua_pushliteral(L, "lua/?.lua;lua/?/init.lua");
@@ -149,8 +148,8 @@ static int work (lua_State *L) {
   lua_pushstring(L, values);
   lua_pushstring(L, graphs);
   lua_concat(L, 2);
-  if (luaL_loadbuffer(L, lua_tostring(L, -1), lua_rawlen(L, -1), "=work")
-      != LUA_OK)
+  if (luaL_loadbuffer(L, lua_tostring(L, -1), lua_rawlen(L, -1), "=work") !=
+      LUA_OK)
     return lua_error(L);
   lua_pushvalue(L, 1);
   lua_call(L, 1, 1);
@@ -158,13 +157,13 @@ static int work (lua_State *L) {
 }
 
 
-static int traced (lua_State *L) {
+static int traced(lua_State *L) {
   luaL_traceback(L, L, lua_tostring(L, 1), 1);
   return 1;
 }
 
 
-static void *worker (void *ud) {
+static void *worker(void *ud) {
   Work *w = (Work *)ud;
   int k;
   for (k = 0; k < w->rounds && w->error == NULL; k++) {
@@ -188,7 +187,7 @@ static void *worker (void *ud) {
 }
 
 
-int main (int argc, char **argv) {
+int main(int argc, char **argv) {
   Work alone[NTHREADS], together[NTHREADS];
   pthread_t threads[NTHREADS];
   int rounds = argc > 1 ? atoi(argv[1]) : ROUNDS;
@@ -203,8 +202,7 @@ int main (int argc, char **argv) {
       return EXIT_FAILURE;
     }
   }
-  for (k = 0; k < NTHREADS; k++)
-    pthread_join(threads[k], NULL);
+  for (k = 0; k < NTHREADS; k++) pthread_join(threads[k], NULL);
   for (k = 0; k < NTHREADS; k++) {
     const char *what = NULL;
     alone[k].number = k + 1;
@@ -223,8 +221,7 @@ int main (int argc, char **argv) {
     if (what) {
       printf("thread %d: %s\n", k + 1, what);
       failed++;
-    }
-    else
+    } else
       passed++;
     free(alone[k].result);
     free(alone[k].error);
