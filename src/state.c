@@ -182,9 +182,12 @@ void ad_insert(lua_State *L, Level *lv, uint64_t key) {
                          (size_t)ncap * sizeof *S->live);
     S->caplive = ncap;
   }
-  i = position(S, key);
-  memmove(S->live + i + 1, S->live + i,
-          (size_t)(S->nlive - i) * sizeof *S->live);
+  i = S->nlive;
+  if (i > 0 && S->live[i - 1]->key > key) { /* not the youngest */
+    i = position(S, key);
+    memmove(S->live + i + 1, S->live + i,
+            (size_t)(S->nlive - i) * sizeof *S->live);
+  }
   S->live[i] = lv;
   S->nlive++;
   lv->key = key;
@@ -210,10 +213,24 @@ Level *ad_innermost(lua_State *L, State *S, int spans) {
   return here ? here : around;
 }
 
-static int ismainthread(lua_State *L) {
-  int ismain = lua_pushthread(L);
-  lua_pop(L, 1);
-  return ismain;
+/* pushes a level that nobody uses */
+static Level *idlelevel(lua_State *L, State *S, int kind) {
+  Level *lv;
+  if (L == S->mainthread && !S->sparebusy) {
+    lua_rawgeti(L, LUA_REGISTRYINDEX, S->spare);
+    lv = lua_touserdata(L, -1);
+    S->sparebusy = 1;
+  } else if (S->npool > 0) {
+    lua_rawgeti(L, LUA_REGISTRYINDEX, S->pool);
+    lua_rawgeti(L, -1, S->npool);
+    lua_pushnil(L);
+    lua_rawseti(L, -3, S->npool--);
+    lua_remove(L, -2); /* the pool */
+    lv = lua_touserdata(L, -1);
+  } else
+    return ad_newlevel(L, S, kind, 1);
+  lv->kind = (uint8_t)kind;
+  return lv;
 }
 
 static void watch(lua_State *L, State *S);
@@ -226,18 +243,9 @@ Level *ad_enter(lua_State *L, State *S, int kind) {
   Level *lv;
   ad_checkstack(L, 8, NULL);
   if (!S->watching) watch(L, S);
-  if (S->npool > 0) {
-    lua_rawgeti(L, LUA_REGISTRYINDEX, S->pool);
-    lua_rawgeti(L, -1, S->npool);
-    lua_pushnil(L);
-    lua_rawseti(L, -3, S->npool--);
-    lua_remove(L, -2); /* the pool */
-    lv = lua_touserdata(L, -1);
-    lv->kind = (uint8_t)kind;
-  } else
-    lv = ad_newlevel(L, S, kind, 1);
+  lv = idlelevel(L, S, kind);
   lv->thread = L;
-  if (!ismainthread(L)) { /* keeps the coroutine as long as the level */
+  if (L != S->mainthread) { /* keeps the coroutine as long as the level */
     lua_pushthread(L);
     lua_setiuservalue(L, -2, 1);
     lv->held = 1;
@@ -268,8 +276,10 @@ static void forgetfast(State *S, const Level *lv) {
 }
 
 static void unlist(State *S, Level *lv) {
-  int i = position(S, lv->key);
-  if (i < S->nlive && S->live[i] == lv) {
+  int i = S->nlive - 1;
+  if (i >= 0 && S->live[i] == lv)
+    S->nlive--;
+  else if ((i = position(S, lv->key)) < S->nlive && S->live[i] == lv) {
     S->nlive--;
     memmove(S->live + i, S->live + i + 1,
             (size_t)(S->nlive - i) * sizeof *S->live);
@@ -280,7 +290,9 @@ static void unlist(State *S, Level *lv) {
 
 /* what was made by hand inside a transform ends with it */
 static void leavegraphs(lua_State *L, State *S, uint64_t key) {
-  int i = position(S, key + 1);
+  int i = S->nlive;
+  if (i == 0 || S->live[i - 1]->key < key) return;
+  i = position(S, key + 1);
   while (i < S->nlive && AD_TRANSFORM(S->live[i]->key) == AD_TRANSFORM(key)) {
     Level *g = S->live[i];
     unlist(S, g);
@@ -339,12 +351,17 @@ static int watch_gc(lua_State *L) {
   State *S = *(State **)lua_touserdata(L, 1);
   S->watching = 0;
   lua_rawgeti(L, LUA_REGISTRYINDEX, S->pool);
-  for (int i = 1; i <= S->npool; i++) {
+  for (int i = 0; i <= S->npool; i++) {
     Level *lv;
-    lua_rawgeti(L, -1, i);
+    if (i == 0)
+      lua_rawgeti(L, LUA_REGISTRYINDEX, S->spare);
+    else
+      lua_rawgeti(L, -1, i);
     lv = lua_touserdata(L, -1);
-    if (lv != NULL && lv->entered == lv->seen) shrink(L, lv, SMALL);
-    if (lv != NULL) lv->seen = lv->entered;
+    if (lv != NULL && !lv->live) {
+      if (lv->entered == lv->seen) shrink(L, lv, SMALL);
+      lv->seen = lv->entered;
+    }
     lua_pop(L, 1);
   }
   return 0;
@@ -370,23 +387,41 @@ static int level_close(lua_State *L) {
     lv->thread = NULL;
     return 0;
   }
-  ad_drop(L, lv);
   if (lv->kind == AD_SPAN) {
+    ad_drop(L, lv);
     lv->alias->spans--;
     return 0;
   }
-  used = ad_tapebytes(&lv->tape);
-  used = used * 4 > LARGE ? LARGE : used * 4;
-  shrink(L, lv, used < SMALL ? SMALL : used);
+  if (lv->kind == AD_REVERSE) {
+    ad_drop(L, lv);
+    used = ad_tapebytes(&lv->tape);
+    used = used * 4 > LARGE ? LARGE : used * 4;
+    shrink(L, lv, used < SMALL ? SMALL : used);
+  } else
+    ad_leave(L, lv); /* has no tape */
   lv->busy = 0;
   lv->paused = lv->order = lv->depth = lv->spans = 0;
   ad_freethread(L, lv, 1);
-  if (S->npool < MAXPOOL) {
+  if (lv->isspare)
+    S->sparebusy = 0;
+  else if (S->npool < MAXPOOL) {
     lua_rawgeti(L, LUA_REGISTRYINDEX, S->pool);
     lua_pushvalue(L, 1);
     lua_rawseti(L, -2, ++S->npool);
   }
   return 0;
+}
+
+/* a level that somebody keeps is no longer the spare one */
+void ad_unspare(lua_State *L, Level *lv) {
+  State *S = lv->S;
+  if (lv->isspare) {
+    Level *other = ad_newlevel(L, S, AD_REVERSE, 1);
+    lua_rawseti(L, LUA_REGISTRYINDEX, S->spare);
+    other->isspare = 1;
+    lv->isspare = 0;
+    S->sparebusy = 0;
+  }
 }
 
 /* the level at 'idx' no longer needs the coroutine that it ran in */
@@ -500,6 +535,14 @@ void ad_openlevel(lua_State *L, State *S) {
   static const luaL_Reg watch_mt[] = {{"__gc", watch_gc}, {NULL, NULL}};
   ad_setfuncs(L, level_mt, S->mt[AD_MTLEVEL]);
   ad_setfuncs(L, watch_mt, S->mt[AD_MTWATCH]);
+  if (S->spare == 0) { /* the level that the main thread takes first */
+    Level *lv = ad_newlevel(L, S, AD_REVERSE, 1);
+    lv->isspare = 1;
+    S->spare = luaL_ref(L, LUA_REGISTRYINDEX);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
+    S->mainthread = lua_tothread(L, -1);
+    lua_pop(L, 1);
+  }
   for (int i = 0; i < AD_NMT; i++) { /* not for scripts to meddle with */
     lua_rawgeti(L, LUA_REGISTRYINDEX, S->mt[i]);
     lua_pushboolean(L, 0);

@@ -114,6 +114,7 @@ typedef struct Level {
   uint8_t kind;
   uint8_t live;
   uint8_t kept;  /* a pullback has the tape: closing only ends the level */
+  uint8_t isspare;
   uint8_t held;  /* user value 1 is the coroutine */
   uint8_t mixed; /* AD_SPAN: others have recorded on the tape meanwhile */
   uint8_t inited;
@@ -144,6 +145,9 @@ typedef struct State {
   const void *mtp[AD_NMT]; /* and their addresses */
   int pool;                /* registry reference: idle levels */
   int npool;
+  lua_State *mainthread; /* whose transforms cannot be abandoned, so that */
+  int spare;             /* its level stays in the registry (reference) */
+  int sparebusy;
   Pause *pauses;
   int watching; /* the object of watch_gc is there */
   size_t told;  /* bytes of tapes that the collector has yet to be told of */
@@ -211,6 +215,7 @@ Level *ad_newlevel(lua_State *L, State *S, int kind, int nuv);
 void ad_insert(lua_State *L, Level *lv, uint64_t key);
 void ad_leave(lua_State *L, Level *lv); /* its values become constants */
 void ad_drop(lua_State *L, Level *lv);  /* ... and its tape is freed */
+void ad_unspare(lua_State *L, Level *lv);
 void ad_freethread(lua_State *L, Level *lv, int idx);
 void ad_revive(lua_State *L, Level *lv);
 Level *ad_innermost(lua_State *L, State *S, int spans); /* or NULL */

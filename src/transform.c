@@ -168,15 +168,54 @@ static void pushcotangent(lua_State *L, State *S, Sweep *w, int skeleton) {
 ** grad and value_and_grad
 */
 
+/*
+** What a gradient is asked for. In an upvalue it is an integer, as long as it
+** fits: a byte for each argument number, the first lowest, above them the
+** flag and the count; else a string of bytes. Both cost nothing to make.
+*/
 typedef struct Spec {
   int value; /* value_and_grad */
   int n;
-  int arg[1];
+  unsigned char arg[250];
 } Spec;
+
+#define PACKED 6
+
+static void pushspec(lua_State *L, const Spec *spec) {
+  if (spec->n <= PACKED) {
+    lua_Unsigned u = ((lua_Unsigned)spec->n << 1) | (unsigned)spec->value;
+    for (int i = PACKED; i-- > 0;)
+      u = (u << 8) | (i < spec->n ? spec->arg[i] : 0u);
+    lua_pushinteger(L, (lua_Integer)u);
+  } else {
+    luaL_Buffer b;
+    luaL_buffinit(L, &b);
+    luaL_addchar(&b, (char)spec->value);
+    luaL_addlstring(&b, (const char *)spec->arg, (size_t)spec->n);
+    luaL_pushresult(&b);
+  }
+}
+
+static void getspec(lua_State *L, int idx, Spec *spec) {
+  if (lua_type(L, idx) == LUA_TNUMBER) {
+    lua_Unsigned u = (lua_Unsigned)lua_tointeger(L, idx);
+    for (int i = 0; i < PACKED; i++, u >>= 8)
+      spec->arg[i] = (unsigned char)(u & 0xff);
+    spec->value = (int)(u & 1);
+    spec->n = (int)(u >> 1);
+  } else {
+    size_t len;
+    const char *s = lua_tolstring(L, idx, &len);
+    spec->value = s[0];
+    spec->n = (int)len - 1;
+    memcpy(spec->arg, s + 1, len - 1);
+  }
+}
 
 static int grad_finish(lua_State *L, int status, lua_KContext ctx) {
   State *S = ad_state(L);
-  const Spec *spec = lua_touserdata(L, lua_upvalueindex(3));
+  Spec store, *const spec = &store;
+  getspec(L, lua_upvalueindex(3), spec);
   const char *fname = spec->value ? "value_and_grad" : "grad";
   const int slot = (int)ctx, base = slot + spec->n, top = lua_gettop(L);
   Level *lv = lua_touserdata(L, slot);
@@ -221,7 +260,8 @@ static int grad_finish(lua_State *L, int status, lua_KContext ctx) {
 
 static int grad_call(lua_State *L) {
   State *S = ad_state(L);
-  const Spec *spec = lua_touserdata(L, lua_upvalueindex(3));
+  Spec store, *const spec = &store;
+  getspec(L, lua_upvalueindex(3), spec);
   const char *fname = spec->value ? "value_and_grad" : "grad";
   const int n = lua_gettop(L), slot = n + 1;
   Level *lv;
@@ -271,33 +311,30 @@ static int argnumber(lua_State *L) {
 }
 
 static int makegrad(lua_State *L, int value) {
-  Spec *spec;
-  int n = 1, list;
+  Spec spec;
+  int list;
   ad_checkcallable(L, 1);
   lua_settop(L, 2);
+  spec.value = value;
+  spec.n = 1;
+  spec.arg[0] = 1;
   list = lua_istable(L, 2);
   if (list) {
-    lua_Unsigned len = lua_rawlen(L, 2);
+    const lua_Unsigned len = lua_rawlen(L, 2);
     luaL_argcheck(L, len >= 1, 2, "empty list of argument numbers");
-    luaL_argcheck(L, len <= 250, 2, "too many argument numbers");
-    n = (int)len;
+    luaL_argcheck(L, len <= sizeof spec.arg, 2, "too many argument numbers");
+    spec.n = (int)len;
   }
-  spec = lua_newuserdatauv(L, sizeof *spec + (size_t)n * sizeof(int), 0);
-  spec->value = value;
-  spec->n = n;
-  for (int i = 0; i < n; i++) {
-    spec->arg[i] = 1;
+  for (int i = 0; i < spec.n && !lua_isnil(L, 2); i++) {
     if (list)
       lua_rawgeti(L, 2, i + 1);
-    else if (lua_isnil(L, 2))
-      continue;
     else
       lua_pushvalue(L, 2);
-    spec->arg[i] = argnumber(L);
+    spec.arg[i] = (unsigned char)argnumber(L);
   }
   lua_pushvalue(L, lua_upvalueindex(1));
   lua_pushvalue(L, 1);
-  lua_pushvalue(L, 3);
+  pushspec(L, &spec);
   lua_pushcclosure(L, grad_call, 3);
   return 1;
 }
@@ -442,6 +479,7 @@ static int lin_call(lua_State *L) {
 
 /* the level at 'slot' ends, and its tape stays */
 static void keeptape(lua_State *L, Level *lv, int slot) {
+  ad_unspare(L, lv);
   lv->kept = 1;
   ad_freethread(L, lv, slot);
   ad_leave(L, lv);
@@ -499,7 +537,7 @@ typedef struct Forward {
   int arg; /* for the error */
   /* of Jacobians: */
   lua_Integer first, count; /* directions, and leaves seen */
-  int k, cols;
+  int k, cols; /* directions; stack index of the first column */
 } Forward;
 
 /* top: primal, tangent */
@@ -591,15 +629,16 @@ static int jvp_finish(lua_State *L, int status, lua_KContext ctx) {
 static int jvp(lua_State *L, const char *fname) {
   State *S = ad_state(L);
   Forward f;
+  lua_Unsigned len;
   int n;
   ad_checkcallable(L, 1);
   luaL_checktype(L, 2, LUA_TTABLE);
   luaL_checktype(L, 3, LUA_TTABLE);
   lua_settop(L, 3);
-  luaL_argcheck(L, lua_rawlen(L, 2) < 250, 2, "too many arguments");
-  luaL_argcheck(L, lua_rawlen(L, 3) <= lua_rawlen(L, 2), 3,
-                "more tangents than primals");
-  n = (int)lua_rawlen(L, 2);
+  len = lua_rawlen(L, 2);
+  luaL_argcheck(L, len < 250, 2, "too many arguments");
+  luaL_argcheck(L, lua_rawlen(L, 3) <= len, 3, "more tangents than primals");
+  n = (int)len;
   ad_checkstack(L, n + 20, "too many arguments");
   f.lv = ad_enter(L, S, AD_FORWARD);
   f.lv->order = 1;
@@ -611,11 +650,13 @@ static int jvp(lua_State *L, const char *fname) {
     lua_rawgeti(L, 2, i);
     lua_rawgeti(L, 3, i);
     if (lua_type(L, -1) == LUA_TNUMBER && lua_type(L, -2) == LUA_TNUMBER) {
-      const val t = ad_num(lua_tonumber(L, -1));
-      ad_pushparts(L, S, f.lv->key, AD_DUALN, ad_num(lua_tonumber(L, -2)), 1,
-                   &t);
-      lua_replace(L, -3);
-      lua_pop(L, 1);
+      const double x = lua_tonumber(L, -2), t = lua_tonumber(L, -1);
+      Cell *c;
+      lua_pop(L, 2);
+      c = ad_newcell(L, S, AD_MTDUAL, sizeof(Cell), 0);
+      c->value = x;
+      c->u.part[0] = t;
+      c->stamp = ad_stamp(S, f.lv->key, AD_DUALN);
     } else
       ad_tree(L, S, 2, 1 | AD_OBJECTS, dual_leaf, &f, fname);
   }
@@ -714,17 +755,24 @@ static void chunk_leaf(lua_State *L, State *S, void *ud, int numeric) {
 static void columns_leaf(lua_State *L, State *S, void *ud, int numeric) {
   Forward *f = ud;
   const int top = lua_gettop(L);
+  const Cell *c;
   if (!numeric) {
     lua_pushnil(L);
     return;
   }
   f->count++;
-  for (int k = 1; k <= f->k; k++) {
-    lua_rawgeti(L, f->cols, k);
-    lua_pushvalue(L, top);
-    partof(L, S, f->lv->key, k);
-    lua_rawseti(L, -2, f->count);
-    lua_pop(L, 1);
+  c = lua_touserdata(L, top);
+  if (c != NULL && c->stamp == ad_stamp(S, f->lv->key, AD_DUALN)) {
+    for (int k = 0; k < f->k; k++) {
+      lua_pushnumber(L, c->u.part[k]);
+      lua_rawseti(L, f->cols + k, f->count);
+    }
+  } else {
+    for (int k = 0; k < f->k; k++) {
+      lua_pushvalue(L, top);
+      partof(L, S, f->lv->key, k + 1);
+      lua_rawseti(L, f->cols + k, f->count);
+    }
   }
   lua_pushinteger(L, f->count);
 }
@@ -749,15 +797,16 @@ static int forward_finish(lua_State *L, int status, lua_KContext ctx) {
   f.k = f.lv->order;
   f.count = 0;
   checkresult(L, S, slot + 2, lua_tostring(L, 1));
-  lua_createtable(L, f.k, 0);
-  f.cols = lua_gettop(L);
-  for (int k = 1; k <= f.k; k++) {
-    lua_newtable(L);
-    lua_rawseti(L, -2, k);
-  }
+  ad_checkstack(L, f.k + 20, NULL);
+  f.cols = lua_gettop(L) + 1;
+  for (int k = 0; k < f.k; k++) lua_newtable(L);
   lua_pushvalue(L, slot + 3);
   ad_tree(L, S, 1, 1, columns_leaf, &f, lua_tostring(L, 1));
-  lua_pushvalue(L, f.cols);
+  lua_createtable(L, f.k, 0);
+  for (int k = 0; k < f.k; k++) {
+    lua_pushvalue(L, f.cols + k);
+    lua_rawseti(L, -2, k + 1);
+  }
   lua_pushvalue(L, slot + 1);
   lua_pushvalue(L, slot + 2);
   return 4;
