@@ -12,6 +12,7 @@
 */
 #include "state.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 /* a graph smaller than this just grows */
@@ -220,10 +221,20 @@ static int l_var(lua_State *L) {
 ** Backward
 */
 
+/* what some targets depend on: 'n' nodes in 'list', all in lo .. top-1 */
+typedef struct Reach {
+  uint32_t *list;
+  uint32_t n, lo, top;
+  int sparse; /* few among many: swept one by one, sorted */
+} Reach;
+
 typedef struct Back {
   Level *lv;
   Sweep *w;
+  const Reach *r;
 } Back;
+
+static int reached(const Reach *r, uint32_t node);
 
 /* adds the value at the top to x.grad, x at 'idx'; pops it */
 static void accumulate(lua_State *L, State *S, Level *lv, int idx) {
@@ -272,7 +283,7 @@ static void input_leaf(lua_State *L, State *S, void *ud, int numeric) {
   Level *lv = c ? ad_findlevel(S, ad_keyof(S, c)) : NULL;
   if (lv == NULL || lv->kind != AD_GRAPH)
     luaL_argerror(L, 2, "inputs must be vars made by ad.var, or made of them");
-  if (lv == b->lv && b->w != NULL)
+  if (lv == b->lv && b->w != NULL && reached(b->r, c->u.var.node))
     ad_sweepget(L, b->w, c->u.var.node);
   else
     lua_pushnumber(L, 0);
@@ -297,6 +308,153 @@ static Level *targetlevel(lua_State *L, State *S, const char *fname) {
   return a.lv;
 }
 
+static int descending(const void *a, const void *b) {
+  const uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+  return x > y ? -1 : x < y;
+}
+
+/* does the sweep have a value for the node? */
+static int reached(const Reach *r, uint32_t node) {
+  if (!r->sparse) return node >= r->lo && node < r->top;
+  return bsearch(&node, r->list, r->n, sizeof node, descending) != NULL;
+}
+
+static void reachmarks(lua_State *L, Level *lv) {
+  const uint32_t n = lv->tape.nnode, cap = n + n / 2;
+  if (n > lv->capmark) {
+    lv->mark = ad_realloc(L, lv->mark, lv->capmark * sizeof *lv->mark,
+                          cap * sizeof *lv->mark);
+    memset(lv->mark + lv->capmark, 0, (cap - lv->capmark) * sizeof *lv->mark);
+    lv->capmark = cap;
+  }
+  if (n > lv->caplist) {
+    lv->list = ad_realloc(L, lv->list, lv->caplist * sizeof *lv->list,
+                          cap * sizeof *lv->list);
+    lv->caplist = cap;
+  }
+  if (++lv->epoch == 0) { /* after four thousand million times */
+    memset(lv->mark, 0, lv->capmark * sizeof *lv->mark);
+    lv->epoch = 1;
+  }
+}
+
+static void reachnode(Level *lv, Reach *r, uint32_t node) {
+  if (lv->mark[node] == lv->epoch) return;
+  lv->mark[node] = lv->epoch;
+  lv->list[r->n++] = node;
+  if (node < r->lo) r->lo = node;
+  if (node >= r->top) r->top = node + 1;
+}
+
+/* follows the operands; 0 when it comes to a freed node */
+static int reachall(Level *lv, Reach *r) {
+  const Tape *t = &lv->tape;
+  for (uint32_t i = 0; i < r->n; i++) {
+    const uint32_t k = lv->list[i];
+    if (isfreed(t, k)) return 0;
+    for (uint32_t j = ad_tapefirst(t, k); j < t->end[k]; j++)
+      reachnode(lv, r, t->idx[j] & ~AD_GENERAL);
+  }
+  return 1;
+}
+
+/*
+** Finds what the n targets at index 1 depend on; pushes the list of the nodes,
+** a copy, because a finalizer may call backward too. NULL: one of them is
+** freed.
+*/
+static uint32_t *reach(lua_State *L, State *S, Level *lv, int n, Reach *r) {
+  uint32_t *copy, epoch, node;
+  do {
+    lua_settop(L, 4);
+    r->n = r->top = 0;
+    r->lo = UINT32_MAX;
+    reachmarks(L, lv);
+    epoch = lv->epoch;
+    for (int i = 1; i <= n; i++) {
+      lua_rawgeti(L, 1, i);
+      if (ad_nodeof(L, S, lv->key, &node)) reachnode(lv, r, node);
+      lua_pop(L, 1);
+    }
+    if (!reachall(lv, r)) return NULL;
+    copy = lua_newuserdatauv(L, (size_t)r->n * sizeof *copy + 1, 0);
+  } while (epoch != lv->epoch);
+  if (r->n) memcpy(copy, lv->list, r->n * sizeof *copy);
+  return copy;
+}
+
+/*
+** The sweep over nodes that lie scattered among many others, which it does
+** not touch.
+*/
+static void scattered(Sweep *w, const Reach *r) {
+  const Tape *t = &w->lv->tape;
+  for (uint32_t i = 0; i < r->n; i++) {
+    const uint32_t k = r->list[i];
+    const double a = w->x[k];
+    if (a == 0) continue;
+    for (uint32_t j = ad_tapefirst(t, k); j < t->end[k]; j++)
+      w->x[t->idx[j]] += t->mult[j] * a;
+  }
+}
+
+/* the nodes that were swept are not needed again */
+static void freenodes(lua_State *L, Level *lv, const Reach *r) {
+  Tape *t = &lv->tape;
+  for (uint32_t i = 0; i < r->n; i++) {
+    const uint32_t k = r->list[i];
+    for (uint32_t j = ad_tapefirst(t, k); j < t->end[k]; j++) {
+      if (t->idx[j] & AD_GENERAL) {
+        t->ngeneral--;
+        lua_rawgeti(L, LUA_REGISTRYINDEX, lv->objects);
+        lua_pushnil(L);
+        lua_rawseti(L, -2, (lua_Integer)j + 1);
+        lua_pop(L, 1);
+      }
+      t->idx[j] = k;
+      t->mult[j] = 0;
+      for (int d = 0; d < t->dirs; d++) ad_tapetangents(t, j)[d] = 0;
+    }
+  }
+  for (uint32_t c = 0; c < lv->ncall; c++)
+    if (isfreed(t, lv->calls[c].node)) {
+      lua_rawgeti(L, LUA_REGISTRYINDEX, lv->callers);
+      lua_pushboolean(L, 0); /* its handler is no longer needed */
+      lua_rawseti(L, -2, (lua_Integer)c + 1);
+      lua_pop(L, 1);
+    }
+}
+
+/* puts what a sweep has found on the leaves */
+static void leafgrads(lua_State *L, State *S, Level *lv, Sweep *w,
+                      const Reach *r) {
+  const int here = lua_gettop(L);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, lv->handles);
+  for (uint32_t i = 0; i < r->n; i++) {
+    const uint32_t k = r->list[i];
+    if (ad_tapefirst(&lv->tape, k) != lv->tape.end[k]) continue;
+    if (lua_rawgeti(L, here + 1, (lua_Integer)k + 1) == LUA_TUSERDATA) {
+      ad_sweepget(L, w, k);
+      accumulate(L, S, lv, here + 2);
+    }
+    lua_settop(L, here + 1);
+  }
+  lua_settop(L, here);
+}
+
+/* number i of a list of seeds at index 3; 1 if there is none */
+static val seedat(lua_State *L, State *S, int i) {
+  Arg a;
+  if (lua_isnil(L, 3)) return ad_num(1);
+  lua_rawgeti(L, 3, i);
+  if (!ad_isleaf(L, S, -1))
+    luaL_argerror(L, 3,
+                  lua_pushfstring(L, "number expected at index %d, got %s", i,
+                                  luaL_typename(L, -1)));
+  ad_resolve(L, S, -1, &a);
+  return a.v;
+}
+
 /*
 ** targets: list at index 1; inputs: index 2 or nil; seeds: index 3 or nil;
 ** options: index 4 or nil.
@@ -305,8 +463,8 @@ static int backward(lua_State *L, State *S, const char *fname) {
   Level *lv = NULL;
   const int n = (int)lua_rawlen(L, 1);
   int retain = 0;
-  uint32_t top = 0, node;
-  unsigned char *mark = NULL;
+  uint32_t node;
+  Reach r = {NULL, 0, UINT32_MAX, 0, 0};
   Sweep w;
   Back b;
   if (!lua_isnil(L, 4)) {
@@ -332,86 +490,49 @@ static int backward(lua_State *L, State *S, const char *fname) {
   b.w = NULL;
   if (lv != NULL) {
     ad_compact(L, lv);
+    r.list = reach(L, S, lv, n, &r);
+    if (r.list == NULL)
+      return luaL_error(L,
+                        "%s: the graph has been freed by an earlier "
+                        "backward; that one needs {retain = true}",
+                        fname);
+    if (r.n == 0) r.lo = r.top = 0;
+    r.sparse = (r.top - r.lo) / 4 > r.n && lv->ncall == 0 &&
+               lv->tape.ngeneral == 0 && lv->tape.dirs == 0;
+    for (int i = 1; i <= n && r.sparse; i++) {
+      r.sparse = seedat(L, S, i).i == 0;
+      lua_settop(L, 5);
+    }
+    lv->swept += r.sparse ? r.n : r.top - r.lo;
     lua_rawgeti(L, LUA_REGISTRYINDEX, lv->self);
-    ad_sweepbegin(L, &w, lv, lua_gettop(L));
+    ad_sweepguard(L, lv);
+    if (r.sparse) {
+      ad_sweeprange(L, &w, lv, 6, r.top, r.top);
+      for (uint32_t i = 0; i < r.n; i++) w.x[r.list[i]] = 0;
+    } else
+      ad_sweeprange(L, &w, lv, 6, r.lo, r.top);
     b.w = &w;
-    mark = lua_newuserdatauv(L, (size_t)lv->tape.nnode + 1, 0);
-    memset(mark, 0, (size_t)lv->tape.nnode + 1);
     for (int i = 1; i <= n; i++) {
-      val seed = ad_num(1);
       const int here = lua_gettop(L);
       lua_rawgeti(L, 1, i);
-      if (ad_nodeof(L, S, lv->key, &node)) {
-        if (!lua_isnil(L, 3)) {
-          Arg a;
-          lua_rawgeti(L, 3, i);
-          if (!ad_isleaf(L, S, -1))
-            return luaL_argerror(
-                L, 3,
-                lua_pushfstring(L, "number expected at index %d, got %s", i,
-                                luaL_typename(L, -1)));
-          ad_resolve(L, S, -1, &a);
-          seed = a.v;
-        }
-        ad_sweepadd(L, &w, node, seed);
-        mark[node] = 1;
-        if (node >= top) top = node + 1;
-      }
+      if (ad_nodeof(L, S, lv->key, &node))
+        ad_sweepadd(L, &w, node, seedat(L, S, i));
       lua_settop(L, here);
     }
-    markdown(lv, top, mark);
-    lv->swept += top;
-    for (uint32_t k = 0; k < top; k++)
-      if (mark[k] && isfreed(&lv->tape, k)) {
-        ad_sweepend(&w);
-        return luaL_error(L,
-                          "%s: the graph has been freed by an earlier "
-                          "backward; that one needs {retain = true}",
-                          fname);
-      }
-    ad_sweepreverse(L, &w, top, 0);
+    if (r.sparse) {
+      qsort(r.list, r.n, sizeof *r.list, descending);
+      scattered(&w, &r);
+    } else
+      ad_sweepreverse(L, &w, r.top, r.lo);
   }
   if (!lua_isnil(L, 2)) {
     lua_pushvalue(L, 2);
+    b.r = &r;
     ad_tree(L, S, 1, 0, input_leaf, &b, fname);
-  } else if (lv != NULL) {
-    const int here = lua_gettop(L);
-    lua_rawgeti(L, LUA_REGISTRYINDEX, lv->handles);
-    for (uint32_t k = 0; k < top; k++) {
-      if (!mark[k] || ad_tapefirst(&lv->tape, k) != lv->tape.end[k]) continue;
-      if (lua_rawgeti(L, here + 1, (lua_Integer)k + 1) == LUA_TUSERDATA) {
-        ad_sweepget(L, &w, k);
-        accumulate(L, S, lv, here + 2);
-      }
-      lua_settop(L, here + 1);
-    }
-  }
+  } else if (lv != NULL)
+    leafgrads(L, S, lv, &w, &r);
   if (lv != NULL) {
-    Tape *t = &lv->tape;
-    if (!retain) {
-      for (uint32_t k = 0; k < top; k++) {
-        if (!mark[k]) continue;
-        for (uint32_t j = ad_tapefirst(t, k); j < t->end[k]; j++) {
-          if (t->idx[j] & AD_GENERAL) {
-            t->ngeneral--;
-            lua_rawgeti(L, LUA_REGISTRYINDEX, lv->objects);
-            lua_pushnil(L);
-            lua_rawseti(L, -2, (lua_Integer)j + 1);
-            lua_pop(L, 1);
-          }
-          t->idx[j] = k;
-          t->mult[j] = 0;
-          for (int d = 0; d < t->dirs; d++) ad_tapetangents(t, j)[d] = 0;
-        }
-      }
-      for (uint32_t c = 0; c < lv->ncall; c++)
-        if (lv->calls[c].node < top && mark[lv->calls[c].node]) {
-          lua_rawgeti(L, LUA_REGISTRYINDEX, lv->callers);
-          lua_pushboolean(L, 0); /* its handler is no longer needed */
-          lua_rawseti(L, -2, (lua_Integer)c + 1);
-          lua_pop(L, 1);
-        }
-    }
+    if (!retain) freenodes(L, lv, &r);
     ad_sweepend(&w);
   }
   return 0;

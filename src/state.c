@@ -324,6 +324,10 @@ static void freelevel(lua_State *L, Level *lv) {
   release(L, lv->adj, lv->capadj * sizeof *lv->adj);
   lv->adj = NULL;
   lv->capadj = 0;
+  release(L, lv->mark, lv->capmark * sizeof *lv->mark);
+  release(L, lv->list, lv->caplist * sizeof *lv->list);
+  lv->mark = lv->list = NULL;
+  lv->capmark = lv->caplist = 0;
 }
 
 static int level_gc(lua_State *L) {
@@ -522,6 +526,7 @@ State *ad_openstate(lua_State *L) {
   newmetatable(L, S, AD_MTTAPE, "autodiff.tape");
   newmetatable(L, S, AD_MTPAUSE, "autodiff.pause");
   newmetatable(L, S, AD_MTWATCH, "autodiff.watch");
+  newmetatable(L, S, AD_MTGUARD, "autodiff.guard");
   lua_createtable(L, MAXPOOL, 0);
   S->pool = luaL_ref(L, LUA_REGISTRYINDEX);
   lua_pushvalue(L, -1);
@@ -529,12 +534,36 @@ State *ad_openstate(lua_State *L) {
   return S;
 }
 
+/*
+** A sweep over the tape of a level that lives on may end by an error; then
+** too the level must be free for the next one.
+*/
+static int guard_close(lua_State *L) {
+  Level **lv = lua_touserdata(L, 1);
+  (*lv)->busy = 0;
+  return 0;
+}
+
+void ad_sweepguard(lua_State *L, Level *lv) {
+  if (lv->busy)
+    lua_pushnil(L); /* a sweep further out has one */
+  else {
+    Level **guard = lua_newuserdatauv(L, sizeof *guard, 0);
+    *guard = lv;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, lv->S->mt[AD_MTGUARD]);
+    lua_setmetatable(L, -2);
+    lua_toclose(L, -1);
+  }
+}
+
 void ad_openlevel(lua_State *L, State *S) {
   static const luaL_Reg level_mt[] = {
       {"__gc", level_gc}, {"__close", level_close}, {NULL, NULL}};
+  static const luaL_Reg guard_mt[] = {{"__close", guard_close}, {NULL, NULL}};
   static const luaL_Reg watch_mt[] = {{"__gc", watch_gc}, {NULL, NULL}};
   ad_setfuncs(L, level_mt, S->mt[AD_MTLEVEL]);
   ad_setfuncs(L, watch_mt, S->mt[AD_MTWATCH]);
+  ad_setfuncs(L, guard_mt, S->mt[AD_MTGUARD]);
   if (S->spare == 0) { /* the level that the main thread takes first */
     Level *lv = ad_newlevel(L, S, AD_REVERSE, 1);
     lv->isspare = 1;

@@ -65,6 +65,7 @@ enum {
   AD_MTTAPE,
   AD_MTPAUSE,
   AD_MTWATCH,
+  AD_MTGUARD,
   AD_NMT
 };
 
@@ -105,6 +106,8 @@ typedef struct Level {
   int self;    /* registry reference: AD_GRAPH: what keeps it alive */
   double *adj; /* scratch of the sweeps */
   size_t capadj;
+  uint32_t *mark, *list; /* AD_GRAPH: scratch of backward */
+  uint32_t capmark, caplist, epoch;
   uint64_t swept; /* AD_GRAPH: nodes swept since the last compaction ... */
   uint32_t limit; /* ... and the size at which the next one is due */
   int order;      /* AD_FORWARD: directions; AD_SERIES: highest order */
@@ -113,7 +116,7 @@ typedef struct Level {
   int spans;      /* checkpoints that are running on this tape */
   uint8_t kind;
   uint8_t live;
-  uint8_t kept;  /* a pullback has the tape: closing only ends the level */
+  uint8_t kept; /* a pullback has the tape: closing only ends the level */
   uint8_t isspare;
   uint8_t held;  /* user value 1 is the coroutine */
   uint8_t mixed; /* AD_SPAN: others have recorded on the tape meanwhile */
@@ -290,19 +293,23 @@ typedef struct Sweep {
   Level *lv;
   double *x;       /* cotangent or tangent of each node while all are numbers */
   uint32_t stride; /* numbers per node: with duals, 1 + directions */
-  uint32_t size;   /* nodes below this one have a place */
-  int owner;       /* stack index of the level */
-  int slot;        /* stack index: what holds x, or the table of the values */
-  int general;     /* they are in the table */
-  int scratch;     /* x is the level's own */
+  uint32_t lo, size; /* nodes from and below these have a place */
+  int owner;         /* stack index of the level */
+  int slot;          /* stack index: what holds x, or the table of the values */
+  int general;       /* they are in the table */
+  int scratch;       /* x is the level's own */
 } Sweep;
 /* pushes one slot */
 void ad_sweepbegin(lua_State *L, Sweep *w, Level *lv, int owner);
+/* the same; only the nodes lo .. hi-1 are 0, and only they may occur */
+void ad_sweeprange(lua_State *L, Sweep *w, Level *lv, int owner, uint32_t lo,
+                   uint32_t hi);
 void ad_sweepadd(lua_State *L, Sweep *w, uint32_t node, val v);
 void ad_sweepreverse(lua_State *L, Sweep *w, uint32_t from, uint32_t to);
 void ad_sweepforward(lua_State *L, Sweep *w, uint32_t from, uint32_t to);
 void ad_sweepget(lua_State *L, const Sweep *w, uint32_t node); /* pushes */
 void ad_sweepend(Sweep *w);
+void ad_sweepguard(lua_State *L, Level *lv); /* pushes one slot */
 uint32_t ad_addcall(lua_State *L, Level *lv, int ninput, const uint32_t *input,
                     uint32_t nout, int handler);
 

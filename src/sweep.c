@@ -34,14 +34,21 @@ static void scratch(lua_State *L, Sweep *w, uint32_t nodes) {
 
 /* 'owner': stack index of the level */
 void ad_sweepbegin(lua_State *L, Sweep *w, Level *lv, int owner) {
+  ad_sweeprange(L, w, lv, owner, 0, lv->tape.nnode);
+}
+
+void ad_sweeprange(lua_State *L, Sweep *w, Level *lv, int owner, uint32_t lo,
+                   uint32_t hi) {
   ad_checkstack(L, 20, NULL);
   w->lv = lv;
   w->owner = owner;
   w->size = lv->tape.nnode;
   w->stride = 1 + (uint32_t)lv->tape.dirs;
   w->general = w->scratch = 0;
+  w->lo = lo;
   if (lv->tape.ngeneral) {
-    lua_createtable(L, (int)(w->size < 1u << 24 ? w->size : 1u << 24), 0);
+    const uint32_t n = hi - lo;
+    lua_createtable(L, lo == 0 && n < 1u << 24 ? (int)n : 0, 0);
     w->general = 1;
     w->x = NULL;
   } else if (lv->busy) { /* a sweep within a sweep */
@@ -52,7 +59,8 @@ void ad_sweepbegin(lua_State *L, Sweep *w, Level *lv, int owner) {
     lua_pushnil(L);
   }
   w->slot = lua_gettop(L);
-  if (!w->general && w->size) memset(w->x, 0, bytes(w, w->size));
+  if (!w->general && hi > lo)
+    memset(w->x + (size_t)lo * w->stride, 0, bytes(w, hi - lo));
 }
 
 void ad_sweepend(Sweep *w) {
@@ -100,7 +108,7 @@ static val get(lua_State *L, const Sweep *w, uint32_t node) {
 static void generalize(lua_State *L, Sweep *w) {
   if (w->general) return;
   lua_createtable(L, (int)(w->size < 1u << 24 ? w->size : 1u << 24), 0);
-  for (uint32_t k = 0; k < w->size; k++) {
+  for (uint32_t k = w->lo; k < w->size; k++) {
     ad_sweepget(L, w, k);
     lua_rawseti(L, -2, (lua_Integer)k + 1);
   }

@@ -166,6 +166,7 @@ static int t_gradient(lua_State *L) {
   q.key = lv->key;
   lua_pushvalue(L, 1);
   if (lv->live) {
+    ad_sweepguard(L, lv);
     ad_sweepbegin(L, &w, lv, n + 1);
     q.w = &w;
     if (lua_type(L, target) == LUA_TTABLE) {

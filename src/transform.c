@@ -537,7 +537,7 @@ typedef struct Forward {
   int arg; /* for the error */
   /* of Jacobians: */
   lua_Integer first, count; /* directions, and leaves seen */
-  int k, cols; /* directions; stack index of the first column */
+  int k, cols;              /* directions; stack index of the first column */
 } Forward;
 
 /* top: primal, tangent */
