@@ -415,6 +415,7 @@ static int pull_call(lua_State *L) {
   ad_checkstack(L, nargs + 20, "too many arguments");
   lua_pushvalue(L, lua_upvalueindex(2));
   lua_pushvalue(L, lua_upvalueindex(4));
+  ad_sweepguard(L, lv);
   ad_sweepbegin(L, &w, lv, 2);
   seed.w = &w;
   seed.top = 0;
@@ -456,6 +457,7 @@ static int lin_call(lua_State *L) {
   ad_checkstack(L, 20, NULL);
   lua_pushvalue(L, lua_upvalueindex(2));
   lua_pushvalue(L, lua_upvalueindex(4));
+  ad_sweepguard(L, lv);
   ad_sweepbegin(L, &w, lv, nargs + 1);
   seed.w = &w;
   seed.top = 0;
@@ -873,6 +875,7 @@ static int row_call(lua_State *L) {
   (void)S;
   lua_settop(L, 1);
   lua_pushvalue(L, lua_upvalueindex(2));
+  ad_sweepguard(L, lv);
   ad_sweepbegin(L, &w, lv, 2);
   lua_rawgeti(L, lua_upvalueindex(3), lua_tointeger(L, 1));
   if (lua_type(L, -1) == LUA_TNUMBER) {
