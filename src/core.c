@@ -16,6 +16,7 @@ LUAMOD_API int luaopen_autodiff_core(lua_State *L) {
   ad_openvalue(L, S);
   ad_openelem(L, S);
   ad_opentransform(L, S);
+  ad_openjacobian(L, S);
   ad_openscope(L, S);
   ad_opengraph(L, S);
   ad_opentape(L, S);

@@ -322,6 +322,11 @@ void ad_openscope(lua_State *L, State *S);
 
 /* transform.c, graph.c, tapelib.c, custom.c */
 void ad_opentransform(lua_State *L, State *S);
+void ad_openjacobian(lua_State *L, State *S);
+void ad_wrapvar(lua_State *L, State *S, Level *lv, int idx, const char *fname);
+void ad_partof(lua_State *L, State *S, uint64_t key, int k); /* the top */
+void ad_keeptape(lua_State *L, Level *lv, int slot);
+const char *ad_described(lua_State *L, int idx);
 void ad_opengraph(lua_State *L, State *S);
 void ad_opentape(lua_State *L, State *S);
 void ad_compact(lua_State *L, Level *lv);

@@ -59,7 +59,7 @@ int ad_error(lua_State *L, const char *fmt, ...) {
 }
 
 /* "a table", "nil", for the errors about results */
-static const char *described(lua_State *L, int idx) {
+const char *ad_described(lua_State *L, int idx) {
   const int type = lua_type(L, idx);
   if (type == LUA_TNONE) return "no value";
   if (type == LUA_TNIL) return "nil";
@@ -104,8 +104,7 @@ static void var_leaf(lua_State *L, State *S, void *ud, int numeric) {
 ** Replaces the argument at 'idx' by vars, and pushes its skeleton: the same
 ** structure with the node of each in its place; nil if there is none.
 */
-static void wrapvar(lua_State *L, State *S, Level *lv, int idx,
-                    const char *fname) {
+void ad_wrapvar(lua_State *L, State *S, Level *lv, int idx, const char *fname) {
   if (lua_type(L, idx) == LUA_TNUMBER) {
     const val v = ad_leafvar(L, S, lv, ad_num(lua_tonumber(L, idx)), 0);
     lua_copy(L, v.i, idx);
@@ -229,7 +228,7 @@ static int grad_finish(lua_State *L, int status, lua_KContext ctx) {
     return ad_error(L,
                     "%s: function must return a number, got %s; for several "
                     "outputs use ad.jacobian",
-                    fname, described(L, base + 1));
+                    fname, ad_described(L, base + 1));
   ad_checkstack(L, top - base + spec->n + 20, "too many results");
   ad_sweepbegin(L, &w, lv, slot);
   if (c != NULL && c->stamp == ad_stamp(S, lv->key, AD_VARN)) {
@@ -287,7 +286,7 @@ static int grad_call(lua_State *L) {
                       "%s: cannot differentiate by argument %d (number, "
                       "array or table expected, got %s)",
                       fname, arg, luaL_typename(L, arg));
-    wrapvar(L, S, lv, arg, fname);
+    ad_wrapvar(L, S, lv, arg, fname);
   }
   lua_pushvalue(L, lua_upvalueindex(2));
   for (int i = 1; i <= n; i++) lua_pushvalue(L, i);
@@ -374,7 +373,7 @@ static void oneresult(lua_State *L, State *S, int base, const char *fname) {
   if (n == 0 || (n == 1 && !ad_isleaf(L, S, base + 1) &&
                  lua_type(L, base + 1) != LUA_TTABLE))
     ad_error(L, "%s: function must return numbers, got %s", fname,
-             described(L, base + 1));
+             ad_described(L, base + 1));
   if (n > 1) {
     lua_createtable(L, n, 0);
     lua_insert(L, base + 1);
@@ -480,7 +479,7 @@ static int lin_call(lua_State *L) {
 }
 
 /* the level at 'slot' ends, and its tape stays */
-static void keeptape(lua_State *L, Level *lv, int slot) {
+void ad_keeptape(lua_State *L, Level *lv, int slot) {
   ad_unspare(L, lv);
   lv->kept = 1;
   ad_freethread(L, lv, slot);
@@ -496,7 +495,7 @@ static int record_finish(lua_State *L, int status, lua_KContext ctx) {
   (void)status;
   oneresult(L, S, slot + 1, fname);
   ad_tree(L, S, 1, 2 | AD_OBJECTS, result_leaf, lv, fname);
-  keeptape(L, lv, slot);
+  ad_keeptape(L, lv, slot);
   lua_pushvalue(L, lua_upvalueindex(1));
   lua_insert(L, -2); /* y, state, skeleton */
   lua_pushvalue(L, slot);
@@ -518,7 +517,7 @@ static int record(lua_State *L, int linear) {
   lua_toclose(L, slot);
   lua_createtable(L, n - 1, 0);
   for (int i = 2; i <= n; i++) {
-    wrapvar(L, S, lv, i, linear ? "linearize" : "vjp");
+    ad_wrapvar(L, S, lv, i, linear ? "linearize" : "vjp");
     lua_rawseti(L, slot + 1, i - 1);
   }
   for (int i = 1; i <= n; i++) lua_pushvalue(L, i);
@@ -537,9 +536,6 @@ typedef struct Forward {
   Level *lv;
   const char *fname;
   int arg; /* for the error */
-  /* of Jacobians: */
-  lua_Integer first, count; /* directions, and leaves seen */
-  int k, cols;              /* directions; stack index of the first column */
 } Forward;
 
 /* top: primal, tangent */
@@ -567,7 +563,7 @@ static void dual_leaf(lua_State *L, State *S, void *ud, int numeric) {
 ** Looks for part k (0: primal) of the value at the top at a level: replaces
 ** it by that part. Constants have parts 0.
 */
-static void partof(lua_State *L, State *S, uint64_t key, int k) {
+void ad_partof(lua_State *L, State *S, uint64_t key, int k) {
   for (;;) {
     const Cell *c = ad_tocell(L, S, -1);
     Arg a;
@@ -608,9 +604,9 @@ static void parts_leaf(lua_State *L, State *S, void *ud, int numeric) {
     lua_pushnil(L);
     return;
   }
-  partof(L, S, lv->key, 0);
+  ad_partof(L, S, lv->key, 0);
   lua_pushvalue(L, -2);
-  partof(L, S, lv->key, 1);
+  ad_partof(L, S, lv->key, 1);
 }
 
 static int jvp_finish(lua_State *L, int status, lua_KContext ctx) {
@@ -685,11 +681,11 @@ static int taylor_finish(lua_State *L, int status, lua_KContext ctx) {
   (void)status;
   if (lua_gettop(L) == (int)ctx || !ad_isleaf(L, S, (int)ctx + 1))
     return ad_error(L, "taylor: function must return a number, got %s",
-                    described(L, (int)ctx + 1));
+                    ad_described(L, (int)ctx + 1));
   lua_createtable(L, lv->order + 1, 0);
   for (int k = 0; k <= lv->order; k++) {
     lua_pushvalue(L, (int)ctx + 1);
-    partof(L, S, lv->key, k);
+    ad_partof(L, S, lv->key, k);
     if (lua_isinteger(L, -1)) { /* a constant result */
       lua_pushnumber(L, lua_tonumber(L, -1));
       lua_remove(L, -2);
@@ -727,342 +723,12 @@ static int l_taylor(lua_State *L) {
   return taylor_finish(L, LUA_OK, 4);
 }
 
-/*
-** What Jacobians are made of (see autodiff/jacobian.lua)
-*/
-
-static void chunk_leaf(lua_State *L, State *S, void *ud, int numeric) {
-  Forward *f = ud;
-  const int top = lua_gettop(L);
-  Arg a;
-  val part[64];
-  if (!numeric) {
-    lua_pushvalue(L, top);
-    lua_pushnil(L);
-    return;
-  }
-  f->count++;
-  ad_resolve(L, S, top, &a);
-  if (f->count < f->first || f->count >= f->first + f->k)
-    ad_pushval(L, a.v);
-  else {
-    ad_deeper(L, f->lv, &a);
-    for (int k = 0; k < f->k; k++) part[k] = ad_num(k == f->count - f->first);
-    ad_pushparts(L, S, f->lv->key, AD_DUALN, a.v, f->k, part);
-  }
-  lua_pushinteger(L, f->count);
-}
-
-/* a leaf of the result: its tangents go to the columns, its number stays */
-static void columns_leaf(lua_State *L, State *S, void *ud, int numeric) {
-  Forward *f = ud;
-  const int top = lua_gettop(L);
-  const Cell *c;
-  if (!numeric) {
-    lua_pushnil(L);
-    return;
-  }
-  f->count++;
-  c = lua_touserdata(L, top);
-  if (c != NULL && c->stamp == ad_stamp(S, f->lv->key, AD_DUALN)) {
-    for (int k = 0; k < f->k; k++) {
-      lua_pushnumber(L, c->u.part[k]);
-      lua_rawseti(L, f->cols + k, f->count);
-    }
-  } else {
-    for (int k = 0; k < f->k; k++) {
-      lua_pushvalue(L, top);
-      partof(L, S, f->lv->key, k + 1);
-      lua_rawseti(L, f->cols + k, f->count);
-    }
-  }
-  lua_pushinteger(L, f->count);
-}
-
-static void checkresult(lua_State *L, State *S, int base, const char *fname) {
-  if (lua_gettop(L) == base ||
-      (!ad_isleaf(L, S, base + 1) && lua_type(L, base + 1) != LUA_TTABLE))
-    ad_error(L,
-             "%s: function must return a number, an array or a table of "
-             "them, got %s",
-             fname, described(L, base + 1));
-  lua_settop(L, base + 1);
-}
-
-/* stack: ..., level, numbers of the leaves, their count, results */
-static int forward_finish(lua_State *L, int status, lua_KContext ctx) {
-  State *S = ad_state(L);
-  const int slot = (int)ctx;
-  Forward f;
-  (void)status;
-  f.lv = lua_touserdata(L, slot);
-  f.k = f.lv->order;
-  f.count = 0;
-  checkresult(L, S, slot + 2, lua_tostring(L, 1));
-  ad_checkstack(L, f.k + 20, NULL);
-  f.cols = lua_gettop(L) + 1;
-  for (int k = 0; k < f.k; k++) lua_newtable(L);
-  lua_pushvalue(L, slot + 3);
-  ad_tree(L, S, 1, 1, columns_leaf, &f, lua_tostring(L, 1));
-  lua_createtable(L, f.k, 0);
-  for (int k = 0; k < f.k; k++) {
-    lua_pushvalue(L, f.cols + k);
-    lua_rawseti(L, -2, k + 1);
-  }
-  lua_pushvalue(L, slot + 1);
-  lua_pushvalue(L, slot + 2);
-  return 4;
-}
-
-/*
-** core.forward(fname, f, argnum, first, k, ...): f with directions first ..
-** first+k-1 of the leaves of an argument. Returns the structure of the
-** result with the numbers of its leaves, the columns, the structure of the
-** argument with the numbers of its leaves, and how many these are.
-*/
-static int l_forward(lua_State *L) {
-  State *S = ad_state(L);
-  const int n = lua_gettop(L), slot = n + 1;
-  const int arg = (int)lua_tointeger(L, 3) + 5;
-  Forward f;
-  ad_checkstack(L, n + 20, "too many arguments");
-  f.lv = ad_enter(L, S, AD_FORWARD);
-  lua_toclose(L, slot);
-  f.fname = lua_tostring(L, 1);
-  f.first = lua_tointeger(L, 4);
-  f.lv->order = f.k = (int)lua_tointeger(L, 5);
-  f.count = 0;
-  lua_pushvalue(L, arg);
-  ad_tree(L, S, 1, 2 | AD_OBJECTS, chunk_leaf, &f, f.fname);
-  lua_insert(L, slot + 1); /* numbers of its leaves */
-  lua_replace(L, arg);
-  lua_pushinteger(L, f.count);
-  lua_pushvalue(L, 2);
-  for (int i = 6; i <= n; i++) lua_pushvalue(L, i);
-  lua_callk(L, n - 5, LUA_MULTRET, slot, forward_finish);
-  return forward_finish(L, LUA_OK, slot);
-}
-
-typedef struct Nodes {
-  Level *lv;
-  lua_Integer n;
-  int list;
-} Nodes;
-
-/* appends the node of a result leaf to a list; its number in that stays */
-static void nodes_leaf(lua_State *L, State *S, void *ud, int numeric) {
-  Nodes *s = ud;
-  uint32_t node;
-  if (!numeric) {
-    lua_pushnil(L);
-    return;
-  }
-  if (ad_nodeof(L, S, s->lv->key, &node))
-    lua_pushinteger(L, node);
-  else
-    lua_pushboolean(L, 0);
-  lua_rawseti(L, s->list, ++s->n);
-  lua_pushinteger(L, s->n);
-}
-
-/* row(i): cotangents of the inputs for output i; upvalues state, level,
-   list of output nodes, number of inputs */
-static int row_call(lua_State *L) {
-  State *S = ad_state(L);
-  Level *lv = lua_touserdata(L, lua_upvalueindex(2));
-  const lua_Integer n = lua_tointeger(L, lua_upvalueindex(4));
-  Sweep w;
-  (void)S;
-  lua_settop(L, 1);
-  lua_pushvalue(L, lua_upvalueindex(2));
-  ad_sweepguard(L, lv);
-  ad_sweepbegin(L, &w, lv, 2);
-  lua_rawgeti(L, lua_upvalueindex(3), lua_tointeger(L, 1));
-  if (lua_type(L, -1) == LUA_TNUMBER) {
-    const uint32_t node = (uint32_t)lua_tointeger(L, -1);
-    ad_sweepadd(L, &w, node, ad_num(1));
-    ad_sweepreverse(L, &w, node + 1, 0);
-  }
-  lua_createtable(L, (int)n, 0);
-  for (lua_Integer i = 0; i < n; i++) {
-    ad_sweepget(L, &w, (uint32_t)i);
-    lua_rawseti(L, -2, i + 1);
-  }
-  ad_sweepend(&w);
-  return 1;
-}
-
-/* value of direction d at the node in list entry i */
-static void pushdot(lua_State *L, lua_Integer i, const double *dot, int k,
-                    int d) {
-  if (lua_rawgeti(L, lua_upvalueindex(3), i) == LUA_TNUMBER) {
-    const size_t node = (size_t)lua_tointeger(L, -1);
-    lua_pop(L, 1);
-    lua_pushnumber(L, dot[node * (size_t)k + (size_t)d]);
-  } else {
-    lua_pop(L, 1);
-    lua_pushnumber(L, 0);
-  }
-}
-
-/* columns(first, k): k lists of tangents of the outputs; upvalues as row */
-static int columns_call(lua_State *L) {
-  Level *lv = lua_touserdata(L, lua_upvalueindex(2));
-  const lua_Integer m = (lua_Integer)lua_rawlen(L, lua_upvalueindex(3));
-  const uint32_t first = (uint32_t)lua_tointeger(L, 1) - 1;
-  const int k = (int)lua_tointeger(L, 2);
-  const uint32_t nnode = lv->tape.nnode;
-  lua_settop(L, 2);
-  lua_pushvalue(L, lua_upvalueindex(2));
-  lua_createtable(L, k, 0);
-  if (lv->tape.ngeneral == 0 && lv->tape.dirs == 0 && lv->ncall == 0) {
-    const size_t size = (size_t)nnode * (size_t)k * sizeof(double);
-    double *dot = lua_newuserdatauv(L, size + 1, 0);
-    memset(dot, 0, size);
-    for (int d = 0; d < k; d++)
-      dot[((size_t)first + (size_t)d) * (size_t)k + (size_t)d] = 1;
-    ad_tapeforward(&lv->tape, 0, nnode, dot, k);
-    for (int d = 0; d < k; d++) {
-      lua_createtable(L, (int)m, 0);
-      for (lua_Integer i = 1; i <= m; i++) {
-        pushdot(L, i, dot, k, d);
-        lua_rawseti(L, -2, i);
-      }
-      lua_rawseti(L, 4, d + 1);
-    }
-  } else {
-    for (int d = 0; d < k; d++) {
-      Sweep w;
-      lua_settop(L, 4);
-      ad_sweepbegin(L, &w, lv, 3);
-      ad_sweepadd(L, &w, first + (uint32_t)d, ad_num(1));
-      ad_sweepforward(L, &w, 0, lv->tape.nnode);
-      lua_createtable(L, (int)m, 0);
-      for (lua_Integer i = 1; i <= m; i++) {
-        if (lua_rawgeti(L, lua_upvalueindex(3), i) == LUA_TNUMBER)
-          ad_sweepget(L, &w, (uint32_t)lua_tointeger(L, -1));
-        else
-          lua_pushnumber(L, 0);
-        lua_rawseti(L, -3, i);
-        lua_pop(L, 1);
-      }
-      lua_rawseti(L, 4, d + 1);
-      ad_sweepend(&w);
-    }
-  }
-  lua_settop(L, 4);
-  return 1;
-}
-
-/* stack: ..., level, numbers of the leaves, their count, results */
-static int linear_finish(lua_State *L, int status, lua_KContext ctx) {
-  State *S = ad_state(L);
-  const int slot = (int)ctx;
-  Level *lv = lua_touserdata(L, slot);
-  const lua_Integer n = lua_tointeger(L, slot + 2);
-  Nodes s;
-  (void)status;
-  checkresult(L, S, slot + 2, lua_tostring(L, 1));
-  lua_newtable(L);
-  s.lv = lv;
-  s.n = 0;
-  s.list = slot + 4;
-  lua_pushvalue(L, slot + 3);
-  ad_tree(L, S, 1, 1, nodes_leaf, &s, lua_tostring(L, 1));
-  keeptape(L, lv, slot);
-  lua_pushinteger(L, s.n);
-  lua_pushvalue(L, slot + 1);
-  lua_pushinteger(L, n);
-  for (int i = 0; i < 2; i++) {
-    lua_pushvalue(L, lua_upvalueindex(1));
-    lua_pushvalue(L, slot);
-    lua_pushvalue(L, s.list);
-    lua_pushinteger(L, n);
-    lua_pushcclosure(L, i == 0 ? row_call : columns_call, 4);
-  }
-  return 6;
-}
-
-/*
-** core.linear(fname, f, argnum, ...): records f as a function of one
-** argument. Returns the structure of the result with the numbers of its
-** leaves, how many these are, the same for the argument, and the functions
-** row and columns.
-*/
-static int l_linear(lua_State *L) {
-  State *S = ad_state(L);
-  const int n = lua_gettop(L), slot = n + 1;
-  const int arg = (int)lua_tointeger(L, 3) + 3;
-  const char *fname = lua_tostring(L, 1);
-  Level *lv;
-  ad_checkstack(L, n + 20, "too many arguments");
-  lv = ad_enter(L, S, AD_REVERSE);
-  lua_toclose(L, slot);
-  wrapvar(L, S, lv, arg, fname); /* the inputs are nodes 0, 1, ... */
-  lua_pushinteger(L, lv->tape.nnode);
-  lua_pushvalue(L, 2);
-  for (int i = 4; i <= n; i++) lua_pushvalue(L, i);
-  lua_callk(L, n - 3, LUA_MULTRET, slot, linear_finish);
-  return linear_finish(L, LUA_OK, slot);
-}
-
-/* entry (row, column) of a Jacobian, from a list of its rows or columns */
-typedef struct Entries {
-  int data, byrow, x;
-  lua_Integer row, base; /* number of the first leaf of x */
-} Entries;
-
-static void col_leaf(lua_State *L, State *S, void *ud, int numeric) {
-  const Entries *e = ud;
-  lua_Integer col;
-  (void)S;
-  if (!numeric) {
-    lua_pushnil(L);
-    return;
-  }
-  col = lua_tointeger(L, -1) - e->base + 1;
-  lua_rawgeti(L, e->data, e->byrow ? e->row : col);
-  lua_rawgeti(L, -1, e->byrow ? col : e->row);
-  lua_remove(L, -2);
-}
-
-static void row_leaf(lua_State *L, State *S, void *ud, int numeric) {
-  Entries *e = ud;
-  if (!numeric) {
-    lua_pushnil(L);
-    return;
-  }
-  e->row = lua_tointeger(L, -1);
-  lua_pushvalue(L, e->x);
-  ad_tree(L, S, 1, 1, col_leaf, e, "jacobian");
-}
-
-/*
-** core.assemble(y, x, data, byrow, base): the structure of x in each leaf of
-** y, both given by the numbers of their leaves
-*/
-static int l_assemble(lua_State *L) {
-  State *S = ad_state(L);
-  Entries e;
-  lua_settop(L, 5);
-  e.x = 2;
-  e.data = 3;
-  e.byrow = lua_toboolean(L, 4);
-  e.base = lua_tointeger(L, 5);
-  e.row = 0;
-  lua_pushvalue(L, 1);
-  ad_tree(L, S, 1, 1, row_leaf, &e, "jacobian");
-  return 1;
-}
-
 void ad_opentransform(lua_State *L, State *S) {
   static const luaL_Reg fn[] = {
       {"grad", l_grad},     {"value_and_grad", l_value_and_grad},
       {"vjp", l_vjp},       {"linearize", l_linearize},
       {"jvp", l_jvp},       {"jvp_for", l_jvp_for},
-      {"taylor", l_taylor}, {"forward", l_forward},
-      {"linear", l_linear}, {"assemble", l_assemble},
-      {NULL, NULL}};
+      {"taylor", l_taylor}, {NULL, NULL}};
   (void)S;
   ad_setfuncs(L, fn, LUA_NOREF);
 }
