@@ -1,7 +1,7 @@
 # autodiff: `make help` lists the targets.
 #
 # Meant to be overridden: CC CFLAGS CPPFLAGS LDFLAGS LUA LUA_INCDIR PREFIX
-# LUADIR LIBDIR DESTDIR. CFLAGS is free for optimisation and debugging: what
+# LUADIR LIBDIR INCDIR CLIBDIR PCDIR DESTDIR. CFLAGS is free for optimisation and debugging: what
 # the code needs to be correct is added behind it, in NEEDED.
 
 CFLAGS  = -O2
@@ -10,13 +10,18 @@ BUSTED  = busted
 PREFIX  = /usr/local
 LUADIR  = $(PREFIX)/share/lua/5.4
 LIBDIR  = $(PREFIX)/lib/lua/5.4
+INCDIR  = $(PREFIX)/include
+CLIBDIR = $(PREFIX)/lib
+PCDIR   = $(CLIBDIR)/pkgconfig
 INSTALL = install
 
 # Objects go to BUILD, the module to MODULES/autodiff/core.so; the builds of
-# `make check` give both a place of their own.
+# `make check` give both a place of their own. The library is for programs
+# that embed Lua: the module's objects, autodiff.h's functions, and the Lua files.
 BUILD   = build
 MODULES = lua
 CORE    = $(MODULES)/autodiff/core.so
+LIBRARY = $(BUILD)/libautodiff.a
 
 MAKEFLAGS += --no-print-directory
 
@@ -65,13 +70,17 @@ endif
 
 COMPILE = $(CC) $(WARNINGS) $(CPPFLAGS) $(CFLAGS) $(NEEDED) -MMD -MP
 
-OBJECTS = $(patsubst src/%.c,$(BUILD)/%.o,$(wildcard src/*.c))
+LUA_FILES = $(patsubst lua/%,%,$(wildcard lua/*.lua lua/autodiff/*.lua))
+
+OBJECTS = $(patsubst src/%.c,$(BUILD)/%.o,$(filter-out src/api.c,$(wildcard src/*.c)))
 CTESTS  = $(patsubst spec/c/%.c,$(BUILD)/test/%,$(wildcard spec/c/*_test.c))
+HOSTS   = $(patsubst examples/%.c,$(BUILD)/%,$(wildcard examples/host/*.c))
 
 # What a checkout needs to find itself, before what the user has set.
 LUA_ENV = \
   LUA_PATH_5_4="lua/?.lua;lua/?/init.lua;spec/?.lua;$${LUA_PATH_5_4-$${LUA_PATH-;}}" \
-  LUA_CPATH_5_4="$(MODULES)/?.so;$${LUA_CPATH_5_4-$${LUA_CPATH-;}}"
+  LUA_CPATH_5_4="$(MODULES)/?.so;$${LUA_CPATH_5_4-$${LUA_CPATH-;}}" \
+  AUTODIFF_BUILD='$(BUILD)'
 
 # After it everything is looked for anew, by another make.
 SETUP = @CC='$(CC)' LUA='$(LUA)' LUA_INCDIR='$(LUA_INCDIR)' \
@@ -79,7 +88,7 @@ SETUP = @CC='$(CC)' LUA='$(LUA)' LUA_INCDIR='$(LUA_INCDIR)' \
 
 # --- Building
 
-all: $(CORE)  ## build the module (the default)
+all: $(CORE) $(LIBRARY)  ## build the module and the library (the default)
 	@:
 
 $(CORE): $(OBJECTS) $(BUILD)/core.map
@@ -94,21 +103,33 @@ $(BUILD)/%.o: src/%.c Makefile
 	@mkdir -p $(@D)
 	$(COMPILE) -c -o $@ $<
 
+$(LIBRARY): $(OBJECTS) $(BUILD)/api.o $(BUILD)/embedded.o
+	@rm -f $@
+	$(AR) rcs $@ $^
+
+$(BUILD)/embedded.c: src/embed.sh $(LUA_FILES:%=lua/%)
+	@mkdir -p $(@D)
+	sh src/embed.sh $(LUA_FILES:%=lua/%) >$@
+
+$(BUILD)/embedded.o: $(BUILD)/embedded.c Makefile
+	$(COMPILE) -Isrc -c -o $@ $<
+
 # The C tests link an archive, so that each gets the files that it uses.
 # Those of parts that do not know Lua have to do without its library.
 TEST_LIBS = $(LUA_LIBS)
 $(BUILD)/test/special_test $(BUILD)/test/tape_test: TEST_LIBS =
 
-$(BUILD)/core.a: $(OBJECTS)
-	@rm -f $@
-	$(AR) rcs $@ $(OBJECTS)
-
-$(BUILD)/test/%: spec/c/%.c $(BUILD)/core.a Makefile
+$(BUILD)/test/%: spec/c/%.c $(LIBRARY) Makefile
 	@mkdir -p $(@D)
-	$(COMPILE) -pthread -Isrc $(LDFLAGS) -o $@ $< $(BUILD)/core.a \
+	$(COMPILE) -pthread -Isrc $(LDFLAGS) -o $@ $< $(LIBRARY) \
 	  $(TEST_LIBS) -lm -lpthread
 
--include $(wildcard $(BUILD)/*.d $(BUILD)/test/*.d)
+$(BUILD)/host/%: examples/host/%.c $(LIBRARY) Makefile
+	@mkdir -p $(@D)
+	$(COMPILE) -pthread -Isrc $(LDFLAGS) -o $@ $< $(LIBRARY) \
+	  $(LUA_LIBS) -lm -lpthread
+
+-include $(wildcard $(BUILD)/*.d $(BUILD)/test/*.d $(BUILD)/host/*.d)
 
 # --- Using
 
@@ -224,8 +245,6 @@ tsan-run: $(BUILD)/test/threads_test
 	$(LUA_ENV) TSAN_OPTIONS=halt_on_error=1 $(FIXED) $<
 
 # --- Installing
-
-LUA_FILES = $(patsubst lua/%,%,$(wildcard lua/*.lua lua/autodiff/*.lua))
 
 install: all  ## install under $(DESTDIR)$(PREFIX)
 	$(INSTALL) -d '$(DESTDIR)$(LIBDIR)/autodiff' '$(DESTDIR)$(LUADIR)/autodiff'

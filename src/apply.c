@@ -72,7 +72,7 @@ val ad_chain(lua_State *L, State *S, val acc, val t, val p) {
   x[0] = acc, x[1] = t, x[2] = p;
   if (acc.i == 0 && t.i == 0 && p.i == 0) {
     double d[3] = {acc.n, t.n, p.n};
-    return ad_num(ad_value(OP_cadd, d));
+    return ad_num(ad_opvalue(OP_cadd, d));
   }
   return ad_apply(L, S, OP_cadd, 3, x);
 }
@@ -88,7 +88,7 @@ static val dual_numbers(lua_State *L, State *S, int op, int n, const Arg *a,
                        AD_CELLHEAD + (size_t)dirs * sizeof(double), 0);
   int known[AD_MAXARITY] = {0, 0, 0};
   for (int i = 0; i < n; i++) x[i] = a[i].key ? a[i].c->value : a[i].v.n;
-  c->value = y = ad_value(op, x);
+  c->value = y = ad_opvalue(op, x);
   for (int d = 0; d < dirs; d++) {
     double s = 0;
     for (int i = 0; i < n; i++) {
@@ -278,7 +278,7 @@ static val var_apply(lua_State *L, State *S, int op, int n, const Arg *a,
   if (numbers) {
     double d[AD_MAXARITY] = {0, 0, 0};
     for (int i = 0; i < n; i++) d[i] = x[i].n;
-    y = ad_num(ad_value(op, d));
+    y = ad_num(ad_opvalue(op, d));
     for (int i = 0; i < n; i++)
       if (a[i].key) p[i] = ad_num(ad_partial(op, i, d, y.n));
     if (!tapeof(lv)->paused && !lv->spans) { /* the fast path may take over */
@@ -319,7 +319,7 @@ static int fastdual(lua_State *L, State *S, int op, int n, const val *in,
     x[i] = a[i]->value;
   }
   if (size == 0) return 0;
-  y = ad_value(op, x);
+  y = ad_opvalue(op, x);
   c = ad_newcell(L, S, AD_MTDUAL, size, 0);
   c->value = y;
   size = (size - AD_CELLHEAD) / sizeof(double);
@@ -357,7 +357,7 @@ val ad_apply(lua_State *L, State *S, int op, int n, const val *in) {
     double d[AD_MAXARITY] = {0, 0, 0};
     for (int i = 0; i < n; i++) d[i] = a[i].v.n;
     lua_settop(L, base);
-    return ad_num(ad_value(op, d));
+    return ad_num(ad_opvalue(op, d));
   }
   kind = a[top].kind;
   for (int i = 0; i < n; i++) {

@@ -23,7 +23,7 @@ const ad_OpInfo ad_opinfo[OP_count] = {
 #undef ROW
 };
 
-double ad_value(int op, const double *x) {
+double ad_opvalue(int op, const double *x) {
   switch (op) {
 #define OP1(name, v, d0, l0, h0, kind)                                         \
   case OP_##name:                                                              \

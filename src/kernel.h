@@ -7,7 +7,7 @@
 **   ad_v_tanh(a)           value
 **   ad_d0_tanh(a, y)       partial derivative by the first argument
 **   ad_d1_atan2(a, b, y)   ... by the second
-** and a number OP_tanh with which ad_value and ad_partial find them.
+** and a number OP_tanh with which ad_opvalue and ad_partial find them.
 */
 #ifndef ad_kernel_h
 #define ad_kernel_h
@@ -48,7 +48,7 @@ typedef struct ad_OpInfo {
 
 extern const ad_OpInfo ad_opinfo[OP_count];
 
-double ad_value(int op, const double *x);
+double ad_opvalue(int op, const double *x);
 double ad_partial(int op, int i, const double *x, double y);
 
 /* value and all the partial derivatives ('p' may be NULL) over a list */

@@ -260,7 +260,7 @@ void ad_softmax(lua_State *L, State *S, int n, const val *x, val *p);
 val ad_chain(lua_State *L, State *S, val acc, val t, val p);
 
 static inline val ad_op1(lua_State *L, State *S, int op, val x) {
-  if (x.i == 0) return ad_num(ad_value(op, &x.n));
+  if (x.i == 0) return ad_num(ad_opvalue(op, &x.n));
   return ad_apply(L, S, op, 1, &x);
 }
 
@@ -268,7 +268,7 @@ static inline val ad_op2(lua_State *L, State *S, int op, val x, val y) {
   val v[2] = {x, y};
   if (x.i == 0 && y.i == 0) {
     double d[2] = {x.n, y.n};
-    return ad_num(ad_value(op, d));
+    return ad_num(ad_opvalue(op, d));
   }
   return ad_apply(L, S, op, 2, v);
 }

@@ -42,7 +42,8 @@ local function leaves(like, values)
   return list
 end
 
---- `custom{name=, f=, jvp=, vjp=}`
+--- `custom{name=, f=, jvp=, vjp=}`; with `notbyvalue = true` (for the rules
+-- of the C interface) the jvp rule promises not to look at y.
 local function custom(...)
   args.table(1, "custom", ...)
   local def = (...)
@@ -111,40 +112,42 @@ local function custom(...)
 
   local call
 
-  -- k y_k = sum of j y'... : the rule gives the tangent of y along x', as a
-  -- series, from which the next coefficient of y follows; so one more
-  -- coefficient is right with each round, n rounds for order n.
+  -- The rule gives the tangent of y along x' as a series: y', from which y
+  -- follows. Its coefficients 0 .. k - 1 need no more than these of x, x' and
+  -- y, so each round gains one more of y; a rule that does not look at y needs
+  -- only one round. A rule may call the function itself: orders go down.
   local function series(key, primals, y, n, ...)
-    local xs = {}
-    for k = 1, n do xs[k] = pack(core.parts(key, k, ...)) end
     local leaf = {}
-    for k = 1, n do leaf[k] = leaves(primals, xs[k]) end
-    -- x'(t): coefficient k - 1 is k x_k.
-    local d0, dparts, position = { n = primals.n }, {}, 0
-    for i = 1, primals.n do
-      local _, m = core.flatten(primals[i])
-      local first, parts = {}, {}
-      for q = 1, m do first[q] = leaf[1][position + q] end
-      for k = 2, n do
-        parts[k - 1] = {}
-        for q = 1, m do parts[k - 1][q] = leaf[k][position + q] * k end
+    for k = 1, n do leaf[k] = leaves(primals, pack(core.parts(key, k, ...))) end
+    -- The arguments, or their derivatives by t, to order m < n.
+    local function arguments(m, derivative)
+      local list, before = { n = primals.n }, 0
+      for i = 1, primals.n do
+        local _, size = core.flatten(primals[i])
+        local value, parts = primals[i], {}
+        if derivative then
+          value = core.unflatten(value, table.move(leaf[1], before + 1, before + size, 1, {}))
+        end
+        for k = 1, m do
+          parts[k] = {}
+          for q = 1, size do
+            parts[k][q] = derivative and leaf[k + 1][before + q] * (k + 1) or leaf[k][before + q]
+          end
+        end
+        before = before + size
+        list[i] = m == 0 and value or core.join(key, "series", value, parts)
       end
-      parts[n] = {}
-      for q = 1, m do parts[n][q] = 0.0 end
-      position = position + m
-      d0[i] = core.unflatten(primals[i], first)
-      dparts[i] = core.join(key, "series", d0[i], parts)
+      return list
     end
-    dparts.n = primals.n
-    local x, _, m = pack(...), core.flatten(y)
+    local _, size = core.flatten(y)
     local coefs = {}
-    for k = 1, n do
-      coefs[k] = {}
-      for q = 1, m do coefs[k][q] = 0.0 end
-    end
-    for k = 1, n do
-      local dy = push(x, dparts, core.join(key, "series", y, coefs))
-      for q = 1, m do coefs[k][q] = core.parts(key, k - 1, dy[q]) / k end
+    for k = def.notbyvalue and n or 1, n do
+      local known = #coefs == 0 and y or core.join(key, "series", y, coefs)
+      local dy = push(arguments(k - 1), arguments(k - 1, true), known)
+      for j = #coefs + 1, k do
+        coefs[j] = {}
+        for q = 1, size do coefs[j][q] = core.parts(key, j - 1, dy[q]) / j end
+      end
     end
     return core.join(key, "series", y, coefs)
   end
