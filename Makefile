@@ -51,6 +51,8 @@ endif
 WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wcast-qual -Wpointer-arith \
            -Wstrict-prototypes -Wmissing-prototypes -Wundef
 
+WARNINGS_CXX = -Wall -Wextra -Wpedantic -Wshadow -Wundef -Werror
+
 # Nothing that depends on the compiler's taste: no fused operations, and no
 # -ffast-math from outside. Without errno, sqrt is one instruction with the
 # same result; but clang then takes pow(x, 0.5) for it, as every compiler takes
@@ -74,7 +76,8 @@ LUA_FILES = $(patsubst lua/%,%,$(wildcard lua/*.lua lua/autodiff/*.lua))
 
 OBJECTS = $(patsubst src/%.c,$(BUILD)/%.o,$(filter-out src/api.c,$(wildcard src/*.c)))
 CTESTS  = $(patsubst spec/c/%.c,$(BUILD)/test/%,$(wildcard spec/c/*_test.c))
-HOSTS   = $(patsubst examples/%.c,$(BUILD)/%,$(wildcard examples/host/*.c))
+HOSTS   = $(patsubst examples/%.c,$(BUILD)/%,$(wildcard examples/host/*.c)) \
+  $(BUILD)/host/readme
 
 # What a checkout needs to find itself, before what the user has set.
 LUA_ENV = \
@@ -124,6 +127,13 @@ $(BUILD)/test/%: spec/c/%.c $(LIBRARY) Makefile
 	$(COMPILE) -pthread -Isrc $(LDFLAGS) -o $@ $< $(LIBRARY) \
 	  $(TEST_LIBS) -lm -lpthread
 
+$(BUILD)/host/readme.c: README.md
+	@mkdir -p $(@D)
+	@awk '/^```c$$/ { on = 1; next } /^```$$/ { on = 0 } on' $< >$@
+
+$(BUILD)/host/readme: $(BUILD)/host/readme.c $(LIBRARY) Makefile
+	$(COMPILE) -Isrc $(LDFLAGS) -o $@ $< $(LIBRARY) $(LUA_LIBS) -lm
+
 $(BUILD)/host/%: examples/host/%.c $(LIBRARY) Makefile
 	@mkdir -p $(@D)
 	$(COMPILE) -pthread -Isrc $(LDFLAGS) -o $@ $< $(LIBRARY) \
@@ -142,6 +152,11 @@ demo:  ## build, and run the tour in examples/notebook.lua
 fit: all  ## fit NIST's reference data for nonlinear regression
 	@$(LUA_ENV) $(LUA) examples/fit.lua examples/data/nist/*.dat
 
+hosts: $(HOSTS)  ## build and run the programs in examples/host
+	$(BUILD)/host/minimise examples/host/scripts/*.lua
+	$(BUILD)/host/threads
+	$(BUILD)/host/primitive
+
 bench: all  ## run the benchmarks
 	@$(LUA_ENV) $(LUA) spec/bench/run.lua
 
@@ -153,7 +168,7 @@ test:  ## build, and run all tests
 # many tests as busted says (whose exit status alone is not to be trusted: it
 # is the number of failures, modulo 256), the others count as one each. Their
 # own sums are put in brackets: only the last line is the result.
-test-run: $(CORE) $(CTESTS)
+test-run: $(CORE) $(CTESTS) $(HOSTS)
 	@passed=0 failed=0; \
 	run() { \
 	  echo "== $$*"; \
@@ -189,7 +204,8 @@ check-lua:
 	luacheck -q lua spec examples $(wildcard *.rockspec)
 
 # Tables that are expanded several times are aligned by hand.
-FORMATTED = $(filter-out src/ops.h src/nary.h,$(wildcard src/*.[ch] spec/c/*.[ch]))
+FORMATTED = $(filter-out src/ops.h src/nary.h,$(wildcard src/*.[ch] spec/c/*.[ch] \
+  examples/host/*.c))
 
 check-format:
 	clang-format --dry-run -Werror $(FORMATTED)
@@ -201,11 +217,13 @@ APART = MODULES='$$(BUILD)'
 
 check-gcc:
 	$(MAKE) $(APART) BUILD=build/gcc CC=gcc CFLAGS='-O2 -Werror' all ctests
+	echo '#include "src/autodiff.h"' | \
+	  g++ -x c++ $(WARNINGS_CXX) -I. -I$(LUA_INCDIR) -fsyntax-only -
 
 check-clang:
 	$(MAKE) $(APART) BUILD=build/clang CC=clang CFLAGS='-O2 -Werror' all ctests
 
-ctests: $(CTESTS)
+ctests: $(CTESTS) $(HOSTS)
 
 # gcc's sanitizers stumble over the address randomisation of newer kernels
 # (which not every container allows to be turned off). Leaks are valgrind's
@@ -219,7 +237,7 @@ check-asan:
 
 # LUA_INIT, because a program that looks in lua/ first would find the other one;
 # a small quarantine, because the specs watch how much memory is in use.
-asan-run: $(CORE)
+asan-run: $(CORE) $(HOSTS)
 	export LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) \
 	  $$($(CC) -print-file-name=libubsan.so)" \
 	  ASAN_OPTIONS=detect_leaks=0:quarantine_size_mb=8 UBSAN_OPTIONS=print_stacktrace=1 \
@@ -232,29 +250,51 @@ check-valgrind:
 	$(MAKE) $(APART) BUILD=build/valgrind CFLAGS='-O1 -g' valgrind-run
 
 # oom_test gets a wide stride: every point would take valgrind an hour.
-valgrind-run: $(CTESTS)
+VALGRIND = valgrind -q --error-exitcode=1 --leak-check=full
+
+valgrind-run: $(CTESTS) $(HOSTS)
+	$(VALGRIND) $(BUILD)/host/minimise examples/host/scripts/*.lua
+	$(VALGRIND) $(BUILD)/host/primitive
+	$(VALGRIND) $(BUILD)/host/threads 2
 	set -e; for t in $(CTESTS); do \
 	  case $$t in *oom_test) args=100 ;; *) args= ;; esac; $(LUA_ENV) \
-	  valgrind -q --error-exitcode=1 --leak-check=full $$t $$args; done
+	  $(VALGRIND) $$t $$args; done
 
 check-tsan:
 	$(MAKE) $(APART) BUILD=build/tsan CC=gcc CFLAGS='-O1 -g -fsanitize=thread' \
 	  tsan-run
 
-tsan-run: $(BUILD)/test/threads_test
+tsan-run: $(BUILD)/test/threads_test $(BUILD)/host/threads
 	$(LUA_ENV) TSAN_OPTIONS=halt_on_error=1 $(FIXED) $<
+	TSAN_OPTIONS=halt_on_error=1 $(FIXED) $(BUILD)/host/threads 8
 
 # --- Installing
+
+# Lua's own flags are left to Lua's .pc file, where there is one.
+PC = 'prefix=$(PREFIX)' 'includedir=$(INCDIR)' 'libdir=$(CLIBDIR)' '' \
+  'Name: autodiff' 'Description: Automatic differentiation for Lua' \
+  'Version: $(VERSION)' $(if $(lua_pc),'Requires: $(lua_pc)') \
+  'Cflags: -I$${includedir}$(if $(lua_pc),, -I$(LUA_INCDIR))' \
+  'Libs: -L$${libdir} -lautodiff$(if $(lua_pc),, $(LUA_LIBS)) -lm'
+VERSION = $(shell sed -n 's/^\#define AUTODIFF_VERSION "autodiff \(.*\)".*/\1/p' \
+  src/autodiff.h)
 
 install: all  ## install under $(DESTDIR)$(PREFIX)
 	$(INSTALL) -d '$(DESTDIR)$(LIBDIR)/autodiff' '$(DESTDIR)$(LUADIR)/autodiff'
 	$(INSTALL) -m 755 $(CORE) '$(DESTDIR)$(LIBDIR)/autodiff/core.so'
 	set -e; for f in $(LUA_FILES); do \
 	  $(INSTALL) -m 644 lua/$$f '$(DESTDIR)$(LUADIR)'/$$f; done
+	$(INSTALL) -d '$(DESTDIR)$(INCDIR)' '$(DESTDIR)$(PCDIR)'
+	$(INSTALL) -m 644 src/autodiff.h '$(DESTDIR)$(INCDIR)/autodiff.h'
+	$(INSTALL) -m 644 $(LIBRARY) '$(DESTDIR)$(CLIBDIR)/libautodiff.a'
+	@echo "installing '$(DESTDIR)$(PCDIR)/autodiff.pc'"
+	@printf '%s\n' $(PC) >'$(DESTDIR)$(PCDIR)/autodiff.pc'
 
 uninstall:  ## remove what install has put there
 	rm -f '$(DESTDIR)$(LIBDIR)/autodiff/core.so'
 	for f in $(LUA_FILES); do rm -f '$(DESTDIR)$(LUADIR)'/$$f; done
+	rm -f '$(DESTDIR)$(INCDIR)/autodiff.h' '$(DESTDIR)$(CLIBDIR)/libautodiff.a' \
+	  '$(DESTDIR)$(PCDIR)/autodiff.pc'
 	for d in '$(DESTDIR)$(LIBDIR)' '$(DESTDIR)$(LUADIR)'; do \
 	  rmdir "$$d/autodiff" 2>/dev/null || true; done
 
@@ -265,7 +305,7 @@ help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' \
 	  Makefile
 
-.PHONY: all demo fit bench test test-run check check-lua check-format check-gcc \
+.PHONY: all demo fit hosts bench test test-run check check-lua check-format check-gcc \
   check-clang check-asan check-valgrind check-tsan asan-run valgrind-run \
   tsan-run ctests format install uninstall clean help
 .DELETE_ON_ERROR:

@@ -80,7 +80,7 @@ static void copytable(lua_State *L, const char *name) {
 ** away from its scripts, or a script changes, does not matter to them.
 */
 static void makeenv(lua_State *L) {
-  static const char *const lib[] = {"coroutine", "debug", "io",    "math",
+  static const char *const lib[] = {"coroutine", "debug",  "io",    "math",
                                     "os",        "string", "table", "utf8"};
   if (lua_getfield(L, LUA_REGISTRYINDEX, ENV) == LUA_TNIL) {
     lua_newtable(L);
@@ -409,13 +409,15 @@ static int jacobian_call(lua_State *L) {
   if (!(r->m == 1 && ad_isleaf(L, S, 4))) {
     lua_Integer len;
     if (!lua_istable(L, 4))
-      return luaL_error(L, "%s: function must return a list of %d numbers, "
-                           "got %s",
+      return luaL_error(L,
+                        "%s: function must return a list of %d numbers, "
+                        "got %s",
                         r->fname, (int)r->m, described(L, 4));
     len = luaL_len(L, 4);
     if (len != (lua_Integer)r->m)
-      return luaL_error(L, "%s: function must return a list of %d numbers, "
-                           "got one of %I",
+      return luaL_error(L,
+                        "%s: function must return a list of %d numbers, "
+                        "got one of %I",
                         r->fname, (int)r->m, (LUAI_UACINT)len);
   }
   node = lua_newuserdatauv(L, r->m * sizeof *node + 1, 0);
@@ -571,8 +573,9 @@ static val partialof(lua_State *L, const State *S, const Primitive *p, int i,
     lua_call(L, p->n, 1);
     if (!ad_isleaf(L, S, -1)) {
       const char *got = described(L, -1);
-      ad_error(L, "primitive '%s': its derivative by argument %d must be a "
-                  "number, got %s",
+      ad_error(L,
+               "primitive '%s': its derivative by argument %d must be a "
+               "number, got %s",
                nameof(L, p), i, got);
     }
   }

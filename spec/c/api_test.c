@@ -219,8 +219,9 @@ FAILING(f_partial, "print", (lua_pushnil(L), ad_setpartial(L, -2, 1)))
 FAILING(f_repl, "1", ad_repl(L))
 
 static void errors(lua_State *L) {
-  CHECK(fails(L, f_table, "ad_gradient: function must return a number, got a "
-                          "table"));
+  CHECK(fails(L, f_table,
+              "ad_gradient: function must return a number, got a "
+              "table"));
   CHECK(fails(L, f_nil, "ad_hvp: function must return a number, got nil"));
   CHECK(fails(L, f_throws, "thrown"));
   CHECK(fails(L, f_nofunction, "ad_gradient: function expected, got number"));
@@ -278,10 +279,9 @@ static void number(lua_State *L, const char *expression, double expected,
 
 FAILING(f_nopartial, "ad.grad(bare)", (lua_pushnumber(L, 1), lua_call(L, 1, 0)))
 FAILING(f_badarg, "bare", (lua_pushliteral(L, "x"), lua_call(L, 1, 0)))
-FAILING(f_raises, "p", (lua_pushnumber(L, 1e7), lua_pushnumber(L, 1),
-                        lua_call(L, 2, 0)))
-FAILING(f_nonsense, "ad.grad(wrong)",
-        (lua_pushnumber(L, 1), lua_call(L, 1, 0)))
+FAILING(f_raises, "p",
+        (lua_pushnumber(L, 1e7), lua_pushnumber(L, 1), lua_call(L, 2, 0)))
+FAILING(f_nonsense, "ad.grad(wrong)", (lua_pushnumber(L, 1), lua_call(L, 1, 0)))
 
 static void primitives(lua_State *L) {
   const double x[2] = {2, 3};
@@ -328,14 +328,16 @@ static void primitives(lua_State *L) {
   ad_newprimitive(L, "bare", 1, sine, NULL);
   lua_setglobal(L, "bare");
   CHECK(fails(L, f_nopartial, "primitive 'bare': no derivative by argument 1"));
-  CHECK(fails(L, f_badarg, "bad argument #1 to 'bare' (number expected, got "
-                           "string)"));
+  CHECK(fails(L, f_badarg,
+              "bad argument #1 to 'bare' (number expected, got "
+              "string)"));
   ad_newprimitive(L, "wrong", 1, sine, NULL);
   eval(L, "function() return {} end");
   ad_setpartial(L, -2, 1);
   lua_setglobal(L, "wrong");
-  CHECK(fails(L, f_nonsense, "primitive 'wrong': its derivative by argument 1 "
-                             "must be a number, got a table"));
+  CHECK(fails(L, f_nonsense,
+              "primitive 'wrong': its derivative by argument 1 "
+              "must be a number, got a table"));
   ad_newprimitive(L, "constants", 2, product, &calls);
   lua_pushnumber(L, 5);
   ad_setpartial(L, -2, 1);

@@ -1,0 +1,1 @@
+return function(x) x[1] ^^ 2 end
