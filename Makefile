@@ -249,7 +249,7 @@ asan-run: $(CORE) $(HOSTS)
 check-valgrind:
 	$(MAKE) $(APART) BUILD=build/valgrind CFLAGS='-O1 -g' valgrind-run
 
-# oom_test gets a wide stride: every point would take valgrind an hour.
+# These two get a wide stride: every point would take valgrind an hour.
 VALGRIND = valgrind -q --error-exitcode=1 --leak-check=full
 
 valgrind-run: $(CTESTS) $(HOSTS)
@@ -257,7 +257,7 @@ valgrind-run: $(CTESTS) $(HOSTS)
 	$(VALGRIND) $(BUILD)/host/primitive
 	$(VALGRIND) $(BUILD)/host/threads 2
 	set -e; for t in $(CTESTS); do \
-	  case $$t in *oom_test) args=100 ;; *) args= ;; esac; $(LUA_ENV) \
+	  case $$t in *oom_test | *api_test) args=100 ;; *) args= ;; esac; $(LUA_ENV) \
 	  $(VALGRIND) $$t $$args; done
 
 check-tsan:

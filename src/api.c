@@ -130,9 +130,9 @@ int luaopen_autodiff(lua_State *L) {
     lua_setfield(L, -2, e->name);
   }
   lua_pop(L, 1);
-  require(L, "autodiff");
   require(L, "autodiff.custom");
   lua_setfield(L, LUA_REGISTRYINDEX, CUSTOM);
+  require(L, "autodiff"); /* last: luaL_requiref then takes it for opened */
   return 1;
 }
 

@@ -1,8 +1,10 @@
 /*
 ** api_test.c
 ** autodiff.h as a host sees it: each function, what it leaves on the stack,
-** its errors, and that nothing leaks. The state has no 'package' library and
-** no file is read.
+** its errors, and that nothing leaks, also when requests for memory fail. No
+** file is read.
+**
+**   api_test [stride]: each stride-th request is made to fail
 */
 
 #include <math.h>
@@ -413,22 +415,115 @@ static int withpackage(lua_State *L) {
   return 0;
 }
 
+/*
+** Memory, with books, and a request that fails
+*/
+
+typedef struct Memory {
+  size_t bytes;
+  long requests; /* new or growing blocks */
+  long fail;     /* the first request to be refused, of two; 0: none */
+  int refused;
+} Memory;
+
 static void *allocate(void *ud, void *p, size_t osize, size_t nsize) {
-  size_t *bytes = ud;
+  Memory *m = ud;
   if (p == NULL) osize = 0;
   if (nsize == 0) {
-    *bytes -= osize;
+    m->bytes -= osize;
     free(p);
     return NULL;
   }
+  if (nsize > osize) {
+    m->requests++;
+    /* Lua asks twice, with a collection in between */
+    if (m->fail && (m->requests == m->fail || m->requests == m->fail + 1)) {
+      m->refused = 1;
+      return NULL;
+    }
+  }
   p = realloc(p, nsize);
-  if (p) *bytes += nsize - osize;
+  if (p) m->bytes += nsize - osize;
   return p;
 }
 
+/* everything once, from opening the module on */
+static int usage(lua_State *L) {
+  enum { N = 9 };
+  static int calls; /* that nobody looks at */
+  double x[N], y[N], g[N], v[N], J[N * N];
+  for (int i = 0; i < N; i++) x[i] = v[i] = i + 1;
+  luaL_requiref(L, "autodiff", luaopen_autodiff, 0);
+  lua_setglobal(L, "ad");
+  eval(L, "function(x) local s = 0 for i = 1, #x do s = s + ad.sin(x[i])^2 end"
+          " return s end");
+  lua_pushvalue(L, -1);
+  ad_gradient(L, N, x, y, g);
+  lua_pushvalue(L, -1);
+  ad_gradient(L, N, x, y, NULL);
+  lua_pushvalue(L, -1);
+  ad_hvp(L, N, x, v, y, g, v);
+  ad_hessian(L, N, x, y, g, J);
+  if (!near(J[N + 1], 2 * cos(4.0))) luaL_error(L, "wrong");
+  eval(L, "function(x) local y = {} for i = 1, #x do y[i] = x[i]^2 * x[1] end"
+          " return y end");
+  lua_pushvalue(L, -1);
+  ad_jacobian(L, N, N, x, y, J);
+  if (J[N + 1] != 4) luaL_error(L, "wrong");
+  ad_newprimitive(L, "product", 2, product, &calls);
+  eval(L, "function(x, y) return 2 * x * y end");
+  ad_setpartial(L, -2, 1);
+  eval(L, "function(x) return x^2 end");
+  ad_setpartial(L, -2, 2);
+  lua_setglobal(L, "p");
+  eval(L, "ad.grad(ad.grad(function(t) return p(t, t) end))(2)");
+  if (lua_tonumber(L, -1) != 12) luaL_error(L, "wrong");
+  ad_pushdual(L, 1, N, x);
+  if (ad_tangents(L, -1, N, y) != N || y[1] != 2) luaL_error(L, "wrong");
+  return 0;
+}
+
+static int openlibs(lua_State *L) {
+  luaL_openlibs(L);
+  return 0;
+}
+
+/* 1 if a request was refused */
+static int starve(long fail) {
+  Memory m = {0, 0, 0, 0};
+  lua_State *L = lua_newstate(allocate, &m);
+  int status;
+  if (L == NULL) exit(EXIT_FAILURE);
+  lua_pushcfunction(L, openlibs);
+  if (lua_pcall(L, 0, 0, 0) != LUA_OK) exit(EXIT_FAILURE);
+  lua_pushcfunction(L, usage);
+  m.requests = 0;
+  m.fail = fail;
+  status = lua_pcall(L, 0, 0, 0);
+  m.fail = 0;
+  if (status != LUA_OK && (!m.refused || status != LUA_ERRMEM)) {
+    failed++;
+    printf("request %ld: %s\n", fail, lua_tostring(L, -1));
+  } else
+    passed++;
+  lua_settop(L, 0);
+  lua_pushcfunction(L, usage); /* all is well again */
+  if (lua_pcall(L, 0, 0, 0) != LUA_OK) {
+    failed++;
+    printf("after request %ld: %s\n", fail, lua_tostring(L, -1));
+  } else
+    passed++;
+  lua_close(L);
+  if (m.bytes != 0) {
+    failed++;
+    printf("request %ld: leak of %lu bytes\n", fail, (unsigned long)m.bytes);
+  }
+  return m.refused;
+}
+
 static void session(lua_CFunction f) {
-  size_t bytes = 0;
-  lua_State *L = lua_newstate(allocate, &bytes);
+  Memory m = {0, 0, 0, 0};
+  lua_State *L = lua_newstate(allocate, &m);
   if (L == NULL) exit(EXIT_FAILURE);
   lua_pushcfunction(L, f);
   if (lua_pcall(L, 0, 0, 0) != LUA_OK) {
@@ -436,12 +531,14 @@ static void session(lua_CFunction f) {
     failed++;
   }
   lua_close(L);
-  CHECK(bytes == 0);
+  CHECK(m.bytes == 0);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+  const long stride = argc > 1 ? atol(argv[1]) : 7;
   session(run);
   session(withpackage);
+  for (long n = 1; starve(n); n += stride) continue;
   printf("%d passed, %d failed\n", passed, failed);
   return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
