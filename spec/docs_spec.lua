@@ -38,4 +38,31 @@ describe("autodiff.docs", function()
       assert.is_truthy(example:find(name:match "[%w_]+$", 1, true), "it does not use the name")
     end)
   end
+
+  it("has an entry and an example on the pages for each", function()
+    -- what LDoc reads; LDoc itself need not be here
+    local directory = os.tmpname()
+    os.remove(directory)
+    assert(os.execute("mkdir '" .. directory .. "'"))
+    local run = assert(loadfile("doc/pages.lua", "t", setmetatable(
+      { arg = { directory, "README.md" } }, { __index = _G })))
+    run()
+    local paths = { directory .. "/autodiff.lua", directory .. "/config.ld" }
+    local entries, usages = {}, 0
+    for line in io.lines(paths[1]) do
+      assert.is_truthy(line == "" or line:find "^%-%-", line)
+      local name = line:match "^%-%- @function (%S+)$" or line:match "^%-%- @field (%S+)$"
+      if name then
+        assert.is_nil(entries[name])
+        entries[name] = true
+      elseif line == "-- @usage" then
+        usages = usages + 1
+      end
+    end
+    assert.is_equal("", names.lacking(docs, entries))
+    assert.is_equal(names.count(docs), names.count(entries))
+    assert.is_equal(names.count(docs), usages)
+    for _, path in ipairs(paths) do os.remove(path) end
+    os.remove(directory)
+  end)
 end)
