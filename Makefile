@@ -98,6 +98,12 @@ $(CORE): $(OBJECTS) $(BUILD)/core.map
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(NEEDED) $(LDFLAGS) $(SHARED) -o $@ $(OBJECTS) -lm
 
+# A module cannot be linked with -z defs, because Lua's functions are the
+# program's. This is the same with Lua's library: nothing else may be missing.
+defs: $(OBJECTS) $(BUILD)/core.map
+	$(CC) $(CFLAGS) $(NEEDED) $(LDFLAGS) $(SHARED) -Wl,-z,defs \
+	  -o $(BUILD)/defs.so $(OBJECTS) $(LUA_LIBS) -lm
+
 $(BUILD)/core.map: Makefile
 	@mkdir -p $(@D)
 	@echo '{ global: luaopen_*; local: *; };' >$@
@@ -157,6 +163,19 @@ hosts: $(HOSTS)  ## build and run the programs in examples/host
 	$(BUILD)/host/threads
 	$(BUILD)/host/primitive
 
+examples: all  ## run the smaller examples; their pictures go to build/
+	@$(LUA_ENV) $(LUA) examples/newton.lua
+	@$(LUA_ENV) $(LUA) examples/greeks.lua
+	@for e in descent arm damper layer; do \
+	  $(LUA_ENV) $(LUA) examples/$$e.lua --svg $(BUILD)/$$e.svg || exit 1; done
+
+doc:  ## write the reference to build/doc, with LDoc
+	$(SETUP) doc
+	@mkdir -p $(BUILD)/docsrc
+	@$(LUA_ENV) $(LUA) .ci/pages.lua $(BUILD)/docsrc '$(CURDIR)/README.md'
+	@ldoc -q -c $(BUILD)/docsrc/config.ld -d '$(abspath $(BUILD)/doc)' .
+	@echo 'The reference is $(BUILD)/doc/index.html'
+
 bench: all  ## run the benchmarks
 	@$(LUA_ENV) $(LUA) spec/bench/run.lua
 
@@ -197,11 +216,15 @@ SEED     = 1
 
 check:  ## everything else: linters, both compilers, sanitizers, valgrind
 	$(SETUP) check
-	@$(MAKE) check-lua check-format check-gcc check-clang check-asan \
-	  check-valgrind check-tsan
+	@$(MAKE) check-lua check-format check-package check-gcc check-clang \
+	  check-asan check-valgrind check-tsan
 
 check-lua:
-	luacheck -q lua spec examples $(wildcard *.rockspec)
+	luacheck -q lua spec examples .ci/pages.lua $(wildcard *.rockspec)
+
+# Installed, as a rock, and from the tarball.
+check-package: all
+	MAKE='$(MAKE)' CC='$(CC)' LUA='$(LUA)' LUA_INCDIR='$(LUA_INCDIR)' .ci/package
 
 # Tables that are expanded several times are aligned by hand.
 FORMATTED = $(filter-out src/ops.h src/nary.h,$(wildcard src/*.[ch] spec/c/*.[ch] \
@@ -216,12 +239,12 @@ format:  ## put the C sources in the shape that check wants
 APART = MODULES='$$(BUILD)'
 
 check-gcc:
-	$(MAKE) $(APART) BUILD=build/gcc CC=gcc CFLAGS='-O2 -Werror' all ctests
+	$(MAKE) $(APART) BUILD=build/gcc CC=gcc CFLAGS='-O2 -Werror' all ctests defs
 	echo '#include "src/autodiff.h"' | \
 	  g++ -x c++ $(WARNINGS_CXX) -I. -I$(LUA_INCDIR) -fsyntax-only -
 
 check-clang:
-	$(MAKE) $(APART) BUILD=build/clang CC=clang CFLAGS='-O2 -Werror' all ctests
+	$(MAKE) $(APART) BUILD=build/clang CC=clang CFLAGS='-O2 -Werror' all ctests defs
 
 ctests: $(CTESTS) $(HOSTS)
 
@@ -298,6 +321,13 @@ uninstall:  ## remove what install has put there
 	for d in '$(DESTDIR)$(LIBDIR)' '$(DESTDIR)$(LUADIR)'; do \
 	  rmdir "$$d/autodiff" 2>/dev/null || true; done
 
+VERSION = $(shell sed -n 's/.*_VERSION = "autodiff \(.*\)".*/\1/p' lua/autodiff.lua)
+
+dist:  ## make build/autodiff-VERSION.tar.gz of what is committed
+	@mkdir -p build
+	git archive --format=tar.gz --prefix=autodiff-$(VERSION)/ \
+	  -o build/autodiff-$(VERSION).tar.gz HEAD
+
 clean:  ## remove what was built
 	rm -rf build lua/autodiff/core.so
 
@@ -305,7 +335,8 @@ help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' \
 	  Makefile
 
-.PHONY: all demo fit hosts bench test test-run check check-lua check-format check-gcc \
-  check-clang check-asan check-valgrind check-tsan asan-run valgrind-run \
-  tsan-run ctests format install uninstall clean help
+.PHONY: all demo fit examples hosts doc bench test test-run check check-lua \
+  check-format check-package check-gcc check-clang check-asan check-valgrind \
+  check-tsan asan-run valgrind-run tsan-run ctests defs format install \
+  uninstall dist clean help
 .DELETE_ON_ERROR:

@@ -1,0 +1,636 @@
+--- What every public name is, with an example.
+--
+-- The one source of docstrings: `?name` in the REPL, the pages of `make doc`
+-- and the specs all read this table. It is loaded by none of the others, so
+-- that `require "autodiff"` does not pay for it.
+--
+-- `docs[name]` has the fields
+--   sig      how to call it
+--   text     one paragraph: shapes, errors, the source of a formula
+--   example  a program; a line of its output stands behind each `-->`
+--   section  under which heading the name belongs
+--   order    its place in this file
+-- Methods and fields are named after what they belong to: "tape:gradient",
+-- "var.grad". DLMF is the NIST Digital Library of Mathematical Functions,
+-- https://dlmf.nist.gov.
+
+local docs = {}
+local heading, count = nil, 0
+
+local function section(name) heading = name end
+
+-- Every example starts with what this adds; text is one paragraph, however
+-- it is broken into lines here.
+local function def(name, sig, text, example)
+  count = count + 1
+  docs[name] = {
+    sig = sig,
+    text = (text:gsub("%s+", " "):gsub("^ ", ""):gsub(" $", "")),
+    example = 'local ad = require "autodiff"\n' .. example:gsub("%s+$", ""),
+    section = heading,
+    order = count,
+  }
+end
+
+---------------------------------------------------------------------------------------------------
+section "Values"
+---------------------------------------------------------------------------------------------------
+
+def("type", "type(x)", [[
+The kind of x, as math.type gives it: "number", "dual" (forward mode), "var" (reverse mode),
+or nil for anything else, numeric strings included. Without an argument it is an error.]], [[
+print(ad.type(1), ad.type(ad.var(1)), ad.type(ad.dual(1, 0)), ad.type "1")
+--> number	var	dual	nil]])
+
+def("value", "value(x)", [[
+The plain number in x, with every level of differentiation taken off. A number comes back as
+it is, so this is what to use for printing, logging, table keys and string.format. Anything
+that is neither is an error.]], [[
+print(ad.value(ad.dual(3, 1)), ad.value(7))  --> 3.0	7
+print(("%.2f"):format(ad.value(ad.var(2))))  --> 2.00]])
+
+def("var", "var(x, ...)", [[
+Vars that record in the background what is computed from them, for `backward` to ask: one for
+each argument, which may also be a structure (a table of numbers, nested to any depth; what
+is no number in it stays). Each argument gives one result of its own form.]], [[
+local x, y = ad.var(2, 4)
+local z = x * y
+z:backward()
+print(x.grad, y.grad)      --> 4.0	2.0
+local p = ad.var{a = 1, b = {2, "text"}}
+print(p.a, p.b[1], p.b[2]) --> var(1)	var(2)	text]])
+
+def("var:backward", "v:backward([options])", [[
+Adds to the field `grad` of every var from which the number v was computed the derivative of
+v by it, and frees the graph. `{retain = true}` keeps the graph for another question; asking
+a freed one is an error that says so. Reverse accumulation: Griewank and Walther, Evaluating
+Derivatives, 2nd ed., section 3.2.]], [[
+local x = ad.var(3)
+local y = x^2
+y:backward{retain = true}
+print(x.grad)              --> 6.0
+y:backward()               -- adds
+print(x.grad)              --> 12.0
+print(pcall(y.backward, y))  --> false	backward: the graph has been freed ... {retain = true}]])
+
+def("var:zero_grad", "v:zero_grad()", [[
+Makes the field `grad` of v nil again, as it was before the first `backward`.]], [[
+local x = ad.var(3)
+local y = x^2
+y:backward()
+x:zero_grad()
+print(x.grad)              --> nil]])
+
+def("var:detach", "v:detach()", [[
+The value of v as a constant: one level of differentiation is taken off, so the result is a
+plain number unless an outer transform is running.]], [[
+local x = ad.var(3)
+local y = x * x:detach()
+y:backward()
+print(x:detach(), x.grad)  --> 3.0	3.0]])
+
+def("var.value", "v.value", [[
+The value of v with one level of differentiation taken off. `ad.value(v)` takes off all. Only
+to be read.]], [[
+print(ad.var(3).value)     --> 3.0]])
+
+def("var.grad", "v.grad", [[
+What `backward` has added up for v, which must have been made by `ad.var`: nil before the
+first `backward` and after `zero_grad`, else the derivative, of the form of a number. Only to
+be read.]], [[
+local x = ad.var(3)
+print(x.grad)              --> nil
+local y = x^2
+y:backward()
+print(x.grad)              --> 6.0]])
+
+def("backward", "backward(results, inputs[, seeds])", [[
+`v:backward()` for several results at once, and for these inputs only: `inputs` is a list of
+vars, and the `grad` of each gains the gradient of the sum of all results, each times its
+seed (1 without a list of seeds). Frees the graph. An input that is no var is an error.]], [[
+local a, b = ad.var(3, 5)
+ad.backward({a * b, 5 * a}, {a}, {1, 10})
+print(a.grad, b.grad)      --> 55.0	nil]])
+
+def("dual", "dual(value, tangent)", [[
+A value for forward mode, made by hand: everything computed from it carries a derivative
+along. The tangent may be a list of numbers, for several directions at once. In one
+computation all duals made by hand belong together.]], [[
+local x = ad.dual(3, 1)                        -- dx/dx is 1
+print(x * x, ad.sin(ad.dual(0, 2)))            --> dual(9, 6)	dual(0, 2)
+print(ad.dual(3, {1, 0}) * ad.dual(2, {0, 1})) --> dual(6, 2, 3)]])
+
+def("dual.value", "d.value", [[
+The value of d with one level of differentiation taken off. `ad.value(d)` takes off all. Only
+to be read.]], [[
+print((ad.dual(3, 1) + 1).value)  --> 4.0]])
+
+def("dual.tangent", "d.tangent", [[
+The tangent of d: a number, or a list of numbers if d was made from a list. Only to be read.]], [[
+print((ad.dual(3, 1)^2).tangent)  --> 6.0
+local t = (ad.dual(3, {1, 10})^2).tangent
+print(t[1], t[2])                 --> 6.0	60.0]])
+
+def("stop", "stop(x)", [[
+x as a constant for every transform that is running, its value unchanged. x may be a
+structure.]], [[
+print(ad.grad(function(x) return x * ad.stop(x) end)(3))  --> 3.0]])
+
+def("no_grad", "no_grad(f, ...)", [[
+Calls f with the arguments behind it; its results are constants for the innermost transform
+(or tape, or graph of `ad.var`) that is running in this coroutine. Transforms further out go
+on differentiating them.]], [[
+print(ad.grad(function(x)
+  return x * ad.no_grad(function() return x^2 end)
+end)(3))                   --> 9.0]])
+
+def("eq", "eq(a, b)", [[
+Are the two values equal? Unlike ==, it also compares an AD value with a number, and finds
+that NaN is not equal to itself. All levels of differentiation are taken off before.]], [[
+local v = ad.var(1)
+print(v == 1, ad.eq(v, 1)) --> false	true]])
+
+def("lt", "lt(a, b)", "Is the value of a less than that of b? The function for a < b.", [[
+print(ad.lt(ad.var(1), 2), ad.lt(2, 2))  --> true	false]])
+
+def("le", "le(a, b)", "Is the value of a at most that of b? The function for a <= b.", [[
+print(ad.le(ad.var(1), 2), ad.le(2, 2))  --> true	true]])
+
+def("_VERSION", "_VERSION", [[
+The name and version of the library, in the form of Lua's own _VERSION.]], [[
+print(ad._VERSION:match "^autodiff %d+%.%d+" ~= nil)  --> true]])
+
+---------------------------------------------------------------------------------------------------
+section "Gradients"
+---------------------------------------------------------------------------------------------------
+
+def("grad", "grad(f[, argnums])", [[
+A function of f's arguments that returns the gradient of f's first result, which must be one
+number, by argument number `argnums` (default 1), then f's further results. The gradient has
+the form of the argument: a number, or a table nested in the same way. A list of numbers for
+`argnums` gives one gradient each. A result that is no number is an error, as is an argument
+number beyond what was passed. Reverse mode: the cost is a small multiple of one call of f,
+however many inputs there are (Baur and Strassen, Theoretical Computer Science 22, 1983, p.
+317).]], [[
+local function f(x, y) return x^2 * y end
+print(ad.grad(f)(3, 5), ad.grad(f, 2)(3, 5))  --> 30.0	9.0
+print(ad.grad(f, {1, 2})(3, 5))               --> 30.0	9.0
+local g = ad.grad(function(p) return p.w[1] * p.w[2] + p.b end){w = {2, 3}, b = 1}
+print(g.w[1], g.w[2], g.b)                    --> 3.0	2.0	1.0
+print(pcall(ad.grad(function(x) return {x} end), 1))
+--> false	grad: function must return a number, got a table; for several outputs use ad.jacobian]])
+
+def("value_and_grad", "value_and_grad(f[, argnums])", [[
+As `grad`, but the function returns f's value first, then the gradient or gradients, then f's
+further results. No second run of f is needed for the value.]], [[
+print(ad.value_and_grad(function(x) return x^2, "more" end)(3))  --> 9.0	6.0	more]])
+
+def("jvp", "jvp(f, primals, tangents)", [[
+Jacobian times vector, in forward mode: f's value at the list of arguments `primals`, and how
+fast it changes when they move along the list `tangents`. Each tangent has the form of its
+argument; nil stands for zeros. If f returns several results, both come as lists.]], [[
+local function f(x, y) return x * y end
+print(ad.jvp(f, {3, 5}, {1, 0}))        --> 15.0	5.0
+local y, dy = ad.jvp(function(v) return {v[1] * v[2]} end, {{3, 5}}, {{1, 10}})
+print(y[1], dy[1])                      --> 15.0	35.0]])
+
+def("linearize", "linearize(f, ...)", [[
+f's value at the given arguments, and a function that takes one tangent per argument and
+returns the tangent of the value. f runs once; the function can be called any number of
+times.]], [[
+local y, lin = ad.linearize(function(a, b) return a * b end, 3, 5)
+print(y, lin(1, 0), lin(0, 1))          --> 15.0	5.0	3.0]])
+
+def("vjp", "vjp(f, ...)", [[
+Vector times Jacobian, in reverse mode: f's value at the given arguments, and a function that
+takes a weight in the form of the value and returns the gradient of the weighted value by
+each argument. f runs once; the function can be called any number of times. Several results,
+and their weights, come in lists.]], [[
+local y, pull = ad.vjp(function(a, b) return {a * b, a + b} end, 3, 5)
+print(y[1], y[2])                       --> 15.0	8.0
+print(pull{1, 0})                       --> 5.0	3.0
+print(pull{1, 10})                      --> 15.0	13.0]])
+
+---------------------------------------------------------------------------------------------------
+section "Jacobians and higher derivatives"
+---------------------------------------------------------------------------------------------------
+
+def("jacobian", "jacobian(f[, argnum])", [[
+A function of f's arguments that returns J with J[i][j] = df[i]/dx[j], for an f from a list x
+(argument number `argnum`, default 1) to a list. Where f or x is a structure or a number, J
+has in each place of the form of f's result something of the form of x. It takes forward mode
+if x has no more numbers than the result, else reverse mode.]], [[
+local J = ad.jacobian(function(p)
+  return {p[1] * ad.cos(p[2]), p[1] * ad.sin(p[2])}
+end){2, 0}
+print(J[1][1], J[1][2])                 --> 1.0	0.0
+print(J[2][1], J[2][2])                 --> 0.0	2.0]])
+
+def("jacfwd", "jacfwd(f[, argnum])", [[
+`jacobian` in forward mode, whatever the shape. Its cost grows with the number of inputs.]], [[
+local J = ad.jacfwd(function(x) return {x, x^2, x^3} end)(2)
+print(J[1], J[2], J[3])                 --> 1.0	4.0	12.0]])
+
+def("jacrev", "jacrev(f[, argnum])", [[
+`jacobian` in reverse mode, whatever the shape. Its cost grows with the number of outputs.]], [[
+local J = ad.jacrev(function(v) return {v[1] * v[2] * v[3]} end){2, 3, 5}
+print(J[1][1], J[1][2], J[1][3])        --> 15.0	10.0	6.0]])
+
+def("hessian", "hessian(f[, argnum])", [[
+A function of f's arguments that returns the second derivatives of f, which must return one
+number: H[i][j] for a list, a number for a number, and in general in each place of the form
+of the argument something of its form again.]], [[
+local H = ad.hessian(function(v) return v[1]^2 * v[2] end){3, 5}
+print(H[1][1], H[1][2])                 --> 10.0	6.0
+print(H[2][1], H[2][2])                 --> 6.0	0.0
+print(ad.hessian(ad.exp)(0))            --> 1.0]])
+
+def("hvp", "hvp(f, x, v)", [[
+The Hessian of f at x times v, in the form of x, at the cost of a few calls of f: the Hessian
+is not formed. It is the derivative of the gradient along v (Pearlmutter, Neural Computation
+6(1), 1994, p. 147).]], [[
+print(table.unpack(ad.hvp(function(x) return x[1]^2 * x[2] end, {3, 5}, {1, 0})))
+--> 10.0	6.0]])
+
+def("derivative", "derivative(f[, n])", [[
+The n-th derivative (default: the first; up to 170) of f, a function of one number. From n =
+2 on it is taken from a power series, see `taylor`, and costs about n² calls of f and not 2ⁿ.
+If f returns a structure, so does the derivative.]], [[
+print(ad.derivative(ad.sin)(0), ad.derivative(ad.sin, 3)(0))       --> 1.0	-1.0
+print(ad.derivative(function(x) return x^5 end, 4)(2))             --> 240.0]])
+
+def("taylor", "taylor(f, x, n)", [[
+The Taylor coefficients of f, a function of one number, at x: the list of f(x), f′(x),
+f″(x)/2!, up to the n-th derivative over n!, so n + 1 numbers. One run of f on truncated
+power series: Griewank and Walther, Evaluating Derivatives, 2nd ed., chapter 13. A negative n
+is an error.]], [[
+print(table.unpack(ad.taylor(ad.exp, 0, 3)))  --> 1.0	1.0	0.5	0.16666666666667]])
+
+---------------------------------------------------------------------------------------------------
+section "Tapes"
+---------------------------------------------------------------------------------------------------
+
+def("tape", "tape([options])", [[
+A tape that records what is computed from its vars until it is asked for gradients. It can be
+asked once, unless made with `{persistent = true}`. `#tape` is the number of recorded
+operations. Memory is freed by `close`, by `<close>`, or with the tape.]], [[
+local tape <close> = ad.tape()
+local x, y = tape:var(2, 4)
+local z = ad.exp(x) - x * y + ad.cos(y)
+print(#tape)                      --> 5
+print(tape:gradient(z, x, y))     --> 3.3890560989307	-1.2431975046921]])
+
+def("tape:var", "tape:var(x, ...)", [[
+Vars that this tape watches: one for each argument, which may be a structure. A closed tape
+is an error.]], [[
+local tape = ad.tape()
+local p = tape:var{a = 2, b = {3}}
+print(p.a, p.b[1])                --> var(2)	var(3)]])
+
+def("tape:gradient", "tape:gradient(target, source, ...)", [[
+The gradient of the target, a number, by each source, a var of this tape or a structure of
+them, in the form of the source; 0 where they are not connected. The long form
+tape:gradient{target =, sources =, seeds =} takes one structure of sources and returns one of
+its form, and its target may be a list, whose sum is meant, each element times its seed
+(default 1). A second question to a tape that is not persistent is an error.]], [[
+local tape = ad.tape{persistent = true}
+local p = tape:var{a = 2, b = 3}
+local u, v = p.a * p.b, p.a + 1
+print(tape:gradient(u, p.a, p.b)) --> 3.0	2.0
+local g = tape:gradient{target = {u, v}, seeds = {1, 10}, sources = p}
+print(g.a, g.b)                   --> 13.0	2.0]])
+
+def("tape:stop", "tape:stop(f)", [[
+Calls f and records nothing of what it computes; returns what f returns, as constants for
+this tape.]], [[
+local tape = ad.tape()
+local x = tape:var(2)
+local y = tape:stop(function() return x * x end)
+print(#tape, y)                   --> 0	4.0]])
+
+def("tape:reset", "tape:reset()", [[
+Forgets everything that was recorded. Vars from before are constants from now on; the tape
+can be used again.]], [[
+local tape = ad.tape()
+local x = tape:var(2)
+local y = x * x
+tape:reset()
+print(#tape, y)                   --> 0	var(4)]])
+
+def("tape:close", "tape:close()", [[
+Frees the tape's memory; so does leaving the block of a local variable marked `<close>`.
+Using a closed tape is an error; closing it again is not.]], [[
+local tape = ad.tape()
+tape:close()
+print(pcall(tape.var, tape, 1))   --> false	attempt to use a closed tape]])
+
+def("tape:bytes", "tape:bytes()", [[
+How many bytes the tape's records take: 4 for a value and 12 for each of its operands that is
+on the tape.]], [[
+local tape = ad.tape()
+local x = tape:var(2)
+local before = tape:bytes()
+local _ = ad.sin(x)
+print(tape:bytes() - before)      --> 16]])
+
+def("checkpoint", "checkpoint(f)", [[
+A function that does what f does, but of which a tape keeps only the arguments: in the
+backward pass f is run again. That trades time for memory (Griewank and Walther, Evaluating
+Derivatives, 2nd ed., chapter 12). f must give the same results both times; it may close over
+other values. An f that yields is recorded after all.]], [[
+local function long(x)
+  for _ = 1, 1000 do x = ad.sin(x) end
+  return x
+end
+local tape = ad.tape()
+local x = tape:var(1)
+local y = ad.checkpoint(long)(x)
+print(#tape)                                         --> 1
+print(tape:gradient(y, x) == ad.grad(long)(1))       --> true]])
+
+---------------------------------------------------------------------------------------------------
+section "Rules and checks"
+---------------------------------------------------------------------------------------------------
+
+def("custom", "custom{name =, f =, jvp =, vjp =}", [[
+A function with a derivative of your own. f gets plain numbers. jvp(primals, tangents, y)
+returns the tangent of y, with both in lists; vjp(ybar, y, ...) returns one cotangent per
+argument, nil for 0. One of the two rules is enough for all modes; without any,
+differentiating is an error that names the function. Higher orders differentiate the rule,
+which so must be written with operators and functions of this library.]], [[
+local log1pexp = ad.custom{
+  name = "log1pexp",
+  f = function(x) return math.log(1 + math.exp(x)) end,
+  vjp = function(ybar, _, x) return ybar / (1 + ad.exp(-x)) end,
+}
+print(ad.grad(log1pexp)(0), ad.jvp(log1pexp, {0}, {1}))  --> 0.5	0.69314718055995	0.5]])
+
+def("implicit", "implicit{f =, solve =}", [[
+A function of some parameters whose value is x = solve(...), called with plain numbers, for
+which f(x, ...) = 0. x is a number or a list; then f returns a list as long. What happens in
+`solve` is not differentiated: the derivatives are those of the implicit function theorem, dx
+= -(df/dx)⁻¹ df, to any order. A singular df/dx is an error.]], [[
+local root = ad.implicit{
+  f = function(x, a) return x * x - a end,
+  solve = function(a) return math.sqrt(a) end,
+}
+print(root(4), ad.grad(root)(4), ad.derivative(root, 2)(4))  --> 2.0	0.25	-0.03125]])
+
+def("check", "check(f, args[, options])", [[
+Compares forward and reverse derivatives of f at the list of arguments with central
+differences extrapolated to step 0 (Ridders, Advances in Engineering Software 4(2), 1982, p.
+75). Returns true, or false and a report that names argument and index. Options: `order = 2`
+checks second derivatives too, `tol` is the relative tolerance (default 1e-6).]], [[
+print(ad.check(function(v) return v[1] * ad.sin(v[2]) end, {{2, 3}}, {order = 2}))  --> true
+local wrong = ad.custom{name = "wrong", f = function(x) return x * x end,
+  vjp = function(ybar, _, x) return 3 * ybar * x end}
+print((ad.check(wrong, {2})))  --> false]])
+
+def("math", "math", [[
+A table with exactly the names that Lua's math has here, differentiable where that makes
+sense; the rest is Lua's own. `local math = ad.math` makes the script below it
+differentiable.]], [[
+local math = ad.math
+print(ad.grad(function(x) return math.sin(x) * math.pi end)(0))  --> 3.1415926535898]])
+
+def("install", "install([env])", [[
+Puts `ad.math` in place of `env.math` (default: the global one) and returns a function that
+undoes it. env must be a table.]], [[
+local env = {math = math}
+local undo = ad.install(env)
+print(env.math == ad.math)     --> true
+undo()
+print(env.math == math)        --> true]])
+
+---------------------------------------------------------------------------------------------------
+section "Elementary functions"
+---------------------------------------------------------------------------------------------------
+
+def("exp", "exp(x)", "e to the power x. Derivative: itself (DLMF 4.7).", [[
+print(ad.exp(1), ad.grad(ad.exp)(1))        --> 2.718281828459	2.718281828459]])
+
+def("exp2", "exp2(x)", "2 to the power x. Derivative: log(2) 2^x (DLMF 4.7).", [[
+print(ad.exp2(3), ad.grad(ad.exp2)(0))      --> 8.0	0.69314718055995]])
+
+def("expm1", "expm1(x)", [[
+exp(x) - 1, without loss of digits for x near 0. Derivative: exp(x).]], [[
+print(ad.expm1(1e-20), ad.grad(ad.expm1)(0))  --> 1e-20	1.0]])
+
+def("log", "log(x[, base])", [[
+The natural logarithm of x, or that to a base, which may be differentiated too. Derivative:
+1/x (DLMF 4.7); at 0 the value is -inf and the derivative inf.]], [[
+print(ad.log(8, 2), ad.grad(ad.log)(4))     --> 3.0	0.25
+print(ad.log(0), ad.grad(ad.log)(0))        --> -inf	inf]])
+
+def("log1p", "log1p(x)", [[
+log(1 + x), without loss of digits for x near 0. Derivative: 1/(1 + x).]], [[
+print(ad.log1p(1e-20), ad.grad(ad.log1p)(1))  --> 1e-20	0.5]])
+
+def("log2", "log2(x)", "The logarithm to base 2. Derivative: 1/(x log(2)).", [[
+print(ad.log2(8), ad.grad(ad.log2)(1))      --> 3.0	1.442695040889]])
+
+def("log10", "log10(x)", "The logarithm to base 10. Derivative: 1/(x log(10)).", [[
+print(ad.log10(1000), ad.grad(ad.log10)(1)) --> 3.0	0.43429448190325]])
+
+def("pow", "pow(x, y)", [[
+x to the power y, as x ^ y. Derivative by x: y x^(y-1); by y: x^y log(x) (DLMF 4.7). For x <
+0 the latter is NaN, which does not touch the former when the exponent is a constant; at x =
+0 it is 0 for y >= 0 and -inf below.]], [[
+print(ad.pow(2, -1), ad.grad(ad.pow, {1, 2})(2, 3))  --> 0.5	12.0	5.5451774444796
+print(ad.grad(function(x) return x^3 end)(-2))       --> 12.0]])
+
+def("sqrt", "sqrt(x)", [[
+The square root. Derivative: 1/(2 sqrt(x)); inf at 0.]], [[
+print(ad.sqrt(4), ad.grad(ad.sqrt)(4), ad.grad(ad.sqrt)(0))  --> 2.0	0.25	inf]])
+
+def("cbrt", "cbrt(x)", [[
+The cube root, also of negative numbers. Derivative: 1/(3 cbrt(x)²); inf at 0.]], [[
+print(ad.cbrt(-8), ad.grad(ad.cbrt)(1))     --> -2.0	0.33333333333333]])
+
+def("hypot", "hypot(x, y)", [[
+sqrt(x² + y²) without overflow. Derivatives: x/hypot and y/hypot; both 0 at the origin.]], [[
+print(ad.hypot(3, 4), ad.grad(ad.hypot, {1, 2})(3, 4))  --> 5.0	0.6	0.8]])
+
+def("sin", "sin(x)", "The sine of x, in radians. Derivative: cos(x) (DLMF 4.20).", [[
+print(ad.sin(0), ad.grad(ad.sin)(0))        --> 0.0	1.0]])
+
+def("cos", "cos(x)", "The cosine of x, in radians. Derivative: -sin(x) (DLMF 4.20).", [[
+print(ad.cos(0), ad.derivative(ad.cos, 2)(0))  --> 1.0	-1.0]])
+
+def("tan", "tan(x)", "The tangent of x, in radians. Derivative: 1 + tan(x)² (DLMF 4.20).", [[
+print(ad.tan(0), ad.grad(ad.tan)(1))        --> 0.0	3.4255188208147]])
+
+def("asin", "asin(x)", [[
+The arc sine, in radians, from -pi/2 to pi/2. Derivative: 1/sqrt(1 - x²) (DLMF 4.24); inf at
+1 and -1, NaN beyond.]], [[
+print(ad.asin(1), ad.grad(ad.asin)(0))      --> 1.5707963267949	1.0]])
+
+def("acos", "acos(x)", [[
+The arc cosine, in radians, from 0 to pi. Derivative: -1/sqrt(1 - x²) (DLMF 4.24); -inf at 1
+and -1, NaN beyond.]], [[
+print(ad.acos(1), ad.grad(ad.acos)(0))      --> 0.0	-1.0]])
+
+def("atan", "atan(y[, x])", [[
+The arc tangent of y, or of y/x in the right quadrant, in radians; as in Lua's math.
+Derivative: 1/(1 + y²) (DLMF 4.24); see `atan2` for two arguments.]], [[
+print(ad.atan(1), ad.grad(ad.atan)(1))      --> 0.78539816339745	0.5
+print(ad.atan(1, -1))                       --> 2.3561944901923]])
+
+def("atan2", "atan2(y, x)", [[
+The angle of the point (x, y), from -pi to pi. Derivatives: x/(x² + y²) by y, -y/(x² + y²) by
+x; both 0 at the origin.]], [[
+print(ad.atan2(1, 0), ad.grad(ad.atan2, {1, 2})(1, 1))  --> 1.5707963267949	0.5	-0.5]])
+
+def("deg", "deg(x)", "x, in radians, in degrees. Derivative: 180/pi.", [[
+print(ad.deg(ad.math.pi), ad.grad(ad.deg)(0))  --> 180.0	57.295779513082]])
+
+def("rad", "rad(x)", "x, in degrees, in radians. Derivative: pi/180.", [[
+print(ad.rad(180), ad.grad(ad.rad)(0))      --> 3.1415926535898	0.017453292519943]])
+
+def("sinh", "sinh(x)", "The hyperbolic sine. Derivative: cosh(x) (DLMF 4.34).", [[
+print(ad.sinh(0), ad.grad(ad.sinh)(0))      --> 0.0	1.0]])
+
+def("cosh", "cosh(x)", "The hyperbolic cosine. Derivative: sinh(x) (DLMF 4.34).", [[
+print(ad.cosh(0), ad.grad(ad.cosh)(0))      --> 1.0	0.0]])
+
+def("tanh", "tanh(x)", [[
+The hyperbolic tangent. Derivative: 1 - tanh(x)² (DLMF 4.34), which goes to 0 far out.]], [[
+print(ad.tanh(0), ad.grad(ad.tanh)(0), ad.grad(ad.tanh)(800))  --> 0.0	1.0	0.0]])
+
+def("asinh", "asinh(x)", [[
+The inverse of sinh. Derivative: 1/sqrt(1 + x²) (DLMF 4.38).]], [[
+print(ad.asinh(0), ad.grad(ad.asinh)(0))    --> 0.0	1.0]])
+
+def("acosh", "acosh(x)", [[
+The inverse of cosh, for x >= 1. Derivative: 1/sqrt(x² - 1) (DLMF 4.38); inf at 1.]], [[
+print(ad.acosh(1), ad.grad(ad.acosh)(2))    --> 0.0	0.57735026918963]])
+
+def("atanh", "atanh(x)", [[
+The inverse of tanh, for x between -1 and 1. Derivative: 1/(1 - x²) (DLMF 4.38).]], [[
+print(ad.atanh(0), ad.grad(ad.atanh)(0.5))  --> 0.0	1.3333333333333]])
+
+def("erf", "erf(x)", [[
+The error function (DLMF 7.2.1). Derivative: 2/sqrt(pi) exp(-x²).]], [[
+print(ad.erf(0), ad.grad(ad.erf)(0))        --> 0.0	1.1283791670955]])
+
+def("erfc", "erfc(x)", [[
+1 - erf(x) (DLMF 7.2.2), with all digits where it is small. Derivative: -2/sqrt(pi) exp(-x²).]], [[
+print(ad.erfc(0), ad.erfc(10))              --> 1.0	2.0884875837625e-45]])
+
+def("lgamma", "lgamma(x)", [[
+The logarithm of the absolute value of the gamma function (DLMF 5.2); inf at 0, -1, -2, and
+so on. Derivative: digamma(x).]], [[
+print(ad.exp(ad.lgamma(5)), ad.grad(ad.lgamma)(1))  --> 24.0	-0.57721566490153]])
+
+def("digamma", "digamma(x)", [[
+The derivative of lgamma (DLMF 5.2.2). Its own derivatives are the polygamma functions (DLMF
+5.15), to any order.]], [[
+print(ad.digamma(1), ad.grad(ad.digamma)(1))  --> -0.57721566490153	1.6449340668482]])
+
+def("sigmoid", "sigmoid(x)", [[
+1/(1 + exp(-x)), the logistic function, without overflow. With y for its value, the
+derivative is y (1 - y).]], [[
+print(ad.sigmoid(0), ad.grad(ad.sigmoid)(0), ad.sigmoid(-800))  --> 0.5	0.25	0.0]])
+
+def("softplus", "softplus(x)", [[
+log(1 + exp(x)), a smooth relu, without overflow. Derivative: sigmoid(x).]], [[
+print(ad.softplus(0), ad.softplus(800), ad.grad(ad.softplus)(0))  --> 0.69314718055995	800.0	0.5]])
+
+---------------------------------------------------------------------------------------------------
+section "Piecewise functions"
+---------------------------------------------------------------------------------------------------
+
+def("abs", "abs(x)", "The absolute value. Derivative: sign(x); 0 at 0.", [[
+print(ad.abs(-3.5), ad.grad(ad.abs)(-3), ad.grad(ad.abs)(0))  --> 3.5	-1.0	0.0]])
+
+def("sign", "sign(x)", "-1, 0 or 1, as x is below, at or above 0. Derivative: 0.", [[
+print(ad.sign(-3), ad.sign(0), ad.grad(ad.sign)(2))  --> -1.0	0.0	0.0]])
+
+def("relu", "relu(x)", "x where it is above 0, else 0. Derivative: 1 above 0, else 0.", [[
+print(ad.relu(2), ad.relu(-2), ad.grad(ad.relu)(2), ad.grad(ad.relu)(0))  --> 2.0	0.0	1.0	0.0]])
+
+def("floor", "floor(x)", [[
+The largest integer that is not above x, as a plain integer (so it can index a table or bound
+a loop) where x fits one. `x // 1` rounds in the same way and stays an AD value, with
+derivative 0.]], [[
+print(ad.floor(ad.var(2.5)), ad.var(2.5) // 1)  --> 2	var(2)]])
+
+def("ceil", "ceil(x)", [[
+The smallest integer that is not below x, as a plain integer where x fits one.]], [[
+print(ad.ceil(ad.var(2.5)), ad.ceil(-2.5))  --> 3	-2]])
+
+def("modf", "modf(x)", [[
+The whole part of x, as a plain number, and the fraction, which has derivative 1. Both have
+the sign of x.]], [[
+print(ad.modf(ad.dual(2.5, 1)))             --> 2	dual(0.5, 1)]])
+
+def("fmod", "fmod(x, y)", [[
+The remainder of x/y rounded towards 0; it has the sign of x. Derivatives: 1 by x,
+-trunc(x/y) by y. For the remainder with the sign of y there is x % y, with -floor(x/y) by y.
+Two integers of which the second is 0 are an error, as in Lua's math.]], [[
+print(ad.fmod(-7.5, 2), ad.grad(ad.fmod, {1, 2})(-7.5, 2))  --> -1.5	1.0	3.0]])
+
+def("max", "max(x, ...) or max(list)", [[
+The largest of its arguments, or of a list. The derivative is 1 by the largest and 0 by
+others; at a tie it is shared equally. An empty list is an error.]], [[
+print(ad.max(1, 3, 2), ad.grad(ad.max, {1, 2})(5, 5))  --> 3	0.5	0.5
+print(table.unpack(ad.grad(ad.max){1, 5, 5}))          --> 0.0	0.5	0.5]])
+
+def("min", "min(x, ...) or min(list)", [[
+The smallest of its arguments, or of a list. The derivative is 1 by the smallest and 0 by
+others; at a tie it is shared equally. An empty list is an error.]], [[
+print(ad.min(1, 3, 2), ad.grad(ad.min, {1, 2})(5, 5))  --> 1	0.5	0.5]])
+
+def("clamp", "clamp(x, lo, hi)", [[
+x, but not below lo and not above hi. The derivative by x is 1 from lo to hi, both included,
+and 0 outside, where the bound has it.]], [[
+print(ad.clamp(5, 0, 1), ad.grad(ad.clamp)(1, 0, 1), ad.grad(ad.clamp, {1, 3})(5, 0, 1))
+--> 1.0	1.0	0.0	1.0]])
+
+def("where", "where(c, a, b)", [[
+a if c is true, or a number other than 0, else b. Both are computed before, but the one that
+is not taken contributes exactly 0 to every derivative, even where it is NaN or inf.]], [[
+local function f(x) return ad.where(x > 0, ad.log(x), 0) end
+print(f(1), ad.grad(f)(2), ad.grad(f)(-1))  --> 0.0	0.5	0.0]])
+
+---------------------------------------------------------------------------------------------------
+section "Functions of a list"
+---------------------------------------------------------------------------------------------------
+
+def("sum", "sum(list)", "The sum of a list of numbers; 0 for an empty one.", [[
+print(ad.sum{1, 2, 3})                        --> 6.0
+print(table.unpack(ad.grad(ad.sum){1, 2, 3})) --> 1.0	1.0	1.0]])
+
+def("prod", "prod(list)", [[
+The product of a list of numbers; 1 for an empty one. Each derivative is the product of the
+others, exact also when there are zeros.]], [[
+print(ad.prod{2, 3, 5})                        --> 30.0
+print(table.unpack(ad.grad(ad.prod){0, 2, 3})) --> 6.0	0.0	0.0]])
+
+def("mean", "mean(list)", "The mean of a list of numbers. An empty one is an error.", [[
+print(ad.mean{1, 2, 6}, ad.grad(ad.mean){1, 2, 3, 4}[1])  --> 3.0	0.25]])
+
+def("dot", "dot(list, list)", [[
+The sum of the products of two lists of numbers, which must be of the same length.]], [[
+print(ad.dot({1, 2}, {3, 4}))                  --> 11.0
+print(table.unpack(ad.grad(ad.dot)({1, 2}, {3, 4})))  --> 3.0	4.0]])
+
+def("norm", "norm(list)", [[
+The Euclidean norm of a list of numbers: the square root of the sum of squares. Derivative:
+x/norm; zeros where all are zero.]], [[
+print(ad.norm{3, 4})                           --> 5.0
+print(table.unpack(ad.grad(ad.norm){3, 4}))    --> 0.6	0.8]])
+
+def("logsumexp", "logsumexp(list)", [[
+The logarithm of the sum of exp of a list of numbers, without overflow; -inf for an empty
+one. Its gradient is softmax.]], [[
+print(ad.logsumexp{-1000, 1000})               --> 1000.0
+print(table.unpack(ad.grad(ad.logsumexp){0, 0})) --> 0.5	0.5]])
+
+def("softmax", "softmax(list)", [[
+A list of exp of each number over the sum of them all, without overflow. With y for the
+result, the derivative of y[i] by element j is y[i] ((i == j and 1 or 0) - y[j]).]], [[
+print(table.unpack(ad.softmax{1000, 1000}))    --> 0.5	0.5
+print(ad.jacobian(ad.softmax){0, 0}[1][2])     --> -0.25]])
+
+return docs
