@@ -1,13 +1,14 @@
 # autodiff: `make help` lists the targets.
 #
 # Meant to be overridden: CC CFLAGS CPPFLAGS LDFLAGS LUA LUA_INCDIR PREFIX
-# LUADIR LIBDIR DESTDIR. CFLAGS is free for optimisation and debugging: what
+# BINDIR LUADIR LIBDIR DESTDIR. CFLAGS is free for optimisation and debugging: what
 # the code needs to be correct is added behind it, in NEEDED.
 
 CFLAGS  = -O2
 LUA     = lua5.4
 BUSTED  = busted
 PREFIX  = /usr/local
+BINDIR  = $(PREFIX)/bin
 LUADIR  = $(PREFIX)/share/lua/5.4
 LIBDIR  = $(PREFIX)/lib/lua/5.4
 INSTALL = install
@@ -121,6 +122,9 @@ demo:  ## build, and run the tour in examples/notebook.lua
 fit: all  ## fit NIST's reference data for nonlinear regression
 	@$(LUA_ENV) $(LUA) examples/fit.lua examples/data/nist/*.dat
 
+repl: all  ## an interactive session
+	@$(LUA_ENV) $(LUA) lua/autodiff/bin.lua
+
 bench: all  ## run the benchmarks
 	@$(LUA_ENV) $(LUA) spec/bench/run.lua
 
@@ -225,19 +229,30 @@ tsan-run: $(BUILD)/test/threads_test
 
 # --- Installing
 
-LUA_FILES = $(patsubst lua/%,%,$(wildcard lua/*.lua lua/autodiff/*.lua))
+# bin.lua is the command, whose place is elsewhere.
+LUA_FILES = $(filter-out autodiff/bin.lua,$(patsubst lua/%,%,$(wildcard \
+  lua/*.lua lua/autodiff/*.lua lua/autodiff/*/*.lua)))
+
+# The first line of the command; a path as it is, a name through env.
+SHEBANG = $(if $(findstring /,$(LUA)),$(LUA),/usr/bin/env $(LUA))
 
 install: all  ## install under $(DESTDIR)$(PREFIX)
-	$(INSTALL) -d '$(DESTDIR)$(LIBDIR)/autodiff' '$(DESTDIR)$(LUADIR)/autodiff'
+	$(INSTALL) -d '$(DESTDIR)$(LIBDIR)/autodiff' '$(DESTDIR)$(LUADIR)/autodiff' \
+	  '$(DESTDIR)$(LUADIR)/autodiff/repl' '$(DESTDIR)$(BINDIR)'
 	$(INSTALL) -m 755 $(CORE) '$(DESTDIR)$(LIBDIR)/autodiff/core.so'
 	set -e; for f in $(LUA_FILES); do \
 	  $(INSTALL) -m 644 lua/$$f '$(DESTDIR)$(LUADIR)'/$$f; done
+	@mkdir -p $(BUILD)
+	sed -e '1s|.*|#!$(SHEBANG)|' \
+	  -e 's|^local luadir, libdir = .*|local luadir, libdir = "$(LUADIR)", "$(LIBDIR)"|' \
+	  lua/autodiff/bin.lua >$(BUILD)/autodiff
+	$(INSTALL) -m 755 $(BUILD)/autodiff '$(DESTDIR)$(BINDIR)/autodiff'
 
 uninstall:  ## remove what install has put there
-	rm -f '$(DESTDIR)$(LIBDIR)/autodiff/core.so'
+	rm -f '$(DESTDIR)$(LIBDIR)/autodiff/core.so' '$(DESTDIR)$(BINDIR)/autodiff'
 	for f in $(LUA_FILES); do rm -f '$(DESTDIR)$(LUADIR)'/$$f; done
-	for d in '$(DESTDIR)$(LIBDIR)' '$(DESTDIR)$(LUADIR)'; do \
-	  rmdir "$$d/autodiff" 2>/dev/null || true; done
+	for d in '$(LUADIR)/autodiff/repl' '$(LUADIR)/autodiff' '$(LIBDIR)/autodiff'; do \
+	  rmdir "$(DESTDIR)$$d" 2>/dev/null || true; done
 
 clean:  ## remove what was built
 	rm -rf build lua/autodiff/core.so
@@ -246,7 +261,7 @@ help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' \
 	  Makefile
 
-.PHONY: all demo fit bench test test-run check check-lua check-format check-gcc \
+.PHONY: all demo fit repl bench test test-run check check-lua check-format check-gcc \
   check-clang check-asan check-valgrind check-tsan asan-run valgrind-run \
   tsan-run ctests format install uninstall clean help
 .DELETE_ON_ERROR:
