@@ -1,8 +1,8 @@
 # autodiff: `make help` lists the targets.
 #
 # Meant to be overridden: CC CFLAGS CPPFLAGS LDFLAGS LUA LUA_INCDIR PREFIX
-# BINDIR LUADIR LIBDIR DESTDIR. CFLAGS is free for optimisation and debugging: what
-# the code needs to be correct is added behind it, in NEEDED.
+# BINDIR LUADIR LIBDIR DESTDIR. CFLAGS is free for optimisation and debugging:
+# what the code needs to be correct is added behind it, in NEEDED.
 
 CFLAGS  = -O2
 LUA     = lua5.4

@@ -170,6 +170,17 @@ describe("a session", function()
     assert.is_truthy(err:find "no command :nothing")
   end)
 
+  it("shows the library's texts", function()
+    local out, err = run([[-i -e 'package.loaded["autodiff.docs"] = { grad = {
+      sig = "grad(f[, argnums])", text = "The gradient.", example = "grad(sin)(0) --> 1.0" } }']],
+      lines("?grad", "?ad.grad", "? nothing", "?print"))
+    assert.is_equal("", err)
+    local shown = "grad%(f%[, argnums%]%)\n  The gradient%.\n\n    grad%(sin%)%(0%) %-%-> 1%.0\n> "
+    assert.is_truthy(out:find("^> " .. shown .. shown))
+    assert.is_truthy(out:find("no help for nothing", 1, true))
+    assert.is_truthy(out:find("no help for print (a function)", 1, true))
+  end)
+
   it("shows the comment above a function of a file", function()
     local name = write(tempname ".lua", "-- Adds one.\nfunction inc(x) return x + 1 end\n")
     local out = session(lines(("dofile %q"):format(name), "?inc"))
@@ -191,6 +202,10 @@ describe("a session", function()
       assert.is_equal("ad.explain is not available in this build", out)
     end
     assert.is_equal("", err)
+    out, err = run([[-i -e 'function ad.explain(f, ...) return "trace of " .. f(...) end']],
+      lines("local x = 2", ":explain (function(a, b) return a * b end)(x, (3))", ":explain 3"))
+    assert.is_truthy(out:find "trace of 6\n")
+    assert.is_truthy(err:find "usage: :explain")
   end)
 
   it("plots", function()
@@ -198,7 +213,7 @@ describe("a session", function()
     assert.is_equal("", err)
     assert.is_truthy(out:find "[\u{2801}-\u{28ff}]")
     assert.is_truthy(out:find("its derivative", 1, true))
-    for _, tick in ipairs { "1 ┤", "0 ┤", "-1 ┤", "\n +0 +[12] " } do
+    for _, tick in ipairs { "1 ┤", "0 ┤", "-1 ┤", "\n0 +[12] " } do
       assert.is_truthy(out:find(tick), tick)
     end
     for line in out:gmatch "[^\n]+" do assert.is_true(utf8.len(line) <= 80) end
@@ -412,7 +427,8 @@ describe("the command autodiff", function()
     assert.is_truthy(out:find "^usage: autodiff")
     assert.is_equal("", err)
     assert.is_equal(0, code)
-    out, _, code = run "--version"
+    out, err, code = run "--version"
+    assert.is_equal("", err)
     assert.is_truthy(out:find "^autodiff %d")
     assert.is_equal(0, code)
   end)

@@ -31,6 +31,7 @@ typedef struct Running {
 } Running;
 
 static _Atomic(lua_State *) session; /* the REPL's thread, or NULL */
+static _Atomic(const void *) state;  /* the registry of its state, or NULL */
 static _Atomic(Running *) running;   /* innermost of its coroutines, or NULL */
 static atomic_int stops;             /* errors since the REPL was in charge */
 static atomic_int unanswered;        /* signals since the last error */
@@ -70,8 +71,7 @@ static void action(int sig, siginfo_t *info, void *context) {
   /* readline has a handler of its own; when it is safe to leave, it puts back
      the terminal and sends the signal once more. Then this is no interruption
      of anything but a call of 'raise', and an error like any other. */
-  if (atomic_load(&prompting) && info->si_pid == getpid() &&
-      info->si_code <= 0) {
+  if (atomic_load(&prompting) && info->si_pid == getpid()) {
     atomic_store(&prompting, 0);
     luaL_error(L, "interrupted!");
   }
@@ -95,6 +95,7 @@ static int l_on_interrupt(lua_State *L) {
       return 1;
     }
     owner = pthread_self();
+    atomic_store(&state, lua_topointer(L, LUA_REGISTRYINDEX));
     atomic_store(&running, NULL);
     atomic_store(&unanswered, 0);
     atomic_store(&stops, 0);
@@ -106,6 +107,7 @@ static int l_on_interrupt(lua_State *L) {
     lua_pushboolean(L, 1);
   } else if (atomic_load(&session) == L) {
     sigaction(SIGINT, &before, NULL);
+    atomic_store(&state, NULL);
     atomic_store(&session, NULL);
     lua_sethook(L, NULL, 0, 0);
     lua_pushboolean(L, 1);
@@ -143,8 +145,8 @@ static int l_prompt(lua_State *L) {
 
 /* lua_resume, with the coroutine where the handler finds it */
 static int resume(lua_State *L, lua_State *co, int narg, int *nres) {
-  int status, ours = atomic_load(&session) != NULL &&
-                     pthread_equal(pthread_self(), owner);
+  int status;
+  int ours = atomic_load(&state) == lua_topointer(L, LUA_REGISTRYINDEX);
   Running r;
   r.L = co;
   r.below = ours ? atomic_load(&running) : NULL;
