@@ -31,10 +31,18 @@ function style.message(value)
   return ("(error object is a %s value)"):format(type(value))
 end
 
+-- Is it a place in the files of the REPL?
+local function own(text)
+  return text:find "autodiff/repl/%w+%.lua:%d" ~= nil or text:find "autodiff/repl%.lua:%d" ~= nil
+end
+
 --- For xpcall: the message with the traceback of what runs above that xpcall, which is to
 -- stand in the function that `boundary` names as "[C]: in function 'xpcall'".
 function style.handler(value)
-  return { message = style.message(value), trace = debug.traceback("", 2) }
+  local message = style.message(value)
+  -- Ctrl-C found the REPL at work, not the user's code
+  if message:find "interrupted!$" and own(message) then message = "interrupted!" end
+  return { message = message, trace = debug.traceback("", 2) }
 end
 
 -- The frames up to the outermost xpcall, which is the session's own.
@@ -51,8 +59,14 @@ local function frames(trace)
     end
   end
   for i = #list, last or #list + 1, -1 do list[i] = nil end
-  local chunk = list[#list]
-  if chunk then list[#list] = chunk:gsub("in function <stdin:%d+>$", "in main chunk") end
+  for i = #list, 1, -1 do
+    if own(list[i]) then table.remove(list, i) end
+  end
+  if list[#list] == "(...tail calls...)" then -- `return f()` is how an expression runs
+    list[#list] = nil
+  elseif list[#list] then
+    list[#list] = list[#list]:gsub("in function <stdin:%d+>$", "in main chunk")
+  end
   return list
 end
 
