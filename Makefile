@@ -1,13 +1,15 @@
 # autodiff: `make help` lists the targets.
 #
 # Meant to be overridden: CC CFLAGS CPPFLAGS LDFLAGS LUA LUA_INCDIR PREFIX
-# LUADIR LIBDIR INCDIR CLIBDIR PCDIR DESTDIR. CFLAGS is free for optimisation and debugging: what
-# the code needs to be correct is added behind it, in NEEDED.
+# BINDIR LUADIR LIBDIR INCDIR CLIBDIR PCDIR DESTDIR. CFLAGS is free for
+# optimisation and debugging: what the code needs to be correct is added behind
+# it, in NEEDED.
 
 CFLAGS  = -O2
 LUA     = lua5.4
 BUSTED  = busted
 PREFIX  = /usr/local
+BINDIR  = $(PREFIX)/bin
 LUADIR  = $(PREFIX)/share/lua/5.4
 LIBDIR  = $(PREFIX)/lib/lua/5.4
 INCDIR  = $(PREFIX)/include
@@ -72,7 +74,9 @@ endif
 
 COMPILE = $(CC) $(WARNINGS) $(CPPFLAGS) $(CFLAGS) $(NEEDED) -MMD -MP
 
-LUA_FILES = $(patsubst lua/%,%,$(wildcard lua/*.lua lua/autodiff/*.lua))
+# bin.lua is the command, whose place is elsewhere.
+LUA_FILES = $(filter-out autodiff/bin.lua,$(patsubst lua/%,%,$(wildcard \
+  lua/*.lua lua/autodiff/*.lua lua/autodiff/*/*.lua)))
 
 OBJECTS = $(patsubst src/%.c,$(BUILD)/%.o,$(filter-out src/api.c,$(wildcard src/*.c)))
 CTESTS  = $(patsubst spec/c/%.c,$(BUILD)/test/%,$(wildcard spec/c/*_test.c))
@@ -175,6 +179,9 @@ doc:  ## write the reference to build/doc, with LDoc
 	@$(LUA_ENV) $(LUA) .ci/pages.lua $(BUILD)/docsrc '$(CURDIR)/README.md'
 	@ldoc -q -c $(BUILD)/docsrc/config.ld -d '$(abspath $(BUILD)/doc)' .
 	@echo 'The reference is $(BUILD)/doc/index.html'
+
+repl: all  ## an interactive session
+	@$(LUA_ENV) $(LUA) lua/autodiff/bin.lua
 
 bench: all  ## run the benchmarks
 	@$(LUA_ENV) $(LUA) spec/bench/run.lua
@@ -299,11 +306,13 @@ PC = 'prefix=$(PREFIX)' 'includedir=$(INCDIR)' 'libdir=$(CLIBDIR)' '' \
   'Version: $(VERSION)' $(if $(lua_pc),'Requires: $(lua_pc)') \
   'Cflags: -I$${includedir}$(if $(lua_pc),, -I$(LUA_INCDIR))' \
   'Libs: -L$${libdir} -lautodiff$(if $(lua_pc),, $(LUA_LIBS)) -lm'
-VERSION = $(shell sed -n 's/^\#define AUTODIFF_VERSION "autodiff \(.*\)".*/\1/p' \
-  src/autodiff.h)
+
+# The first line of the command; a path as it is, a name through env.
+SHEBANG = $(if $(findstring /,$(LUA)),$(LUA),/usr/bin/env $(LUA))
 
 install: all  ## install under $(DESTDIR)$(PREFIX)
-	$(INSTALL) -d '$(DESTDIR)$(LIBDIR)/autodiff' '$(DESTDIR)$(LUADIR)/autodiff'
+	$(INSTALL) -d '$(DESTDIR)$(LIBDIR)/autodiff' '$(DESTDIR)$(LUADIR)/autodiff' \
+	  '$(DESTDIR)$(LUADIR)/autodiff/repl' '$(DESTDIR)$(BINDIR)'
 	$(INSTALL) -m 755 $(CORE) '$(DESTDIR)$(LIBDIR)/autodiff/core.so'
 	set -e; for f in $(LUA_FILES); do \
 	  $(INSTALL) -m 644 lua/$$f '$(DESTDIR)$(LUADIR)'/$$f; done
@@ -313,13 +322,19 @@ install: all  ## install under $(DESTDIR)$(PREFIX)
 	@echo "installing '$(DESTDIR)$(PCDIR)/autodiff.pc'"
 	@printf '%s\n' $(PC) >'$(DESTDIR)$(PCDIR)/autodiff.pc'
 
+	@mkdir -p $(BUILD)
+	sed -e '1s|.*|#!$(SHEBANG)|' \
+	  -e 's|^local luadir, libdir = .*|local luadir, libdir = "$(LUADIR)", "$(LIBDIR)"|' \
+	  lua/autodiff/bin.lua >$(BUILD)/autodiff
+	$(INSTALL) -m 755 $(BUILD)/autodiff '$(DESTDIR)$(BINDIR)/autodiff'
+
 uninstall:  ## remove what install has put there
-	rm -f '$(DESTDIR)$(LIBDIR)/autodiff/core.so'
+	rm -f '$(DESTDIR)$(LIBDIR)/autodiff/core.so' '$(DESTDIR)$(BINDIR)/autodiff'
 	for f in $(LUA_FILES); do rm -f '$(DESTDIR)$(LUADIR)'/$$f; done
 	rm -f '$(DESTDIR)$(INCDIR)/autodiff.h' '$(DESTDIR)$(CLIBDIR)/libautodiff.a' \
 	  '$(DESTDIR)$(PCDIR)/autodiff.pc'
-	for d in '$(DESTDIR)$(LIBDIR)' '$(DESTDIR)$(LUADIR)'; do \
-	  rmdir "$$d/autodiff" 2>/dev/null || true; done
+	for d in '$(LUADIR)/autodiff/repl' '$(LUADIR)/autodiff' '$(LIBDIR)/autodiff'; do \
+	  rmdir "$(DESTDIR)$$d" 2>/dev/null || true; done
 
 VERSION = $(shell sed -n 's/.*_VERSION = "autodiff \(.*\)".*/\1/p' lua/autodiff.lua)
 
@@ -335,7 +350,7 @@ help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' \
 	  Makefile
 
-.PHONY: all demo fit examples hosts doc bench test test-run check check-lua \
+.PHONY: all demo fit examples hosts repl doc bench test test-run check check-lua \
   check-format check-package check-gcc check-clang check-asan check-valgrind \
   check-tsan asan-run valgrind-run tsan-run ctests defs format install \
   uninstall dist clean help

@@ -1,4 +1,4 @@
--- lua5.4 doc/pages.lua DIRECTORY MANUAL: what LDoc reads, from autodiff.docs.
+-- lua5.4 .ci/pages.lua DIRECTORY MANUAL: what LDoc reads, from autodiff.docs.
 --
 -- LDoc wants comments in a source file, and the names of this library are
 -- made in C and in loops. So this writes a file that has nothing but comments,

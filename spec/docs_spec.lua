@@ -44,7 +44,7 @@ describe("autodiff.docs", function()
     local directory = os.tmpname()
     os.remove(directory)
     assert(os.execute("mkdir '" .. directory .. "'"))
-    local run = assert(loadfile("doc/pages.lua", "t", setmetatable(
+    local run = assert(loadfile(".ci/pages.lua", "t", setmetatable(
       { arg = { directory, "README.md" } }, { __index = _G })))
     run()
     local paths = { directory .. "/autodiff.lua", directory .. "/config.ld" }

@@ -21,5 +21,7 @@ LUAMOD_API int luaopen_autodiff_core(lua_State *L) {
   ad_opengraph(L, S);
   ad_opentape(L, S);
   ad_opencustom(L, S);
+  ad_openinterrupt(L);
+  ad_openterminal(L);
   return 1;
 }
