@@ -20,5 +20,6 @@ LUAMOD_API int luaopen_autodiff_core(lua_State *L) {
   ad_opengraph(L, S);
   ad_opentape(L, S);
   ad_opencustom(L, S);
+  ad_openlook(L, S);
   return 1;
 }
