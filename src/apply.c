@@ -52,6 +52,7 @@ static val rule(lua_State *L, State *S, int op, int i, const val *x, val Y) {
 static val partial(lua_State *L, State *S, int op, int i, const val *x, val y) {
   const int before = S->rule;
   val p;
+  if (!S->debug) return rule(L, S, op, i, x, y);
   if (before == 0) S->rule = op + 1;
   p = rule(L, S, op, i, x, y);
   S->rule = before;
@@ -475,6 +476,7 @@ static val nrule(lua_State *L, State *S, const Nary *w, int i) {
 static val npartial(lua_State *L, State *S, const Nary *w, int i) {
   const int before = S->rule;
   val p;
+  if (!S->debug) return nrule(L, S, w, i);
   if (before == 0) S->rule = w->op + 1;
   p = nrule(L, S, w, i);
   S->rule = before;

@@ -315,10 +315,12 @@ void ad_drop(lua_State *L, Level *lv) {
   unref(L, &lv->callers);
   unref(L, &lv->handles);
   unref(L, &lv->grads);
+  if (lv->note != NULL) {
+    release(L, lv->note, lv->capnote * sizeof *lv->note);
+    lv->note = NULL;
+    lv->nnote = lv->capnote = 0;
+  }
   unref(L, &lv->sources);
-  release(L, lv->note, lv->capnote * sizeof *lv->note);
-  lv->note = NULL;
-  lv->nnote = lv->capnote = 0;
   lv->traced = 0;
   release(L, lv->calls, lv->capcall * sizeof *lv->calls);
   lv->calls = NULL;
