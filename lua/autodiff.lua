@@ -18,7 +18,7 @@ for _, name in ipairs {
   "type", "value", "dual", "var", "tape", "backward",
   "ceil", "floor", "modf", "where", "eq", "lt", "le", "softmax",
   "grad", "value_and_grad", "jvp", "linearize", "vjp", "taylor", "stop",
-  "no_grad", "checkpoint",
+  "no_grad", "checkpoint", "debug_nans",
 } do
   ad[name] = assert(core[name], name)
 end
@@ -30,6 +30,8 @@ ad.hessian, ad.hvp, ad.derivative = jacobian.hessian, jacobian.hvp, jacobian.der
 ad.custom = require "autodiff.custom"
 ad.implicit = require "autodiff.implicit"
 ad.check = require "autodiff.check"
+ad.explain = require "autodiff.explain"
+ad.graph = require "autodiff.graph"
 
 local mathlib = require "autodiff.math"
 ad.math, ad.install = mathlib.math(ad), mathlib.install

@@ -300,6 +300,7 @@ describe("arguments", function()
   local math_before = math
 
   after_each(function()
+    ad.debug_nans(false)
     assert.are.equal(math_before, _G.math)
     -- Whatever came before, no transform is left running.
     assert.are.equal("number", math.type(ad.grad(square)(3.0)) and "number")

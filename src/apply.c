@@ -23,7 +23,7 @@
 /* deepest nesting of operations in one rule, and what it leaves behind */
 #define RULESLOTS 32
 
-static val partial(lua_State *L, State *S, int op, int i, const val *x, val Y) {
+static val rule(lua_State *L, State *S, int op, int i, const val *x, val Y) {
   const val A = x[0], B = x[1], C = x[2];
   (void)A, (void)B, (void)C;
   switch (op) {
@@ -46,6 +46,17 @@ static val partial(lua_State *L, State *S, int op, int i, const val *x, val Y) {
   default:
     return ad_num(NAN);
   }
+}
+
+/* S->rule: for the notes of what a rule's own operations record */
+static val partial(lua_State *L, State *S, int op, int i, const val *x, val y) {
+  const int before = S->rule;
+  val p;
+  if (!S->debug) return rule(L, S, op, i, x, y);
+  if (before == 0) S->rule = op + 1;
+  p = rule(L, S, op, i, x, y);
+  S->rule = before;
+  return p;
 }
 
 /* leaves only 'v' above 'base' */
@@ -239,8 +250,8 @@ static Level *stampedby(const State *S, Level *lv) {
 ** tape of level 'lv', and pushes the var. Everything that can fail or run a
 ** finalizer (which can do anything) comes before the tape is touched.
 */
-static val record(lua_State *L, State *S, Level *lv, int n, const Arg *a, val y,
-                  const val *p) {
+static val record(lua_State *L, State *S, Level *lv, int op, int n,
+                  const Arg *a, const val *x, val y, const val *p) {
   const uint64_t key = lv->key;
   val v;
   Cell *c;
@@ -248,7 +259,13 @@ static val record(lua_State *L, State *S, Level *lv, int n, const Arg *a, val y,
   Tape *tape;
   uint32_t active = 0;
   int flat[AD_MAXARITY];
+  Note note;
+  const int looked = ad_looked(tapeof(lv));
   if (lv->kind == AD_GRAPH) ad_compact(L, lv);
+  if (looked) {
+    ad_notehere(L, tapeof(lv), &note);
+    ad_noteoperands(L, &note, S, op, n, a, x, y);
+  }
   v = ad_pushvar(L, S, stampedby(S, lv), y, 0, 0);
   c = lua_touserdata(L, v.i);
   lv = ad_findlevel(S, key);
@@ -263,6 +280,7 @@ static val record(lua_State *L, State *S, Level *lv, int n, const Arg *a, val y,
     active++;
   }
   if (!ad_taperoom(tape, active)) ad_room(L, t, 1, active);
+  if (looked) ad_note(L, t, &note);
   sethandle(L, t, v);
   for (int i = 0; i < n; i++)
     if (a[i].key) entry(L, tape, a[i].c->u.var.node, p[i], flat[i]);
@@ -281,7 +299,8 @@ static val var_apply(lua_State *L, State *S, int op, int n, const Arg *a,
     y = ad_num(ad_opvalue(op, d));
     for (int i = 0; i < n; i++)
       if (a[i].key) p[i] = ad_num(ad_partial(op, i, d, y.n));
-    if (!tapeof(lv)->paused && !lv->spans) { /* the fast path may take over */
+    if (!tapeof(lv)->paused && !lv->spans &&
+        !ad_looked(tapeof(lv))) { /* the fast path may take over */
       S->varstamp = ad_stamp(S, lv->key, AD_VARN);
       S->varlevel = tapeof(lv);
     }
@@ -290,7 +309,7 @@ static val var_apply(lua_State *L, State *S, int op, int n, const Arg *a,
     for (int i = 0; i < n; i++)
       if (a[i].key) p[i] = partial(L, S, op, i, x, y);
   }
-  return record(L, S, lv, n, a, y, p);
+  return record(L, S, lv, op, n, a, x, y, p);
 }
 
 /*
@@ -442,7 +461,7 @@ typedef struct Nary {
 #define SOFTMAX(i) w->others[i]
 #define TIES w->ties
 
-static val npartial(lua_State *L, State *S, const Nary *w, int i) {
+static val nrule(lua_State *L, State *S, const Nary *w, int i) {
   switch (w->op) {
 #define NOP(name, v, rule)                                                     \
   case OP_list_##name:                                                         \
@@ -452,6 +471,16 @@ static val npartial(lua_State *L, State *S, const Nary *w, int i) {
   default:
     return ad_num(NAN);
   }
+}
+
+static val npartial(lua_State *L, State *S, const Nary *w, int i) {
+  const int before = S->rule;
+  val p;
+  if (!S->debug) return nrule(L, S, w, i);
+  if (before == 0) S->rule = w->op + 1;
+  p = nrule(L, S, w, i);
+  S->rule = before;
+  return p;
 }
 
 /* what the rules need beside elements and value */
@@ -522,6 +551,12 @@ static val nary_var(lua_State *L, State *S, Nary *w, const Arg *a, Level *lv,
   val v;
   Cell *c;
   Level *t;
+  Note note;
+  const int looked = ad_looked(tapeof(lv));
+  if (looked) {
+    ad_notehere(L, tapeof(lv), &note);
+    ad_noteoperands(L, &note, S, w->op, w->n, a, w->x, w->y);
+  }
   if (numbers) {
     const double *d = numbersof(L, w->n, w->x);
     p = lua_newuserdatauv(L, (size_t)w->n * sizeof *p + 1, 0);
@@ -555,6 +590,7 @@ static val nary_var(lua_State *L, State *S, Nary *w, const Arg *a, Level *lv,
     }
     ad_room(L, t, 1, active);
   }
+  if (looked) ad_note(L, t, &note);
   sethandle(L, t, v);
   j = 0;
   for (int i = 0; i < w->n; i++) {

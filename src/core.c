@@ -23,5 +23,6 @@ LUAMOD_API int luaopen_autodiff_core(lua_State *L) {
   ad_opencustom(L, S);
   ad_openinterrupt(L);
   ad_openterminal(L);
+  ad_openlook(L, S);
   return 1;
 }

@@ -43,6 +43,7 @@ typedef struct Split {
   int part, most, kind;
   int list; /* stack index */
   lua_Integer n;
+  const char *name;
 } Split;
 
 /* is a (resolved) operand of level 'key', or on its tape? */
@@ -153,17 +154,19 @@ static void join_leaf(lua_State *L, State *S, void *ud, int numeric) {
   }
   ad_resolve(L, S, top, &a);
   one(L, top, ad_pushparts(L, S, s->key, s->kind, a.v, s->most, part));
+  if (S->debug && s->name != NULL) ad_nanrule(L, S, s->name);
   ((Split *)ud)->n++;
 }
 
 /*
-** join(key, kind, y, {leaves of part 1, leaves of part 2, ...}): y's leaves
-** with their tangents or coefficients
+** join(key, kind, y, {leaves of part 1, leaves of part 2, ...}[, name]): y's
+** leaves with their tangents or coefficients; 'name' is for debug_nans
 */
 static int c_join(lua_State *L) {
   State *S = ad_state(L);
   Split s;
-  lua_settop(L, 4);
+  lua_settop(L, 5);
+  s.name = lua_tostring(L, 5);
   s.key = (uint64_t)lua_tointeger(L, 1);
   s.kind = lua_tostring(L, 2)[0] == 'd' ? AD_DUALN : AD_SERN;
   s.list = 4;
@@ -289,6 +292,13 @@ static void output_leaf(lua_State *L, State *S, void *ud, int numeric) {
   }
   ad_resolve(L, S, top, &a);
   ad_pushvar(L, S, in->lv, a.v, in->node, 0);
+  if (ad_looked(t)) ad_notevalue(t, in->node, ad_plainval(L, S, a.v));
+  if (S->debug) {
+    lua_getfield(L, 2, "name");
+    lua_insert(L, -2);
+    ad_nanrule(L, S, lua_tostring(L, -2));
+    lua_remove(L, -2);
+  }
   if (t->handles != LUA_NOREF) {
     lua_rawgeti(L, LUA_REGISTRYINDEX, t->handles);
     lua_pushvalue(L, -2);

@@ -34,9 +34,12 @@ INLINE Cell *maybecell(lua_State *L, int i) {
 static int slow(lua_State *L, int op, int n, int isoperator) {
   State *S = ad_state(L);
   val x[AD_MAXARITY], y;
+  S->rule = 0; /* an error may have left them */
+  S->sweptline = 0;
   for (int i = 0; i < n; i++)
     x[i] = isoperator ? ad_operand(L, S, i + 1) : ad_checkarg(L, S, i + 1);
   y = ad_apply(L, S, op, n, x);
+  if (S->debug) ad_nancheck(L, S, op, n, x, y);
   if (y.i == 0) lua_pushnumber(L, y.n);
   return 1;
 }
@@ -370,8 +373,10 @@ static int fastlist(lua_State *L, State *S, int op, int lists, int n) {
 
 /* any list: its elements on the stack */
 static val slowlist(lua_State *L, State *S, int op, int lists, int n) {
-  val *x;
+  val *x, y;
   int k = 0;
+  S->rule = 0;
+  S->sweptline = 0;
   ad_checkstack(L, lists * n + 16, "list is too long");
   x = lua_newuserdatauv(L, (size_t)n * (size_t)lists * sizeof *x + 1, 0);
   for (int arg = 1; arg <= lists; arg++)
@@ -381,7 +386,9 @@ static val slowlist(lua_State *L, State *S, int op, int lists, int n) {
         badelement(L, arg, i);
       x[k++] = ad_takeval(L);
     }
-  return ad_nary(L, S, op, k, x);
+  y = ad_nary(L, S, op, k, x);
+  if (S->debug) ad_nancheck(L, S, op, k, x, y);
+  return y;
 }
 
 static int overlist(lua_State *L, int op, int lists) {
@@ -438,6 +445,7 @@ static int l_softmax(lua_State *L) {
   }
   ad_softmax(L, S, n, x, p);
   for (int i = 0; i < n; i++) {
+    if (S->debug) ad_nancheck(L, S, OP_list_logsumexp, n, x, p[i]);
     ad_pushval(L, p[i]);
     lua_rawseti(L, 2, i + 1);
   }
@@ -450,7 +458,7 @@ static int extremum(lua_State *L, int op, int listop, lua_CFunction two) {
   State *S = ad_state(L);
   const int n = lua_gettop(L);
   int plain = 1, best = 1;
-  val *x;
+  val *x, y;
   if (lua_istable(L, 1)) return nonempty(L, listop);
   if (n == 2 && (lua_isuserdata(L, 1) || lua_isuserdata(L, 2))) return two(L);
   for (int i = 1; i <= n || i == 1; i++) {
@@ -468,7 +476,9 @@ static int extremum(lua_State *L, int op, int listop, lua_CFunction two) {
   if (n == 1) return 1;
   x = lua_newuserdatauv(L, (size_t)n * sizeof *x, 0);
   for (int i = 1; i <= n; i++) x[i - 1] = ad_checkarg(L, S, i);
-  ad_pushval(L, ad_nary(L, S, listop, n, x));
+  y = ad_nary(L, S, listop, n, x);
+  if (S->debug) ad_nancheck(L, S, op, n, x, y);
+  ad_pushval(L, y);
   return 1;
 }
 

@@ -47,13 +47,14 @@ typedef struct Move {
 /* nothing here allocates: the new tables have their size */
 static void movenodes(lua_State *L, Level *lv, Move *m) {
   Tape *t = &lv->tape;
-  const uint32_t n = t->nnode;
+  const uint32_t n = t->nnode, noted = lv->nnote;
   uint32_t node = 0, entry = 0, first = 0, ncall = 0;
   t->ninput = t->ngeneral = 0;
   for (uint32_t k = 0; k < n; k++) {
     const uint32_t last = t->end[k];
     if (m->mark[k]) {
       m->to[k] = node;
+      if (k < lv->nnote) lv->note[node] = lv->note[k];
       if (first == last) t->ninput++;
       for (uint32_t j = first; j < last; j++, entry++) {
         const uint32_t flag = t->idx[j] & AD_GENERAL;
@@ -79,6 +80,8 @@ static void movenodes(lua_State *L, Level *lv, Move *m) {
   }
   t->nnode = node;
   t->nentry = entry;
+  if (noted < n) lv->nnote = 0; /* not all: which, nobody needs to know */
+  if (lv->nnote > node) lv->nnote = node;
   for (uint32_t c = 0; c < lv->ncall; c++) {
     if (!m->mark[lv->calls[c].node]) continue;
     lv->calls[ncall].node = m->to[lv->calls[c].node];
@@ -498,7 +501,7 @@ static int backward(lua_State *L, State *S, const char *fname) {
                         fname);
     if (r.n == 0) r.lo = r.top = 0;
     r.sparse = (r.top - r.lo) / 4 > r.n && lv->ncall == 0 &&
-               lv->tape.ngeneral == 0 && lv->tape.dirs == 0;
+               lv->tape.ngeneral == 0 && lv->tape.dirs == 0 && !S->debug;
     for (int i = 1; i <= n && r.sparse; i++) {
       r.sparse = seedat(L, S, i).i == 0;
       lua_settop(L, 5);
@@ -638,7 +641,7 @@ static int l_dual(lua_State *L) {
     part[k] = a.v;
   }
   ad_pushparts(L, S, key, AD_DUALN, primal, n, part);
-  if (S->pauses == NULL) S->dualstamp = ad_stamp(S, key, AD_DUALN);
+  if (S->pauses == NULL && !S->debug) S->dualstamp = ad_stamp(S, key, AD_DUALN);
   return 1;
 }
 

@@ -203,6 +203,7 @@ static Level *enterspan(lua_State *L, State *S, Level *t) {
   lua_setiuservalue(L, -2, 1);
   ad_insert(L, span, ++S->counter << AD_KEYBITS);
   t->spans++;
+  if (ad_looked(t)) return span;
   S->varstamp = ad_stamp(S, span->key, AD_VARN);
   S->varlevel = t;
   return span;
@@ -259,6 +260,7 @@ static void leave_leaf(lua_State *L, State *S, void *ud, int numeric) {
   ad_resolve(L, S, top, &a);
   if (o->cut) node = o->call + 1 + n;
   ad_pushvar(L, S, o->t, ad_primalof(L, &a), node, 0);
+  if (o->cut) ad_notevalue(o->t, node, ad_plain(L, S, lua_gettop(L)));
   if (o->t->handles != LUA_NOREF) {
     lua_rawgeti(L, LUA_REGISTRYINDEX, o->t->handles);
     lua_pushvalue(L, -2);
@@ -388,6 +390,7 @@ static int checkpoint_finish(lua_State *L, int status, lua_KContext ctx) {
       lua_pop(L, 1);
     }
     ad_tapecut(&o.t->tape, start);
+    if (o.t->nnote > start) o.t->nnote = start;
     o.t->tape.ninput = (uint32_t)lua_tointeger(L, 4);
     o.t->ncall = ncall;
     o.call = ad_addcall(L, o.t, (int)ninput, input, nout, -1);

@@ -164,7 +164,8 @@ Level *ad_newlevel(lua_State *L, State *S, int kind, int nuv) {
   ad_tapeinit(&lv->tape, alloc, ud);
   lv->S = S;
   lv->kind = (uint8_t)kind;
-  lv->objects = lv->callers = lv->handles = lv->self = lv->grads = LUA_NOREF;
+  lv->objects = lv->callers = lv->handles = lv->self = lv->grads = lv->sources =
+      LUA_NOREF;
   lv->inited = 1;
   lua_rawgeti(L, LUA_REGISTRYINDEX,
               S->mt[kind == AD_TAPE ? AD_MTTAPE : AD_MTLEVEL]);
@@ -251,6 +252,7 @@ Level *ad_enter(lua_State *L, State *S, int kind) {
     lv->held = 1;
   }
   ad_insert(L, lv, ++S->counter << AD_KEYBITS);
+  if (S->debug) return lv;
   if (kind == AD_REVERSE) {
     S->varstamp = ad_stamp(S, lv->key, AD_VARN);
     S->varlevel = lv;
@@ -313,6 +315,13 @@ void ad_drop(lua_State *L, Level *lv) {
   unref(L, &lv->callers);
   unref(L, &lv->handles);
   unref(L, &lv->grads);
+  if (lv->note != NULL) {
+    release(L, lv->note, lv->capnote * sizeof *lv->note);
+    lv->note = NULL;
+    lv->nnote = lv->capnote = 0;
+  }
+  unref(L, &lv->sources);
+  lv->traced = 0;
   release(L, lv->calls, lv->capcall * sizeof *lv->calls);
   lv->calls = NULL;
   lv->ncall = lv->capcall = 0;

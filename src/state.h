@@ -81,6 +81,24 @@ enum {
 
 struct State;
 
+/* what is known of a node of a tape that is looked at (see look.c) */
+enum {
+  AD_NOTENONE, /* recorded while nobody looked */
+  AD_NOTEINPUT,
+  AD_NOTEOP,
+  AD_NOTECALL, /* the node of a call: no row of its own ... */
+  AD_NOTEOUT   /* ... as its outputs are */
+};
+
+typedef struct Note {
+  double y, x[AD_MAXARITY]; /* result, operands (of a list the first) */
+  uint32_t source, line;    /* number among the level's sources, or 0 */
+  uint32_t n;               /* of operands */
+  uint8_t kind, op;
+  uint8_t active; /* bit i: operand i is on the tape */
+  uint8_t rule;   /* 1 + the operation whose derivative it is a part of */
+} Note;
+
 /* an operation of a tape whose rule is Lua's business (custom, checkpoint) */
 typedef struct Call {
   uint32_t node; /* its entries are its inputs; its outputs follow it */
@@ -104,6 +122,9 @@ typedef struct Level {
   int grads;   /* registry reference: AD_GRAPH: .grad of vars that are no
                   leaves, by var */
   int self;    /* registry reference: AD_GRAPH: what keeps it alive */
+  Note *note;  /* by node, of a level that is looked at */
+  uint32_t nnote, capnote;
+  int sources; /* registry reference: names of chunks, for the notes */
   double *adj; /* scratch of the sweeps */
   size_t capadj;
   uint32_t *mark, *list; /* AD_GRAPH: scratch of backward */
@@ -123,6 +144,7 @@ typedef struct Level {
   uint8_t inited;
   uint8_t persistent, asked, closed; /* AD_TAPE */
   uint8_t busy;                      /* a sweep is at work on it */
+  uint8_t traced;                    /* has notes */
 } Level;
 
 /* a running no_grad: its levels act as constants while 'thread' is active */
@@ -152,6 +174,12 @@ typedef struct State {
   int spare;             /* its level stays in the registry (reference) */
   int sparebusy;
   Pause *pauses;
+  uint8_t debug; /* debug_nans(true): there is no fast path then */
+  int rule;      /* 1 + operation whose rule is being computed, or 0 */
+  /* debug_nans: the operation that a sweep is at; line 0: none */
+  uint32_t sweptline;
+  uint8_t sweptop;
+  char sweptsource[LUA_IDSIZE];
   int watching; /* the object of watch_gc is there */
   size_t told;  /* bytes of tapes that the collector has yet to be told of */
 } State;
@@ -201,6 +229,9 @@ static inline uint64_t ad_keyof(const State *S, const Cell *c) {
 static inline int ad_kindof(const State *S, const Cell *c) {
   return (int)((c->stamp ^ S->secret) & 7);
 }
+
+/* does the tape of this level get notes? */
+static inline int ad_looked(const Level *t) { return t->traced || t->S->debug; }
 
 #define AD_KEYBITS 8
 #define AD_TRANSFORM(key) ((key) >> AD_KEYBITS)
@@ -273,6 +304,20 @@ static inline val ad_op2(lua_State *L, State *S, int op, val x, val y) {
   return ad_apply(L, S, op, 2, v);
 }
 
+/* look.c */
+void ad_notehere(lua_State *L, Level *t, Note *note);
+void ad_noteoperands(lua_State *L, Note *note, State *S, int op, int n,
+                     const Arg *a, const val *x, val y);
+void ad_note(lua_State *L, Level *t, const Note *note);
+void ad_notevalue(Level *t, uint32_t node, double y);
+void ad_nancheck(lua_State *L, State *S, int op, int n, const val *x, val y);
+void ad_nanrule(lua_State *L, State *S, const char *name);
+void ad_nansweep(lua_State *L, Level *t, uint32_t node, const char *name,
+                 int backward, val v);
+void ad_nanplace(lua_State *L, Level *t, uint32_t node);
+void ad_takerecord(lua_State *L, Level *lv, int slot);
+void ad_openlook(lua_State *L, State *S);
+
 /* series.c */
 val ad_series(lua_State *L, State *S, int op, int n, const Arg *a,
               uint64_t key);
@@ -308,6 +353,7 @@ void ad_sweepadd(lua_State *L, Sweep *w, uint32_t node, val v);
 void ad_sweepreverse(lua_State *L, Sweep *w, uint32_t from, uint32_t to);
 void ad_sweepforward(lua_State *L, Sweep *w, uint32_t from, uint32_t to);
 void ad_sweepget(lua_State *L, const Sweep *w, uint32_t node); /* pushes */
+void ad_sweepclear(lua_State *L, Sweep *w, uint32_t node);
 void ad_sweepend(Sweep *w);
 void ad_sweepguard(lua_State *L, Level *lv); /* pushes one slot */
 uint32_t ad_addcall(lua_State *L, Level *lv, int ninput, const uint32_t *input,
@@ -337,6 +383,7 @@ void ad_openinterrupt(lua_State *L);
 void ad_openterminal(lua_State *L);
 
 int ad_error(lua_State *L, const char *fmt, ...);
+int ad_userplace(lua_State *L, lua_Debug *ar);
 int ad_iscallable(lua_State *L, int idx);
 void ad_checkcallable(lua_State *L, int arg);
 

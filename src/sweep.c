@@ -175,6 +175,10 @@ void ad_sweepadd(lua_State *L, Sweep *w, uint32_t node, val v) {
   lua_settop(L, top);
 }
 
+void ad_sweepclear(lua_State *L, Sweep *w, uint32_t node) {
+  put(L, w, node, ad_num(0));
+}
+
 static val partialat(lua_State *L, const Level *lv, uint32_t j) {
   if (!(lv->tape.idx[j] & AD_GENERAL)) {
     if (lv->tape.dirs == 0) return ad_num(lv->tape.mult[j]);
@@ -191,7 +195,8 @@ static void reverse(lua_State *L, Sweep *w, uint32_t from, uint32_t to) {
   const Tape *t = &w->lv->tape;
   const int top = lua_gettop(L);
   /* what a checkpoint has recorded can change what the tape is like */
-  if (t->ngeneral || w->stride != 1 + (uint32_t)t->dirs) generalize(L, w);
+  if (t->ngeneral || w->stride != 1 + (uint32_t)t->dirs || w->lv->S->debug)
+    generalize(L, w);
   if (!w->general) {
     if (w->stride == 1)
       ad_tapereverse(t, from, to, w->x);
@@ -203,23 +208,30 @@ static void reverse(lua_State *L, Sweep *w, uint32_t from, uint32_t to) {
     const uint32_t first = ad_tapefirst(t, k);
     const val a = get(L, w, k);
     if (!ad_isnum(a, 0) && first < t->end[k]) {
+      if (w->lv->S->debug) ad_nanplace(L, w->lv, k);
       for (uint32_t j = t->end[k]; j-- > first;) {
         const uint32_t node = t->idx[j] & ~AD_GENERAL;
         const val p = partialat(L, w->lv, j), acc = get(L, w, node);
-        put(L, w, node, ad_chain(L, w->lv->S, acc, a, p));
+        const val s = ad_chain(L, w->lv->S, acc, a, p);
+        if (w->lv->S->debug) ad_nansweep(L, w->lv, k, NULL, 1, s);
+        put(L, w, node, s);
         lua_settop(L, top + 1);
       }
-      lua_pushnil(L); /* no longer needed */
-      lua_rawseti(L, w->slot, (lua_Integer)k + 1);
+      if (!w->lv->S->debug) { /* there in place of the loops above */
+        lua_pushnil(L);       /* no longer needed */
+        lua_rawseti(L, w->slot, (lua_Integer)k + 1);
+      }
     }
     lua_settop(L, top);
   }
+  w->lv->S->sweptline = 0;
 }
 
 static void forward(lua_State *L, Sweep *w, uint32_t from, uint32_t to) {
   const Tape *t = &w->lv->tape;
   const int top = lua_gettop(L);
-  if (t->ngeneral || t->dirs || w->stride > 1) generalize(L, w);
+  if (t->ngeneral || t->dirs || w->stride > 1 || w->lv->S->debug)
+    generalize(L, w);
   if (!w->general) {
     ad_tapeforward(t, from, to, w->x, 1);
     return;
@@ -228,10 +240,12 @@ static void forward(lua_State *L, Sweep *w, uint32_t from, uint32_t to) {
     const uint32_t first = ad_tapefirst(t, k), last = t->end[k];
     val s = ad_num(0);
     if (first == last) continue; /* an input */
+    if (w->lv->S->debug) ad_nanplace(L, w->lv, k);
     for (uint32_t j = first; j < last; j++) {
       const val d = get(L, w, t->idx[j] & ~AD_GENERAL);
       if (!ad_isnum(d, 0))
         s = ad_chain(L, w->lv->S, s, d, partialat(L, w->lv, j));
+      if (w->lv->S->debug) ad_nansweep(L, w->lv, k, NULL, 0, s);
       if (s.i) { /* keep the sum alone */
         lua_pushvalue(L, s.i);
         lua_replace(L, top + 1);
@@ -243,6 +257,7 @@ static void forward(lua_State *L, Sweep *w, uint32_t from, uint32_t to) {
     put(L, w, k, s);
     lua_settop(L, top);
   }
+  w->lv->S->sweptline = 0;
 }
 
 /*
@@ -301,6 +316,7 @@ static void rerun(lua_State *L, Sweep *w, uint32_t c, int backward) {
     }
   }
   ad_tapecut(&lv->tape, end);
+  if (lv->nnote > end) lv->nnote = end;
   lv->tape.ninput = ninput;
   lv->ncall = ncall;
   w->size = end;
@@ -333,6 +349,14 @@ static val listed(lua_State *L, const State *S, int list, uint32_t i) {
   return ad_takeval(L);
 }
 
+/* the rule of call 'c' has given v */
+static void nanrule(lua_State *L, Level *lv, uint32_t c, int backward, val v) {
+  const int top = lua_gettop(L);
+  handler(L, lv, c, "name");
+  ad_nansweep(L, lv, lv->calls[c].node, lua_tostring(L, -1), backward, v);
+  lua_settop(L, top);
+}
+
 static void callreverse(lua_State *L, Sweep *w, uint32_t c) {
   const Call call = w->lv->calls[c];
   const int top = lua_gettop(L);
@@ -350,6 +374,7 @@ static void callreverse(lua_State *L, Sweep *w, uint32_t c) {
       for (uint32_t j = first; j < t->end[call.node]; j++) {
         const int here = lua_gettop(L);
         val v = listed(L, w->lv->S, here, j - first);
+        if (w->lv->S->debug) nanrule(L, w->lv, c, 1, v);
         ad_sweepadd(L, w, t->idx[j], v);
         lua_settop(L, here);
       }
@@ -372,7 +397,9 @@ static void callforward(lua_State *L, Sweep *w, uint32_t c) {
     lua_call(L, 1, 1);
     for (uint32_t i = 0; i < call.nout; i++) {
       const int here = lua_gettop(L);
-      put(L, w, call.node + 1 + i, listed(L, w->lv->S, here, i));
+      const val v = listed(L, w->lv->S, here, i);
+      if (w->lv->S->debug) nanrule(L, w->lv, c, 0, v);
+      put(L, w, call.node + 1 + i, v);
       lua_settop(L, here);
     }
   }
@@ -417,6 +444,8 @@ void ad_sweepforward(lua_State *L, Sweep *w, uint32_t from, uint32_t to) {
 uint32_t ad_addcall(lua_State *L, Level *lv, int ninput, const uint32_t *input,
                     uint32_t nout, int idx) {
   uint32_t node;
+  Note note;
+  const int looked = ad_looked(lv);
   idx = lua_absindex(L, idx);
   if (lv->callers == LUA_NOREF) {
     lua_newtable(L);
@@ -429,13 +458,20 @@ uint32_t ad_addcall(lua_State *L, Level *lv, int ninput, const uint32_t *input,
     lv->capcall = ncap;
   }
   ad_room(L, lv, nout + 1, (uint32_t)ninput + nout);
+  if (looked) ad_notehere(L, lv, &note);
   lua_rawgeti(L, LUA_REGISTRYINDEX, lv->callers);
   lua_pushvalue(L, idx);
   lua_rawseti(L, -2, (lua_Integer)lv->ncall + 1);
   lua_pop(L, 1);
   for (int i = 0; i < ninput; i++) ad_tapeentry(&lv->tape, input[i], 0);
+  if (looked) {
+    note.kind = AD_NOTECALL;
+    ad_note(L, lv, &note);
+    note.kind = AD_NOTEOUT;
+  }
   node = ad_tapenode(&lv->tape);
   for (uint32_t i = 0; i < nout; i++) {
+    if (looked) ad_note(L, lv, &note);
     ad_tapeentry(&lv->tape, node, 0);
     ad_tapenode(&lv->tape);
   }

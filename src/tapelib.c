@@ -217,6 +217,7 @@ static int t_reset(lua_State *L) {
   Level *lv = checktape(L);
   ad_drop(L, lv);
   ad_tapeclear(&lv->tape, (size_t)1 << 20);
+  lv->nnote = 0;
   lv->asked = 0;
   lv->order = 0;
   return 0;

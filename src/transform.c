@@ -30,13 +30,21 @@ void ad_checkcallable(lua_State *L, int arg) {
 
 /* is the function of this level one of the library's own in Lua? */
 static int isours(const lua_Debug *ar) {
-  static const char *const file[] = {"jacobian.lua", "custom.lua",
-                                     "implicit.lua", "check.lua", "math.lua"};
+  static const char *const file[] = {
+      "jacobian.lua", "custom.lua",  "implicit.lua", "check.lua",
+      "math.lua",     "explain.lua", "graph.lua",    "trace.lua"};
   for (size_t i = 0; i < sizeof file / sizeof file[0]; i++) {
     const char *at = strstr(ar->source, "autodiff/");
     for (; at != NULL; at = strstr(at + 1, "autodiff/"))
       if (strcmp(at + strlen("autodiff/"), file[i]) == 0) return 1;
   }
+  return 0;
+}
+
+/* the innermost function of the user's own in Lua */
+int ad_userplace(lua_State *L, lua_Debug *ar) {
+  for (int level = 0; lua_getstack(L, level, ar); level++)
+    if (lua_getinfo(L, "Sl", ar) && *ar->what != 'C' && !isours(ar)) return 1;
   return 0;
 }
 

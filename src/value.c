@@ -241,6 +241,13 @@ val ad_leafvar(lua_State *L, State *S, Level *lv, val primal, int leaf) {
   v = ad_pushvar(L, S, lv, primal, 0, leaf);
   c = lua_touserdata(L, v.i);
   if (!ad_taperoom(&lv->tape, 0)) ad_room(L, lv, 1, 0);
+  if (ad_looked(lv)) {
+    Note note;
+    memset(&note, 0, sizeof note);
+    note.kind = AD_NOTEINPUT;
+    note.y = ad_plainval(L, S, primal);
+    ad_note(L, lv, &note);
+  }
   if (lv->handles != LUA_NOREF) {
     lua_rawgeti(L, LUA_REGISTRYINDEX, lv->handles);
     lua_pushvalue(L, v.i);

@@ -52,6 +52,7 @@ local function custom(...)
   if type(name) ~= "string" then
     args.bad(1, "custom", "field 'name': string expected, got " .. type(name))
   end
+  local title = ("custom '%s'"):format(name)
   local f = args.field(def, "f", "custom")
   local jvp = def.jvp and args.field(def, "jvp", "custom")
   local vjp = def.vjp and args.field(def, "vjp", "custom")
@@ -149,7 +150,7 @@ local function custom(...)
         for q = 1, size do coefs[j][q] = core.parts(key, j - 1, dy[q]) / j end
       end
     end
-    return core.join(key, "series", y, coefs)
+    return core.join(key, "series", y, coefs, title)
   end
 
   function call(...)
@@ -163,7 +164,7 @@ local function custom(...)
       local _, nout = core.flatten(y)
       -- Inputs of the call are the leaves of this level; others are constants.
       local mark = core.members(key, x)
-      local handler = {}
+      local handler = { name = title }
       function handler.pull(ybar)
         local all, own = pull(ybar, primals, y), {}
         for q = 1, #mark do
@@ -194,7 +195,7 @@ local function custom(...)
     end
     local parts = {}
     for d = 1, n do parts[d] = push(primals, pack(core.parts(key, d, ...)), y) end
-    return core.join(key, "dual", y, parts)
+    return core.join(key, "dual", y, parts, title)
   end
 
   return call
