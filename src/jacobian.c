@@ -198,7 +198,8 @@ static int columns_call(lua_State *L) {
   lua_settop(L, 2);
   lua_pushvalue(L, lua_upvalueindex(2));
   lua_createtable(L, k, 0);
-  if (lv->tape.ngeneral == 0 && lv->tape.dirs == 0 && lv->ncall == 0) {
+  if (lv->tape.ngeneral == 0 && lv->tape.dirs == 0 && lv->ncall == 0 &&
+      !lv->S->debug) {
     const size_t size = (size_t)nnode * (size_t)k * sizeof(double);
     double *dot = lua_newuserdatauv(L, size + 1, 0);
     memset(dot, 0, size);
@@ -338,10 +339,84 @@ static int l_assemble(lua_State *L) {
   return 1;
 }
 
+/*
+** core.trace(fname, f, ...): runs f with a note for each operation. Returns a
+** table: 'inputs', the arguments with nodes for leaves; 'results', the list
+** of results with numbers for leaves, and under those numbers in 'nodes' and
+** 'values' the leaf's node (false: a constant) and its value; 'count' of
+** nodes; 'hidden', a list of those that are no rows; and the functions row,
+** tangents, adjoints and users of look.c.
+*/
+static void trace_leaf(lua_State *L, State *S, void *ud, int numeric) {
+  Nodes *s = ud;
+  const int top = lua_gettop(L);
+  nodes_leaf(L, S, ud, numeric);
+  if (!numeric) return;
+  lua_pushnumber(L, ad_plain(L, S, top));
+  lua_rawseti(L, s->list + 1, s->n);
+}
+
+static int trace_finish(lua_State *L, int status, lua_KContext ctx) {
+  State *S = ad_state(L);
+  const int slot = (int)ctx, base = slot + 1, top = lua_gettop(L);
+  const char *fname = lua_tostring(L, 1);
+  Nodes s;
+  (void)status;
+  ad_checkstack(L, 30, "too many results");
+  s.lv = lua_touserdata(L, slot);
+  s.n = 0;
+  s.list = top + 1;
+  lua_newtable(L); /* nodes */
+  lua_newtable(L); /* values */
+  lua_createtable(L, top - base, 0);
+  for (int i = base + 1; i <= top; i++) {
+    lua_pushvalue(L, i);
+    ad_tree(L, S, 1, 1, trace_leaf, &s, fname);
+    lua_rawseti(L, s.list + 2, i - base);
+  }
+  if (s.n == 0)
+    return ad_error(L, "%s: function must return numbers, got %s", fname,
+                    top == base ? "no value" : ad_described(L, base + 1));
+  lua_createtable(L, 0, 9);
+  for (int i = 2; i >= 0; i--) {
+    static const char *const name[] = {"nodes", "values", "results"};
+    lua_pushvalue(L, s.list + i);
+    lua_setfield(L, -2, name[i]);
+  }
+  lua_pushvalue(L, base);
+  lua_setfield(L, -2, "inputs");
+  ad_takerecord(L, s.lv, slot);
+  return 1;
+}
+
+static int l_trace(lua_State *L) {
+  State *S = ad_state(L);
+  const int n = lua_gettop(L), slot = n + 1;
+  const char *fname = lua_tostring(L, 1);
+  Level *lv;
+  ad_checkstack(L, n + 20, "too many arguments");
+  lv = ad_enter(L, S, AD_REVERSE);
+  lua_toclose(L, slot);
+  lv->traced = 1;
+  S->varlevel = NULL;
+  S->varstamp = AD_NOSTAMP(S);
+  lua_createtable(L, n - 2, 0);
+  for (int i = 3; i <= n; i++) {
+    lua_pushvalue(L, i); /* the caller's stays what it is */
+    ad_wrapvar(L, S, lv, lua_gettop(L), fname);
+    lua_rawseti(L, slot + 1, i - 2);
+    lua_replace(L, i);
+  }
+  for (int i = 2; i <= n; i++) lua_pushvalue(L, i);
+  lua_callk(L, n - 2, LUA_MULTRET, slot, trace_finish);
+  return trace_finish(L, LUA_OK, slot);
+}
+
 void ad_openjacobian(lua_State *L, State *S) {
   static const luaL_Reg fn[] = {{"forward", l_forward},
                                 {"linear", l_linear},
                                 {"assemble", l_assemble},
+                                {"trace", l_trace},
                                 {NULL, NULL}};
   (void)S;
   ad_setfuncs(L, fn, LUA_NOREF);
