@@ -115,6 +115,7 @@ static val dual_numbers(lua_State *L, State *S, int op, int n, const Arg *a,
     }
     c->u.part[d] = s;
   }
+  if (S->pauses == NULL) S->dualstamp = ad_stamp(S, key, AD_DUALN);
   c->stamp = ad_stamp(S, key, AD_DUALN);
   return ad_at(lua_gettop(L));
 }

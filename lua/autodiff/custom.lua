@@ -62,8 +62,8 @@ local function custom(...)
       :format(name, rule, other), 0)
   end
 
-  local function byvjp(ybar, y, primals)
-    return leaves(primals, pack(vjp(ybar, y, unpack(primals))))
+  local function byvjp(ybar, y, primals, like)
+    return leaves(like or primals, pack(vjp(ybar, y, unpack(primals))))
   end
 
   -- The leaves of the tangent of y.
@@ -87,21 +87,21 @@ local function custom(...)
   end
 
   -- The leaves of the cotangents of all arguments.
-  local function pull(ybar, primals, y)
+  local function pull(ybar, primals, y, like)
     if vjp then
-      return byvjp(core.unflatten(y, ybar), y, primals)
+      return byvjp(core.unflatten(y, ybar), y, primals, like)
     elseif jvp then
       -- One column of the Jacobian for each number of the arguments.
       local ct, total = {}, 0
       local count = {}
       for i = 1, primals.n do
-        local _, n = core.flatten(primals[i])
+        local _, n = core.flatten(like[i])
         count[i], total = n, total + n
       end
       for j = 1, total do
         local tangents, before = { n = primals.n }, 0
         for i = 1, primals.n do
-          tangents[i] = core.unflatten(primals[i], unit(count[i], j - before))
+          tangents[i] = core.unflatten(like[i], unit(count[i], j - before))
           before = before + count[i]
         end
         ct[j] = inner(push(primals, tangents, y), ybar)
@@ -166,7 +166,7 @@ local function custom(...)
       local mark = core.members(key, x)
       local handler = { name = title }
       function handler.pull(ybar)
-        local all, own = pull(ybar, primals, y), {}
+        local all, own = pull(ybar, primals, y, x), {}
         for q = 1, #mark do
           if mark[q] then own[#own + 1] = all[q] end
         end
@@ -180,8 +180,8 @@ local function custom(...)
         end
         local tangents = { n = x.n }
         for i = 1, x.n do
-          local _, n = core.flatten(primals[i])
-          tangents[i] = core.unflatten(primals[i], table.move(all, before + 1, before + n, 1, {}))
+          local _, n = core.flatten(x[i])
+          tangents[i] = core.unflatten(x[i], table.move(all, before + 1, before + n, 1, {}))
           before = before + n
         end
         return push(primals, tangents, y)
