@@ -4,7 +4,7 @@
 local names = require "support.names"
 local docs = require "autodiff.docs"
 
-local classes = { ad = "", Var = "var", Dual = "dual", Tape = "tape" }
+local classes = { ad = "", Var = "var", Dual = "dual", Tape = "tape", Graph = "graph" }
 
 -- What the file declares: for each public name its annotations, which stand
 -- in the lines above it, and its parameters.

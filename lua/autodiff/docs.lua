@@ -403,6 +403,39 @@ undo()
 print(env.math == math)        --> true]])
 
 ---------------------------------------------------------------------------------------------------
+section "Looking inside"
+---------------------------------------------------------------------------------------------------
+
+def("explain", "explain(f, ...)", [[
+The evaluation trace of f at the given arguments, as text in the form of the textbooks: every
+operation with its value and the line of the source that it comes from, the tangents by each
+input, and the adjoints. Of a long trace the first and the last rows are shown, and how many are
+between.]], [[
+local text = ad.explain(function(x, y) return ad.sin(x) * y end, 0, 3)
+print(type(text), text:find "sin" ~= nil)   --> string	true]])
+
+def("graph", "graph(f, ...)", [[
+The computational graph of f at the given arguments. tostring of it is text for Graphviz; `svg`
+makes a picture. More than 1,000 nodes are an error.]], [[
+local g = ad.graph(function(x, y) return ad.sin(x) * y end, 0, 3)
+print(tostring(g):match "%w+ %w+")          --> digraph autodiff]])
+
+def("graph:svg", "g:svg()", [[
+An SVG picture of the graph, as text, laid out without any other program: values on the nodes,
+partial derivatives on the edges, the line of the source as the tooltip.]], [[
+local g = ad.graph(ad.sin, 0)
+print(g:svg():match "^<%w+")                --> <svg]])
+
+def("debug_nans", "debug_nans(on)", [[
+While it is on, the first operation on AD values whose value, tangent or cotangent is NaN or
+infinite raises an error with the operation, its operands, and the line of the source, also in
+the backward pass. Returns the setting from before. When it is off it costs nothing.]], [[
+local before = ad.debug_nans(true)
+print(pcall(ad.grad(ad.sqrt), 0))           --> false	... debug_nans: ...
+ad.debug_nans(before)
+print(ad.grad(ad.sqrt)(0))                  --> inf]])
+
+---------------------------------------------------------------------------------------------------
 section "Elementary functions"
 ---------------------------------------------------------------------------------------------------
 

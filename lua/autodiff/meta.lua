@@ -115,6 +115,15 @@ function Tape:bytes() end
 ---@field f fun(x: any, ...: any): any
 ---@field solve fun(...: any): number|number[]
 
+---What `graph` returns.
+---@class autodiff.Graph
+local Graph = {}
+
+---An SVG picture of the graph, as text, laid out without any other program: values on the nodes,
+---partial derivatives on the edges, the line of the source as the tooltip.
+---@return string
+function Graph:svg() end
+
 ---@class autodiff
 ---@field _VERSION string
 ---@field math mathlib
@@ -631,5 +640,26 @@ function ad.dot(a, b) end
 ---@param list autodiff.Number[]
 ---@return autodiff.Number[]
 function ad.softmax(list) end
+
+---The evaluation trace of f at the given arguments, as text in the form of the textbooks: every
+---operation with its value and the line of the source that it comes from, the tangents by each
+---input, and the adjoints.
+---@param f autodiff.Callable
+---@param ... any
+---@return string
+function ad.explain(f, ...) end
+
+---The computational graph of f at the given arguments.
+---@param f autodiff.Callable
+---@param ... any
+---@return autodiff.Graph
+function ad.graph(f, ...) end
+
+---While it is on, the first operation on AD values whose value, tangent or cotangent is NaN or
+---infinite raises an error with the operation, its operands, and the line of the source, also in
+---the backward pass.
+---@param on boolean
+---@return boolean # the setting from before
+function ad.debug_nans(on) end
 
 return ad

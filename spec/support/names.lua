@@ -34,6 +34,7 @@ function names.all()
   methods(set, "tape", ad.tape())
   methods(set, "var", ad.var(1))
   methods(set, "dual", ad.dual(1, 1))
+  methods(set, "graph", ad.graph(ad.sin, 1))
   for name, get in pairs(fields) do
     assert(get() ~= nil, name)
     set[name] = true
