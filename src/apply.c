@@ -115,7 +115,8 @@ static val dual_numbers(lua_State *L, State *S, int op, int n, const Arg *a,
     }
     c->u.part[d] = s;
   }
-  if (S->pauses == NULL) S->dualstamp = ad_stamp(S, key, AD_DUALN);
+  if (S->pauses == NULL && !S->debug) /* the fast path may take over */
+    S->dualstamp = ad_stamp(S, key, AD_DUALN);
   c->stamp = ad_stamp(S, key, AD_DUALN);
   return ad_at(lua_gettop(L));
 }
