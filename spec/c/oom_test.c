@@ -363,11 +363,13 @@ static void tryscript(const char *script, long stride, Totals *t) {
 
 static const char *const all[] = {
 #define S(name) "spec/c/oom/" name ".lua"
-    S("require"),    S("values"),     S("elementary"), S("lists"),
-    S("reverse"),    S("forward"),    S("taylor"),     S("matrices"),
-    S("nested"),     S("structures"), S("tapes"),      S("backward"),
-    S("checkpoint"), S("custom"),     S("implicit"),   S("errors"),
-    S("coroutines"), S("long"),       S("check")
+    S("require"),    S("values"),     S("elementary"),
+    S("lists"),      S("reverse"),    S("forward"),
+    S("taylor"),     S("matrices"),   S("nested"),
+    S("structures"), S("tapes"),      S("backward"),
+    S("checkpoint"), S("custom"),     S("implicit"),
+    S("errors"),     S("coroutines"), S("long"),
+    S("check"),      S("look")
 #undef S
 };
 
