@@ -29,9 +29,15 @@ ad.hessian, ad.hvp, ad.derivative = jacobian.hessian, jacobian.hvp, jacobian.der
 
 ad.custom = require "autodiff.custom"
 ad.implicit = require "autodiff.implicit"
-ad.check = require "autodiff.check"
-ad.explain = require "autodiff.explain"
-ad.graph = require "autodiff.graph"
+
+-- What few scripts need is loaded when it is first called (by a tail call, so
+-- that its errors point at the caller).
+for _, name in ipairs { "check", "explain", "graph" } do
+  ad[name] = function(...)
+    ad[name] = require("autodiff." .. name)
+    return ad[name](...)
+  end
+end
 
 local mathlib = require "autodiff.math"
 ad.math, ad.install = mathlib.math(ad), mathlib.install

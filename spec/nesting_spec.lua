@@ -523,3 +523,20 @@ describe("levels of coroutines", function()
     near(4 * 5 ^ 3, ad.grad(function(x) return gen(gen(x)) end)(5))
   end)
 end)
+
+describe("an intermediate value as a source", function()
+  it("has its cotangent where partial derivatives are values of another transform", function()
+    local f = function(x)
+      return ad.grad(function(y)
+        local tape <close> = ad.tape()
+        local u = tape:var(y)
+        local m = u * u * x
+        local z = ad.exp(m) * m
+        return (tape:gradient(z, m))
+      end)(x)
+    end
+    -- dz/dm = e^m (m + 1) at m = y^2 x; by y: 2 x y e^m (m + 2)
+    local x = 0.7
+    near(2 * x * x * math.exp(x ^ 3) * (x ^ 3 + 2), f(x))
+  end)
+end)

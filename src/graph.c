@@ -115,8 +115,8 @@ static void replaceref(lua_State *L, int ref, int idx) {
 }
 
 /*
-** Drops what no var needs any more when the graph has doubled since the last
-** time, or when sweeps have gone over it often: both cost more than this does.
+** Drops what no var needs any more when the collector has been through a
+** cycle or the graph has doubled since the last time, or when sweeps have gone over it often: both cost more than this does.
 ** Not while somebody holds numbers of its nodes (a sweep, a checkpoint).
 */
 void ad_compact(lua_State *L, Level *lv) {
@@ -153,7 +153,7 @@ void ad_compact(lua_State *L, Level *lv) {
     m.callers = registered(L, lv->callers);
     m.newobjects = newtable(L, lv->objects, t->ngeneral ? entries : 0);
     m.newcallers = newtable(L, lv->callers, lv->ncall);
-    m.newhandles = newtable(L, lv->handles, n);
+    m.newhandles = newtable(L, lv->handles, kept);
     lua_rawgetp(L, LUA_REGISTRYINDEX, lv->S); /* what makes it weak */
     lua_setmetatable(L, m.newhandles);
     if (t->nnode == n) {
@@ -198,6 +198,7 @@ static void var_leaf(lua_State *L, State *S, void *ud, int numeric) {
     lua_pushvalue(L, -1);
     return;
   }
+  ad_watch(L, S); /* see watch_gc */
   lv = graphof(L, S, ad_handkey(L, S, top, 1));
   ad_resolve(L, S, top, &a);
   ad_deeper(L, lv, &a);

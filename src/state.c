@@ -234,8 +234,6 @@ static Level *idlelevel(lua_State *L, State *S, int kind) {
   return lv;
 }
 
-static void watch(lua_State *L, State *S);
-
 /*
 ** Starts a transform in this coroutine: takes an idle level or makes one,
 ** and pushes it. The caller marks the slot to be closed.
@@ -243,7 +241,7 @@ static void watch(lua_State *L, State *S);
 Level *ad_enter(lua_State *L, State *S, int kind) {
   Level *lv;
   ad_checkstack(L, 8, NULL);
-  if (!S->watching) watch(L, S);
+  ad_watch(L, S);
   lv = idlelevel(L, S, kind);
   lv->thread = L;
   if (L != S->mainthread) { /* keeps the coroutine as long as the level */
@@ -358,11 +356,12 @@ static void shrink(lua_State *L, Level *lv, size_t keep) {
 /*
 ** The finalizer of an object that nobody refers to: runs once in a cycle of
 ** the collector. Large tapes of idle levels that were not in use since the
-** last time go back.
+** last time go back, and graphs look again at what nobody needs any more.
 */
 static int watch_gc(lua_State *L) {
   State *S = *(State **)lua_touserdata(L, 1);
   S->watching = 0;
+  for (int i = 0; i < S->nlive; i++) S->live[i]->limit = 0;
   lua_rawgeti(L, LUA_REGISTRYINDEX, S->pool);
   for (int i = 0; i <= S->npool; i++) {
     Level *lv;
@@ -380,8 +379,10 @@ static int watch_gc(lua_State *L) {
   return 0;
 }
 
-static void watch(lua_State *L, State *S) {
-  State **w = lua_newuserdatauv(L, sizeof *w, 0);
+void ad_watch(lua_State *L, State *S) {
+  State **w;
+  if (S->watching) return;
+  w = lua_newuserdatauv(L, sizeof *w, 0);
   *w = S;
   lua_rawgeti(L, LUA_REGISTRYINDEX, S->mt[AD_MTWATCH]);
   lua_setmetatable(L, -2);

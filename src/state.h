@@ -249,6 +249,7 @@ Level *ad_newlevel(lua_State *L, State *S, int kind, int nuv);
 void ad_insert(lua_State *L, Level *lv, uint64_t key);
 void ad_leave(lua_State *L, Level *lv); /* its values become constants */
 void ad_drop(lua_State *L, Level *lv);  /* ... and its tape is freed */
+void ad_watch(lua_State *L, State *S);
 void ad_unspare(lua_State *L, Level *lv);
 void ad_freethread(lua_State *L, Level *lv, int idx);
 void ad_revive(lua_State *L, Level *lv);

@@ -217,10 +217,6 @@ static void reverse(lua_State *L, Sweep *w, uint32_t from, uint32_t to) {
         put(L, w, node, s);
         lua_settop(L, top + 1);
       }
-      if (!w->lv->S->debug) { /* there in place of the loops above */
-        lua_pushnil(L);       /* no longer needed */
-        lua_rawseti(L, w->slot, (lua_Integer)k + 1);
-      }
     }
     lua_settop(L, top);
   }
