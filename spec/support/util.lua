@@ -380,15 +380,13 @@ function util.bounded(n, step, slack)
   collectgarbage()
   collectgarbage()
   local base, resident = collectgarbage("count"), util.resident()
-  local peak, early, resident_early = base, base, resident
-  local half = n // 2
+  local peak = base
   for i = n // 10 + 1, n do
     step(i)
     if i % 16 == 0 then
       local now = collectgarbage("count")
       if now > peak then peak = now end
     end
-    if i == half then early, resident_early = peak, util.resident() end
   end
   local resident_now = util.resident()
   collectgarbage()
@@ -397,14 +395,11 @@ function util.bounded(n, step, slack)
   if left > slack / 8 then
     error(("%d passes left %.0f KB behind"):format(n, left), 2)
   end
-  -- The collector lets the heap double before it finishes a cycle, and sets its
-  -- pace by how large the heap was before this began: a high first half is its
-  -- business, a second one that is higher still is a leak.
-  if peak > 3 * base + slack and peak > 1.25 * early then
+  -- The collector lets the heap double before it finishes a cycle.
+  if peak > 3 * base + slack then
     error(("memory rose from %.0f KB to %.0f KB in %d passes"):format(base, peak, n), 2)
   end
-  if resident and resident_now - resident > 3 * base + slack
-    and resident_now - resident_early > slack then
+  if resident and resident_now - resident > 3 * base + slack then
     error(("resident memory rose from %d KB to %d KB in %d passes"):format(
       resident, resident_now, n), 2)
   end
