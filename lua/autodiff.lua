@@ -39,6 +39,19 @@ for _, name in ipairs { "check", "explain", "graph" } do
   end
 end
 
+ad.maximum, ad.minimum = core.maximum, core.minimum
+
+-- Arrays: what makes them is in the core; what computes loads when it is used.
+for _, name in ipairs { "zeros", "ones", "full", "eye", "arange", "linspace" } do
+  ad[name] = core.array[name]
+end
+for _, name in ipairs { "array" } do
+  ad[name] = function(...)
+    ad[name] = require("autodiff.array")[name]
+    return ad[name](...)
+  end
+end
+
 local mathlib = require "autodiff.math"
 ad.math, ad.install = mathlib.math(ad), mathlib.install
 

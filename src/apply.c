@@ -5,7 +5,7 @@
 ** level further down, and its partial derivatives are the table's, computed
 ** on values of lower levels. Numbers are where that ends.
 */
-#include "state.h"
+#include "array.h"
 
 /* ops.h on values of lower levels */
 #define K(c) ad_num(c)
@@ -16,16 +16,56 @@
 #define NEG(x) ad_op1(L, S, OP_unm, x)
 #define F1(name, x) ad_op1(L, S, OP_##name, x)
 #define F2(name, x, y) ad_op2(L, S, OP_##name, x, y)
-#define LT(x, y) (ad_plainval(L, S, x) < ad_plainval(L, S, y))
-#define EQ(x, y) (ad_plainval(L, S, x) == ad_plainval(L, S, y))
-#define ZERO(x) ad_isnum(x, 0)
+#define LT(x, y) condition2(L, S, OP_lt, x, y)
+#define EQ(x, y) condition2(L, S, OP_eq, x, y)
+#define ZERO(x) ad_num(ad_isnum(x, 0))
+#define OR(c, d) ad_op2(L, S, OP_max, c, d)
+#define AND(c, d) ad_op2(L, S, OP_min, c, d)
+#define IF(c, x, y)                                                            \
+  (arrays ? chosen(L, S, c, x, y) : (c).n != 0 ? (x) : (y))
 
 /* deepest nesting of operations in one rule, and what it leaves behind */
-#define RULESLOTS 32
+#define RULESLOTS 48
+
+/* the comparison 'op' of the plain values of x: 0 or 1, or an array of them */
+val ad_condition(lua_State *L, State *S, int op, const val *x) {
+  val v[2];
+  for (int i = 0; i < 2; i++) {
+    v[i] = x[i];
+    if (x[i].i == 0) continue;
+    ad_pushplain(L, S, x[i].i);
+    v[i] = ad_takeval(L);
+  }
+  if (v[0].i == 0 && v[1].i == 0) {
+    double d[2] = {v[0].n, v[1].n};
+    return ad_num(ad_opvalue(op, d));
+  }
+  return ad_arrayapply(L, S, op, 2, v);
+}
+
+static val condition2(lua_State *L, State *S, int op, val x, val y) {
+  val v[2];
+  v[0] = x, v[1] = y;
+  return ad_condition(L, S, op, v);
+}
+
+/* element by element */
+static val chosen(lua_State *L, State *S, val c, val x, val y) {
+  val v[3];
+  v[0] = c, v[1] = x, v[2] = y;
+  return ad_apply(L, S, OP_where, 3, v);
+}
+
+static int anyarray(lua_State *L, State *S, int n, const val *x) {
+  for (int i = 0; i < n; i++)
+    if (x[i].i && ad_arrayvalued(L, S, x[i].i)) return 1;
+  return 0;
+}
 
 static val rule(lua_State *L, State *S, int op, int i, const val *x, val Y) {
   const val A = x[0], B = x[1], C = x[2];
-  (void)A, (void)B, (void)C;
+  const int arrays = anyarray(L, S, ad_opinfo[op].arity, x);
+  (void)A, (void)B, (void)C, (void)arrays;
   switch (op) {
 #define OP1(name, v, d0, l0, h0, kind)                                         \
   case OP_##name:                                                              \
@@ -89,6 +129,31 @@ val ad_chain(lua_State *L, State *S, val acc, val t, val p) {
 }
 
 /*
+** acc + t * (partial derivative by operand i) of an operation on arrays, in
+** the shape of that operand, or forwards in that of the result
+*/
+val ad_elementchain(lua_State *L, State *S, int op, int i, int n, const val *x,
+                    val y, val t, val acc, int forwards) {
+  const int base = lua_gettop(L);
+  const val like = forwards ? y : x[i];
+  int plain = 1;
+  val s;
+  if (ad_isnum(t, 0)) return acc;
+  ad_checkstack(L, RULESLOTS, NULL);
+  for (int k = 0; k < n; k++) plain &= ad_isplain(L, x[k]);
+  plain &= ad_isplain(L, y) && ad_isplain(L, t) && ad_isplain(L, acc);
+  if (plain) return ad_arraypull(L, S, op, i, n, x, y, t, acc, forwards);
+  s = partial(L, S, op, i, x, y);
+  if (op == OP_where) /* what is not chosen takes no part */
+    s = chosen(L, S, s, t, ad_num(0));
+  else
+    s = ad_chain(L, S, ad_num(0), t, s);
+  s = ad_like(L, S, s, like);
+  if (!ad_isnum(acc, 0)) s = ad_op2(L, S, OP_add, acc, s);
+  return settle(L, base, s);
+}
+
+/*
 ** Forward mode
 */
 
@@ -128,13 +193,16 @@ static val dual_numbers(lua_State *L, State *S, int op, int n, const Arg *a,
 static val dual_general(lua_State *L, State *S, int op, int n, const Arg *a,
                         const val *x, uint64_t key, int dirs) {
   val p[AD_MAXARITY], y = ad_apply(L, S, op, n, x);
+  const int isarray = y.i && ad_arrayvalued(L, S, y.i);
   int known[AD_MAXARITY] = {0, 0, 0}, top;
   Cell *c;
   if (dirs == 1) { /* the usual case: perhaps it is all numbers after all */
     val t = ad_num(0);
     for (int i = 0; i < n; i++) {
       val ti = ad_part(L, &a[i], 1);
-      if (!ad_isnum(ti, 0))
+      if (isarray)
+        t = ad_elementchain(L, S, op, i, n, x, y, ti, t, 1);
+      else if (!ad_isnum(ti, 0))
         t = ad_chain(L, S, t, ti, partial(L, S, op, i, x, y));
     }
     return ad_pushparts(L, S, key, AD_DUALN, y, 1, &t);
@@ -147,7 +215,7 @@ static val dual_general(lua_State *L, State *S, int op, int n, const Arg *a,
       ti = ad_part(L, &a[i], d);
       lua_settop(L, top);
       if (ad_isnum(ti, 0)) continue;
-      p[i] = partial(L, S, op, i, x, y);
+      if (!isarray) p[i] = partial(L, S, op, i, x, y);
       known[i] = 1;
     }
   }
@@ -159,7 +227,10 @@ static val dual_general(lua_State *L, State *S, int op, int n, const Arg *a,
   for (int d = 1; d <= dirs; d++) {
     val t = ad_num(0);
     for (int i = 0; i < n; i++)
-      if (known[i]) t = ad_chain(L, S, t, ad_part(L, &a[i], d), p[i]);
+      if (known[i] && isarray)
+        t = ad_elementchain(L, S, op, i, n, x, y, ad_part(L, &a[i], d), t, 1);
+      else if (known[i])
+        t = ad_chain(L, S, t, ad_part(L, &a[i], d), p[i]);
     ad_pushval(L, t);
     lua_setiuservalue(L, top, d + 1);
     lua_settop(L, top);
@@ -187,7 +258,7 @@ static int isflat(lua_State *L, State *S, Level *t, val p, uint32_t entries) {
   size_t dirs, refused;
   if (p.i == 0) return 1;
   c = lua_touserdata(L, p.i);
-  if (ad_kindof(S, c) != AD_DUALN) return 0;
+  if (c->stamp == 0 || ad_kindof(S, c) != AD_DUALN) return 0;
   dirs = (lua_rawlen(L, p.i) - AD_CELLHEAD) / sizeof(double);
   if (t->tape.dual == c->stamp) return dirs == (size_t)t->tape.dirs;
   if (t->tape.dual != 0 || dirs > MAXDIRS || t->busy) return 0;
@@ -198,11 +269,18 @@ static int isflat(lua_State *L, State *S, Level *t, val p, uint32_t entries) {
 
 /* stores partial derivative 'p' for entry number 'j' of the tape to be */
 static void keep(lua_State *L, Level *lv, uint32_t j, val p) {
+  Saved *saved;
   if (lv->objects == LUA_NOREF) {
     lua_newtable(L);
     lv->objects = luaL_ref(L, LUA_REGISTRYINDEX);
   }
   lua_rawgeti(L, LUA_REGISTRYINDEX, lv->objects);
+  saved = ad_tosaved(L, lv->S, p.i);
+  for (int i = 1; saved != NULL && i <= saved->n + 1; i++) {
+    lua_getiuservalue(L, p.i, i);
+    ad_marksaved(L, lv->S, -1, -2);
+    lua_pop(L, 1);
+  }
   lua_pushvalue(L, p.i);
   lua_rawseti(L, -2, (lua_Integer)j + 1);
   lua_pop(L, 1);
@@ -308,8 +386,17 @@ static val var_apply(lua_State *L, State *S, int op, int n, const Arg *a,
     }
   } else {
     y = ad_apply(L, S, op, n, x);
-    for (int i = 0; i < n; i++)
-      if (a[i].key) p[i] = partial(L, S, op, i, x, y);
+    if (y.i && ad_arrayvalued(L, S, y.i)) {
+      val saved = ad_save(L, S, op, n, x, y);
+      uint8_t active = 0;
+      for (int i = 0; i < n; i++) {
+        p[i] = saved;
+        active |= (uint8_t)((a[i].key != 0) << i);
+      }
+      ((Saved *)lua_touserdata(L, saved.i))->active = active;
+    } else
+      for (int i = 0; i < n; i++)
+        if (a[i].key) p[i] = partial(L, S, op, i, x, y);
   }
   return record(L, S, lv, op, n, a, x, y, p);
 }
@@ -376,7 +463,15 @@ val ad_apply(lua_State *L, State *S, int op, int n, const val *in) {
   }
   if (top < 0) { /* constants all */
     double d[AD_MAXARITY] = {0, 0, 0};
-    for (int i = 0; i < n; i++) d[i] = a[i].v.n;
+    int isarray = 0;
+    for (int i = 0; i < n; i++) {
+      d[i] = a[i].v.n;
+      isarray |= a[i].v.i;
+    }
+    if (isarray) {
+      for (int i = 0; i < n; i++) x[i] = a[i].v;
+      return settle(L, base, ad_arrayapply(L, S, op, n, x));
+    }
     lua_settop(L, base);
     return ad_num(ad_opvalue(op, d));
   }
@@ -464,6 +559,7 @@ typedef struct Nary {
 #define TIES w->ties
 
 static val nrule(lua_State *L, State *S, const Nary *w, int i) {
+  const int arrays = 0; /* lists have numbers for elements */
   switch (w->op) {
 #define NOP(name, v, rule)                                                     \
   case OP_list_##name:                                                         \

@@ -3,7 +3,7 @@
 ** The module autodiff.core: all that is written in C. What users require is
 ** lua/autodiff.lua, which adds what is better said in Lua.
 */
-#include "state.h"
+#include "array.h"
 
 LUAMOD_API int luaopen_autodiff_core(lua_State *L);
 
@@ -24,5 +24,8 @@ LUAMOD_API int luaopen_autodiff_core(lua_State *L) {
   ad_openinterrupt(L);
   ad_openterminal(L);
   ad_openlook(L, S);
+  lua_newtable(L); /* core.array */
+  ad_openarray(L, S);
+  lua_setfield(L, -2, "array");
   return 1;
 }

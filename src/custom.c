@@ -292,7 +292,7 @@ static void output_leaf(lua_State *L, State *S, void *ud, int numeric) {
   }
   ad_resolve(L, S, top, &a);
   ad_pushvar(L, S, in->lv, a.v, in->node, 0);
-  if (ad_looked(t)) ad_notevalue(t, in->node, ad_plainval(L, S, a.v));
+  if (ad_looked(t)) ad_notevalue(t, in->node, ad_notednumber(L, S, a.v));
   if (S->debug) {
     lua_getfield(L, 2, "name");
     lua_insert(L, -2);

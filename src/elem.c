@@ -4,7 +4,7 @@
 ** call is, an operation on numbers and on numeric values of one level, is
 ** done here without leaving the function; all else goes to ad_apply.
 */
-#include "state.h"
+#include "array.h"
 
 #include <limits.h>
 #include <string.h>
@@ -37,7 +37,7 @@ static int slow(lua_State *L, int op, int n, int isoperator) {
   S->rule = 0; /* an error may have left them */
   S->sweptline = 0;
   for (int i = 0; i < n; i++)
-    x[i] = isoperator ? ad_operand(L, S, i + 1) : ad_checkarg(L, S, i + 1);
+    x[i] = isoperator ? ad_operand(L, S, i + 1) : ad_checkoperand(L, S, i + 1);
   y = ad_apply(L, S, op, n, x);
   if (S->debug) ad_nancheck(L, S, op, n, x, y);
   if (y.i == 0) lua_pushnumber(L, y.n);
@@ -251,8 +251,19 @@ static int pushinteger(lua_State *L, double n) {
   return 1;
 }
 
+/* of an array: element by element, with derivative 0 */
+static int rounded(lua_State *L, int op) {
+  State *S = ad_state(L);
+  val x;
+  if (!ad_arrayvalued(L, S, 1)) return 0;
+  x = ad_checkoperand(L, S, 1);
+  ad_apply(L, S, op, 1, &x);
+  return 1;
+}
+
 static int l_rounddown(lua_State *L) {
   State *S = ad_state(L);
+  if (rounded(L, OP_floor)) return 1;
   if (lua_isinteger(L, 1)) {
     lua_settop(L, 1);
     return 1;
@@ -262,6 +273,7 @@ static int l_rounddown(lua_State *L) {
 
 static int l_roundup(lua_State *L) {
   State *S = ad_state(L);
+  if (rounded(L, OP_ceil)) return 1;
   if (lua_isinteger(L, 1)) {
     lua_settop(L, 1);
     return 1;
@@ -271,8 +283,19 @@ static int l_roundup(lua_State *L) {
 
 static int l_modf(lua_State *L) {
   State *S = ad_state(L);
-  val x = ad_checkarg(L, S, 1);
-  double n = ad_plainval(L, S, x), whole;
+  val x;
+  double n, whole;
+  if (ad_arrayvalued(L, S, 1)) { /* the whole parts first, as constants */
+    val y[2];
+    x = ad_checkoperand(L, S, 1);
+    ad_pushplain(L, S, x.i);
+    y[1] = ad_op1(L, S, OP_trunc, ad_at(lua_gettop(L)));
+    y[0] = x;
+    ad_apply(L, S, OP_sub, 2, y);
+    return 2;
+  }
+  x = ad_checkarg(L, S, 1);
+  n = ad_plainval(L, S, x);
   if (lua_isinteger(L, 1)) {
     lua_settop(L, 1);
     lua_pushnumber(L, 0);
@@ -289,6 +312,22 @@ static int l_modf(lua_State *L) {
 static int l_where(lua_State *L) {
   State *S = ad_state(L);
   int c;
+  if (lua_isuserdata(L, 1) || lua_isuserdata(L, 2) || lua_isuserdata(L, 3)) {
+    int arrays = 0;
+    for (int i = 1; i <= 3; i++) arrays |= ad_arrayvalued(L, S, i);
+    if (arrays) {
+      val x[3];
+      if (lua_isboolean(L, 1)) {
+        lua_pushnumber(L, lua_toboolean(L, 1));
+        lua_replace(L, 1);
+      }
+      for (int i = 0; i < 3; i++) x[i] = ad_checkoperand(L, S, i + 1);
+      ad_pushplain(L, S, 1); /* conditions are constants */
+      x[0] = ad_takeval(L);
+      ad_apply(L, S, OP_where, 3, x);
+      return 1;
+    }
+  }
   if (lua_isboolean(L, 1))
     c = lua_toboolean(L, 1);
   else if (lua_type(L, 1) == LUA_TNUMBER || ad_tocell(L, S, 1))
@@ -382,7 +421,8 @@ static val slowlist(lua_State *L, State *S, int op, int lists, int n) {
   for (int arg = 1; arg <= lists; arg++)
     for (int i = 1; i <= n; i++) {
       lua_geti(L, arg, i);
-      if (lua_type(L, -1) != LUA_TNUMBER && ad_tocell(L, S, -1) == NULL)
+      if (lua_type(L, -1) != LUA_TNUMBER &&
+          (ad_tocell(L, S, -1) == NULL || ad_arrayvalued(L, S, -1)))
         badelement(L, arg, i);
       x[k++] = ad_takeval(L);
     }
@@ -413,16 +453,38 @@ static int nonempty(lua_State *L, int op) {
   return overlist(L, op, 1);
 }
 
-static int l_sum(lua_State *L) { return overlist(L, OP_list_sum, 1); }
-static int l_prod(lua_State *L) { return overlist(L, OP_list_prod, 1); }
-static int l_norm(lua_State *L) { return overlist(L, OP_list_norm, 1); }
-static int l_mean(lua_State *L) { return nonempty(L, OP_list_mean); }
+/* functions that are others when their first argument is an array */
+#define OVERARRAY(L, name)                                                     \
+  if (lua_isuserdata(L, 1) && ad_arrayvalued(L, ad_state(L), 1))               \
+  return ad_arraycall(L, ad_state(L), name)
+
+static int l_sum(lua_State *L) {
+  OVERARRAY(L, "sum");
+  return overlist(L, OP_list_sum, 1);
+}
+
+static int l_prod(lua_State *L) {
+  OVERARRAY(L, "prod");
+  return overlist(L, OP_list_prod, 1);
+}
+
+static int l_norm(lua_State *L) {
+  OVERARRAY(L, "norm");
+  return overlist(L, OP_list_norm, 1);
+}
+
+static int l_mean(lua_State *L) {
+  OVERARRAY(L, "mean");
+  return nonempty(L, OP_list_mean);
+}
 
 static int l_logsumexp(lua_State *L) {
+  OVERARRAY(L, "logsumexp");
   return overlist(L, OP_list_logsumexp, 1);
 }
 
 static int l_dot(lua_State *L) {
+  OVERARRAY(L, "dot");
   listlen(L, 1);
   listlen(L, 2);
   return overlist(L, OP_list_dot, 2);
@@ -430,8 +492,10 @@ static int l_dot(lua_State *L) {
 
 static int l_softmax(lua_State *L) {
   State *S = ad_state(L);
-  const int n = listlen(L, 1);
+  int n;
   val *x, *p;
+  OVERARRAY(L, "softmax");
+  n = listlen(L, 1);
   lua_settop(L, 1);
   lua_createtable(L, n, 0);
   ad_checkstack(L, 5 * n + 40, "list is too long");
@@ -460,6 +524,7 @@ static int extremum(lua_State *L, int op, int listop, lua_CFunction two) {
   int plain = 1, best = 1;
   val *x, y;
   if (lua_istable(L, 1)) return nonempty(L, listop);
+  OVERARRAY(L, op == OP_max ? "max" : "min");
   if (n == 2 && (lua_isuserdata(L, 1) || lua_isuserdata(L, 2))) return two(L);
   for (int i = 1; i <= n || i == 1; i++) {
     val v = ad_checkarg(L, S, i);
@@ -489,6 +554,10 @@ static int l_max(lua_State *L) {
 static int l_min(lua_State *L) {
   return extremum(L, OP_min, OP_list_lmin, f_min);
 }
+
+/* of two, element by element where there are arrays */
+static int l_maximum(lua_State *L) { return f_max(L); }
+static int l_minimum(lua_State *L) { return f_min(L); }
 
 /* core.ops(): the table, for the tests that run through it */
 static int l_ops(lua_State *L) {
@@ -558,12 +627,15 @@ void ad_openelem(lua_State *L, State *S) {
                                 {"dot", l_dot},
                                 {"max", l_max},
                                 {"min", l_min},
+                                {"maximum", l_maximum},
+                                {"minimum", l_minimum},
                                 {"pow", l_pow},
                                 {"logsumexp", l_logsumexp},
                                 {"softmax", l_softmax},
                                 {"ops", l_ops},
                                 {NULL, NULL}};
   for (int i = AD_MTVAR; i <= AD_MTSER; i++) ad_setfuncs(L, mm, S->mt[i]);
+  ad_setfuncs(L, mm, S->mt[AD_MTARRAY]);
   for (size_t i = 0; i < sizeof row / sizeof row[0]; i++) {
     luaL_Reg one[2] = {{NULL, NULL}, {NULL, NULL}};
     if (row[i].kind != 'F') continue;

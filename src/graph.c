@@ -10,7 +10,7 @@
 **
 ** A node that backward has freed has entries that all point at itself.
 */
-#include "state.h"
+#include "array.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -291,6 +291,7 @@ static void input_leaf(lua_State *L, State *S, void *ud, int numeric) {
     ad_sweepget(L, b->w, c->u.var.node);
   else
     lua_pushnumber(L, 0);
+  ad_shapelike(L, S, top);
   accumulate(L, S, lv, top);
 }
 
@@ -439,6 +440,7 @@ static void leafgrads(lua_State *L, State *S, Level *lv, Sweep *w,
     if (ad_tapefirst(&lv->tape, k) != lv->tape.end[k]) continue;
     if (lua_rawgeti(L, here + 1, (lua_Integer)k + 1) == LUA_TUSERDATA) {
       ad_sweepget(L, w, k);
+      ad_shapelike(L, S, here + 2);
       accumulate(L, S, lv, here + 2);
     }
     lua_settop(L, here + 1);
@@ -515,6 +517,7 @@ static int backward(lua_State *L, State *S, const char *fname) {
       for (uint32_t i = 0; i < r.n; i++) w.x[r.list[i]] = 0;
     } else
       ad_sweeprange(L, &w, lv, 6, r.lo, r.top);
+    w.keep = 1;
     b.w = &w;
     for (int i = 1; i <= n; i++) {
       const int here = lua_gettop(L);

@@ -76,6 +76,9 @@ static inline double ad_sign(double a) {
 #define LT(x, y) ((x) < (y))
 #define EQ(x, y) ((x) == (y))
 #define ZERO(x) ((x) == 0)
+#define OR(c, d) ((c) || (d))
+#define AND(c, d) ((c) && (d))
+#define IF(c, x, y) ((c) ? (x) : (y))
 
 #define OP1(name, v, d0, l0, h0, kind)                                         \
   static inline double ad_v_##name(double A) { return v; }
@@ -132,6 +135,9 @@ static inline double ad_sign(double a) {
 #undef LT
 #undef EQ
 #undef ZERO
+#undef OR
+#undef AND
+#undef IF
 #endif
 
 #endif

@@ -101,9 +101,9 @@ void ad_noteoperands(lua_State *L, Note *note, State *S, int op, int n,
   note->op = (uint8_t)op;
   note->rule = S->sweptline ? S->sweptop : (uint8_t)S->rule;
   note->n = (uint32_t)n;
-  note->y = ad_plainval(L, S, y);
+  note->y = ad_notednumber(L, S, y);
   for (int i = 0; i < n && i < AD_MAXARITY; i++) {
-    note->x[i] = ad_plainval(L, S, x[i]);
+    note->x[i] = ad_notednumber(L, S, x[i]);
     if (a != NULL && a[i].key) note->active |= (uint8_t)(1 << i);
   }
 }

@@ -18,8 +18,8 @@ NOP(sum,       ad_nsum,       K(1))
 NOP(mean,      ad_nmean,      K(1.0 / (double)N))
 NOP(prod,      ad_nprod,      OTHERS(i))
 NOP(dot,       ad_ndot,       X((i + N / 2) % N))   /* both lists in one */
-NOP(norm,      ad_nnorm,      EQ(Y, K(0)) ? K(0) : DIV(X(i), Y))
+NOP(norm,      ad_nnorm,      IF(EQ(Y, K(0)), K(0), DIV(X(i), Y)))
 NOP(logsumexp, ad_nlogsumexp, SOFTMAX(i))
-NOP(lmax,      ad_nmax,       EQ(X(i), Y) ? K(1.0 / TIES) : K(0))
-NOP(lmin,      ad_nmin,       EQ(X(i), Y) ? K(1.0 / TIES) : K(0))
+NOP(lmax,      ad_nmax,       IF(EQ(X(i), Y), K(1.0 / TIES), K(0)))
+NOP(lmin,      ad_nmin,       IF(EQ(X(i), Y), K(1.0 / TIES), K(0)))
 /* clang-format on */

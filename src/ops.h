@@ -15,7 +15,9 @@
 **   K(c)                      the constant c
 **   ADD SUB MUL DIV NEG       arithmetic
 **   F1(name, x) F2(name,x,y)  another row of this table
-**   LT(x, y) EQ(x, y)         comparisons of primals, as in  LT(x,y) ? e : f
+**   LT(x, y) EQ(x, y)         comparisons of primals
+**   OR(c, d) AND(c, d)        of conditions
+**   IF(c, x, y)               x where c holds, else y, which then takes no part
 **   ZERO(x)                   is x the constant 0 (not a value that is 0 here)?
 **
 ** and so can be computed on doubles, on values that are being
@@ -42,10 +44,10 @@ OP2(mod,  ad_floormod(A, B), K(1), NEG(F2(idiv, A, B)),
                                                      1.1, 1.9, 2, 3, O)
 OP2(idiv, ad_floordiv(A, B), K(0), K(0),             1.1, 1.9, 2, 3, O)
 OP2(pow,  ad_powd(A, B),
-    ZERO(B) || (EQ(A, K(0)) && EQ(B, K(0))) ? K(0)
-    : MUL(B, F2(pow, A, SUB(B, K(1)))),
-    LT(K(0), A) ? MUL(Y, F1(log, A))
-    : EQ(A, K(0)) ? (LT(B, K(0)) ? K(-HUGE_VAL) : K(0)) : K(NAN),
+    IF(OR(ZERO(B), AND(EQ(A, K(0)), EQ(B, K(0)))), K(0),
+       MUL(B, F2(pow, A, SUB(B, K(1))))),
+    IF(LT(K(0), A), MUL(Y, F1(log, A)),
+       IF(EQ(A, K(0)), IF(LT(B, K(0)), K(-HUGE_VAL), K(0)), K(NAN))),
                                                      0.3, 3, -2, 2, O)
 
 /* ---- exponentials and logarithms ---- */
@@ -76,14 +78,14 @@ OP1(acos,  acos(A),
 OP1(atan,  atan(A),   DIV(K(1), ADD(K(1), MUL(A, A))),
                                                      -3, 3, F)
 OP2(atan2, atan2(A, B),
-    EQ(F2(hypot, A, B), K(0)) ? K(0)
-    : DIV(DIV(B, F2(hypot, A, B)), F2(hypot, A, B)),
-    EQ(F2(hypot, A, B), K(0)) ? K(0)
-    : NEG(DIV(DIV(A, F2(hypot, A, B)), F2(hypot, A, B))),
+    IF(EQ(F2(hypot, A, B), K(0)), K(0),
+       DIV(DIV(B, F2(hypot, A, B)), F2(hypot, A, B))),
+    IF(EQ(F2(hypot, A, B), K(0)), K(0),
+       NEG(DIV(DIV(A, F2(hypot, A, B)), F2(hypot, A, B)))),
                                                      -2, 2, 0.3, 3, F)
 OP2(hypot, hypot(A, B),
-    EQ(Y, K(0)) ? K(0) : DIV(A, Y),
-    EQ(Y, K(0)) ? K(0) : DIV(B, Y),                  -3, 3, 0.3, 3, F)
+    IF(EQ(Y, K(0)), K(0), DIV(A, Y)),
+    IF(EQ(Y, K(0)), K(0), DIV(B, Y)),                -3, 3, 0.3, 3, F)
 OP1(deg,   A * (180.0 / AD_PI), K(180.0 / AD_PI),    -2, 2, F)
 OP1(rad,   A * (AD_PI / 180.0), K(AD_PI / 180.0),    -90, 90, F)
 
@@ -115,20 +117,30 @@ OP1(softplus, ad_softplus(A), F1(sigmoid, A),        -4, 4, F)
 OP1(abs,   fabs(A),   F1(sign, A),                   0.2, 3, F)
 OP1(sign,  ad_sign(A), K(0),                         0.2, 3, F)
 OP1(trunc, trunc(A),  K(0),                          1.1, 1.9, I)
-OP1(relu,  A <= 0 ? 0 : A, LT(K(0), A) ? K(1) : K(0),
+OP1(relu,  A <= 0 ? 0 : A, IF(LT(K(0), A), K(1), K(0)),
                                                      0.2, 3, F)
 OP2(fmod,  fmod(A, B), K(1), NEG(F1(trunc, DIV(A, B))),
                                                      3.1, 3.9, 1.1, 1.5, F)
 OP2(max,   A < B ? B : A,
-    LT(A, B) ? K(0) : EQ(A, B) ? K(0.5) : K(1),
-    LT(A, B) ? K(1) : EQ(A, B) ? K(0.5) : K(0),      -3, 0, 0.1, 3, F)
+    IF(LT(A, B), K(0), IF(EQ(A, B), K(0.5), K(1))),
+    IF(LT(A, B), K(1), IF(EQ(A, B), K(0.5), K(0))),      -3, 0, 0.1, 3, F)
 OP2(min,   B < A ? B : A,
-    LT(B, A) ? K(0) : EQ(A, B) ? K(0.5) : K(1),
-    LT(B, A) ? K(1) : EQ(A, B) ? K(0.5) : K(0),      -3, 0, 0.1, 3, F)
+    IF(LT(B, A), K(0), IF(EQ(A, B), K(0.5), K(1))),
+    IF(LT(B, A), K(1), IF(EQ(A, B), K(0.5), K(0))),      -3, 0, 0.1, 3, F)
 OP3(clamp, A < B ? B : C < A ? C : A,
-    LT(A, B) ? K(0) : LT(C, A) ? K(0) : K(1),
-    LT(A, B) ? K(1) : K(0),
-    LT(A, B) ? K(0) : LT(C, A) ? K(1) : K(0),        -2, 2, -3, -2.1, 2.1, 3, F)
+    IF(OR(LT(A, B), LT(C, A)), K(0), K(1)),
+    IF(LT(A, B), K(1), K(0)),
+    IF(LT(A, B), K(0), IF(LT(C, A), K(1), K(0))),    -2, 2, -3, -2.1, 2.1, 3, F)
+
+/* ---- element by element only: numbers have conditions of their own ---- */
+OP1(floor, floor(A),  K(0),                          1.1, 1.9, I)
+OP1(ceil,  ceil(A),   K(0),                          1.1, 1.9, I)
+OP2(lt,    A < B,     K(0), K(0),                    -3, 0, 0.1, 3, I)
+OP2(le,    A <= B,    K(0), K(0),                    -3, 0, 0.1, 3, I)
+OP2(eq,    A == B,    K(0), K(0),                    -3, 0, 0.1, 3, I)
+OP3(where, A != 0 ? B : C, K(0),
+    IF(EQ(A, K(0)), K(0), K(1)), IF(EQ(A, K(0)), K(1), K(0)),
+                                                     1, 1, -3, 3, -3, 3, I)
 
 /* ---- products of the chain rule: an exact 0 in A (or B) wins ---- */
 OP2(cmul,  A == 0 ? 0 : A * B, B, A,                 -3, 3, -3, 3, I)

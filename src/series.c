@@ -17,7 +17,7 @@
 **
 ** Coefficients are numbers, or values of lower levels.
 */
-#include "state.h"
+#include "array.h"
 
 #include <string.h>
 
@@ -36,6 +36,7 @@ typedef struct Dag {
   lua_State *L;
   State *S;
   int n;    /* order */
+  int arrays; /* the coefficients are arrays: conditions hold by element */
   int need; /* of the nodes that are being made */
   int nnode, capnode;
   Node *node;
@@ -149,9 +150,26 @@ static double primal(Dag *d, int id) {
 #define NEG(x) op1(d, OP_unm, x)
 #define F1(name, x) op1(d, OP_##name, x)
 #define F2(name, x, y) op2(d, OP_##name, x, y)
-#define LT(x, y) (primal(d, x) < primal(d, y))
-#define EQ(x, y) (primal(d, x) == primal(d, y))
-#define ZERO(x) (d->node[x].isnum && ad_isnum(coefs(d, x)[0], 0))
+#define LT(x, y) condition(d, OP_lt, x, y)
+#define EQ(x, y) condition(d, OP_eq, x, y)
+#define ZERO(x) K(d->node[x].isnum && ad_isnum(coefs(d, x)[0], 0))
+#define OR(x, y) op2(d, OP_max, x, y)
+#define AND(x, y) op2(d, OP_min, x, y)
+#define IF(c, x, y)                                                            \
+  (d->arrays ? chosen(d, c, x, y) : primal(d, c) != 0 ? (x) : (y))
+
+/* a constant: 0 or 1, or an array of them */
+static int condition(Dag *d, int op, int x, int y) {
+  val v[2];
+  v[0] = coefs(d, x)[0], v[1] = coefs(d, y)[0];
+  return constant(d, ad_condition(d->L, d->S, op, v));
+}
+
+static int chosen(Dag *d, int c, int x, int y) {
+  int a[3];
+  a[0] = c, a[1] = x, a[2] = y;
+  return operation(d, OP_where, 3, a);
+}
 
 static int rule(Dag *d, int op, int i, int A, int B, int C, int Y) {
   (void)B, (void)C;
@@ -207,7 +225,8 @@ static void expandlist(Dag *d, int id) {
   List list = {id, d->node[id].narg, 0, NULL, NULL};
   const List *w = &list;
   const int op = d->node[id].op;
-  for (int i = 0; i < w->n; i++) list.ties += EQ(X(i), id);
+  for (int i = 0; i < w->n; i++)
+    list.ties += (primal(d, X(i)) == primal(d, id));
   if (op == OP_list_prod) {
     size_t bytes = (size_t)w->n * sizeof(int) + 1;
     int acc = K(1);
@@ -253,7 +272,7 @@ static int isbasic(int op) {
 }
 
 static int isconstantpower(Dag *d, const Node *x) {
-  return x->op == OP_pow && d->node[d->args[x->arg + 1]].isnum &&
+  return x->op == OP_pow && !d->arrays && d->node[d->args[x->arg + 1]].isnum &&
          primal(d, d->args[x->arg]) != 0;
 }
 
@@ -382,6 +401,7 @@ val ad_series(lua_State *L, State *S, int op, int n, const Arg *a,
   arg = lua_newuserdatauv(L, (size_t)n * sizeof *arg + 1, 0);
   for (int i = 0; i < n; i++) {
     val v = ad_primalof(L, &a[i]);
+    d->arrays |= v.i && ad_arrayvalued(L, S, v.i);
     if (a[i].key == 0) {
       arg[i] = constant(d, v);
       continue;

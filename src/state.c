@@ -537,6 +537,9 @@ State *ad_openstate(lua_State *L) {
   newmetatable(L, S, AD_MTPAUSE, "autodiff.pause");
   newmetatable(L, S, AD_MTWATCH, "autodiff.watch");
   newmetatable(L, S, AD_MTGUARD, "autodiff.guard");
+  newmetatable(L, S, AD_MTARRAY, "autodiff.array");
+  newmetatable(L, S, AD_MTSAVED, "autodiff.saved");
+  S->savers = S->arraylib = LUA_NOREF;
   lua_createtable(L, MAXPOOL, 0);
   S->pool = luaL_ref(L, LUA_REGISTRYINDEX);
   lua_pushvalue(L, -1);

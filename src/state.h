@@ -66,6 +66,8 @@ enum {
   AD_MTPAUSE,
   AD_MTWATCH,
   AD_MTGUARD,
+  AD_MTARRAY,
+  AD_MTSAVED,
   AD_NMT
 };
 
@@ -180,6 +182,9 @@ typedef struct State {
   uint32_t sweptline;
   uint8_t sweptop;
   char sweptsource[LUA_IDSIZE];
+  int savers;   /* registry reference: weak, the tables that hold arrays for
+                   tapes; LUA_NOREF: none */
+  int arraylib; /* registry reference: autodiff.array, once it is needed */
   int watching; /* the object of watch_gc is there */
   size_t told;  /* bytes of tapes that the collector has yet to be told of */
 } State;
@@ -273,6 +278,7 @@ void ad_pushval(lua_State *L, val v);
 val ad_valat(lua_State *L, int idx);
 double ad_plain(lua_State *L, State *S, int idx);
 double ad_plainval(lua_State *L, State *S, val v);
+double ad_notednumber(lua_State *L, State *S, val v);
 Cell *ad_newcell(lua_State *L, State *S, int mt, size_t size, int nuv);
 val ad_pushvar(lua_State *L, State *S, Level *lv, val primal, uint32_t node,
                int leaf);
@@ -282,6 +288,7 @@ val ad_leafvar(lua_State *L, State *S, Level *lv, val primal, int leaf);
 val ad_takeval(lua_State *L);
 void ad_stripvalue(lua_State *L, State *S, uint64_t key); /* the top */
 val ad_checkarg(lua_State *L, State *S, int arg); /* number or AD value */
+val ad_checkoperand(lua_State *L, State *S, int arg); /* or an array */
 val ad_operand(lua_State *L, State *S, int arg);  /* of an operator */
 void ad_openvalue(lua_State *L, State *S);
 
@@ -344,6 +351,7 @@ typedef struct Sweep {
   int slot;          /* stack index: what holds x, or the table of the values */
   int general;       /* they are in the table */
   int scratch;       /* x is the level's own */
+  int keep;          /* what is found for results of operations stays too */
 } Sweep;
 /* pushes one slot */
 void ad_sweepbegin(lua_State *L, Sweep *w, Level *lv, int owner);

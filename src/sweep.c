@@ -13,7 +13,7 @@
 **   push(list of input tangents) -> list of output tangents
 ** or, for a checkpoint, rerun = {f, arguments...} (see scope.c).
 */
-#include "state.h"
+#include "array.h"
 
 #include <string.h>
 
@@ -44,7 +44,7 @@ void ad_sweeprange(lua_State *L, Sweep *w, Level *lv, int owner, uint32_t lo,
   w->owner = owner;
   w->size = lv->tape.nnode;
   w->stride = 1 + (uint32_t)lv->tape.dirs;
-  w->general = w->scratch = 0;
+  w->general = w->scratch = w->keep = 0;
   w->lo = lo;
   if (lv->tape.ngeneral) {
     const uint32_t n = hi - lo;
@@ -170,8 +170,13 @@ static void put(lua_State *L, Sweep *w, uint32_t node, val v) {
 /* adds to the value of a node */
 void ad_sweepadd(lua_State *L, Sweep *w, uint32_t node, val v) {
   const int top = lua_gettop(L);
+  val acc;
   if (ad_isnum(v, 0)) return;
-  put(L, w, node, ad_chain(L, w->lv->S, get(L, w, node), v, ad_num(1)));
+  acc = get(L, w, node);
+  if (!ad_addinplace(L, acc, v)) {
+    acc = ad_chain(L, w->lv->S, acc, v, ad_num(1));
+    put(L, w, node, acc);
+  }
   lua_settop(L, top);
 }
 
@@ -189,6 +194,31 @@ static val partialat(lua_State *L, const Level *lv, uint32_t j) {
   lua_rawgeti(L, -1, (lua_Integer)j + 1);
   lua_remove(L, -2);
   return ad_takeval(L);
+}
+
+/* number of the operand that the entry number j of a node stands for */
+static int operandof(const Saved *s, uint32_t j) {
+  int i = 0;
+  for (;; i++)
+    if (s->active >> i & 1 && j-- == 0) return i;
+}
+
+/* acc + t * what a tape has saved of an operation on arrays, at the top */
+static val savedchain(lua_State *L, State *S, uint32_t j, val t, val acc,
+                      int forwards) {
+  const int idx = lua_gettop(L);
+  const Saved *s = lua_touserdata(L, idx);
+  val x[AD_MAXARITY + 1];
+  for (int i = 0; i <= s->n; i++) {
+    lua_getiuservalue(L, idx, i + 1);
+    x[i] = ad_takeval(L);
+  }
+  return ad_elementchain(L, S, s->op, operandof(s, j), s->n, x, x[s->n], t, acc,
+                         forwards);
+}
+
+static int issaved(lua_State *L, val p) {
+  return p.i && ad_isarray(lua_touserdata(L, p.i)); /* no array is a partial */
 }
 
 static void reverse(lua_State *L, Sweep *w, uint32_t from, uint32_t to) {
@@ -211,12 +241,15 @@ static void reverse(lua_State *L, Sweep *w, uint32_t from, uint32_t to) {
       if (w->lv->S->debug) ad_nanplace(L, w->lv, k);
       for (uint32_t j = t->end[k]; j-- > first;) {
         const uint32_t node = t->idx[j] & ~AD_GENERAL;
-        const val p = partialat(L, w->lv, j), acc = get(L, w, node);
-        const val s = ad_chain(L, w->lv->S, acc, a, p);
+        const val acc = get(L, w, node), p = partialat(L, w->lv, j);
+        const val s = issaved(L, p)
+                          ? savedchain(L, w->lv->S, j - first, a, acc, 0)
+                          : ad_chain(L, w->lv->S, acc, a, p);
         if (w->lv->S->debug) ad_nansweep(L, w->lv, k, NULL, 1, s);
         put(L, w, node, s);
-        lua_settop(L, top + 1);
+        lua_settop(L, a.i ? a.i : top);
       }
+      if (!w->keep && a.i) put(L, w, k, ad_num(0)); /* nobody asks for it */
     }
     lua_settop(L, top);
   }
@@ -239,8 +272,11 @@ static void forward(lua_State *L, Sweep *w, uint32_t from, uint32_t to) {
     if (w->lv->S->debug) ad_nanplace(L, w->lv, k);
     for (uint32_t j = first; j < last; j++) {
       const val d = get(L, w, t->idx[j] & ~AD_GENERAL);
-      if (!ad_isnum(d, 0))
-        s = ad_chain(L, w->lv->S, s, d, partialat(L, w->lv, j));
+      if (!ad_isnum(d, 0)) {
+        const val p = partialat(L, w->lv, j);
+        s = issaved(L, p) ? savedchain(L, w->lv->S, j - first, d, s, 1)
+                          : ad_chain(L, w->lv->S, s, d, p);
+      }
       if (w->lv->S->debug) ad_nansweep(L, w->lv, k, NULL, 0, s);
       if (s.i) { /* keep the sum alone */
         lua_pushvalue(L, s.i);
@@ -328,6 +364,8 @@ static int gather(lua_State *L, const Sweep *w, uint32_t n, uint32_t first,
   lua_createtable(L, (int)n, 0);
   for (uint32_t i = 0; i < n; i++) {
     ad_sweepget(L, w, idx ? idx[i] : first + i);
+    if (lua_type(L, -1) == LUA_TUSERDATA && ad_isarray(lua_touserdata(L, -1)))
+      ((Array *)lua_touserdata(L, -1))->own = 0; /* a rule may hold on to it */
     some |= !(lua_type(L, -1) == LUA_TNUMBER && lua_tonumber(L, -1) == 0);
     lua_rawseti(L, -2, (lua_Integer)i + 1);
   }
@@ -374,6 +412,8 @@ static void callreverse(lua_State *L, Sweep *w, uint32_t c) {
         ad_sweepadd(L, w, t->idx[j], v);
         lua_settop(L, here);
       }
+      for (uint32_t i = 0; !w->keep && w->general && i < call.nout; i++)
+        put(L, w, call.node + 1 + i, ad_num(0)); /* nobody asks for it */
     }
   }
   lua_settop(L, top);

@@ -2,7 +2,7 @@
 ** tapelib.c
 ** ad.tape: a tape that the user opens, asks and closes.
 */
-#include "state.h"
+#include "array.h"
 
 #include <string.h>
 
@@ -88,6 +88,7 @@ static void source_leaf(lua_State *L, State *S, void *ud, int numeric) {
     ad_sweepget(L, q->w, node);
   else
     lua_pushnumber(L, 0);
+  if (numeric) ad_shapelike(L, S, -2);
 }
 
 static lua_Integer count(const Level *lv) {
@@ -168,6 +169,7 @@ static int t_gradient(lua_State *L) {
   if (lv->live) {
     ad_sweepguard(L, lv);
     ad_sweepbegin(L, &w, lv, n + 1);
+    w.keep = 1;
     q.w = &w;
     if (lua_type(L, target) == LUA_TTABLE) {
       const lua_Integer len = luaL_len(L, target);

@@ -9,7 +9,7 @@
 ** function's own traceback. The function may yield: what comes after it is
 ** a continuation, and finds all it needs on the stack.
 */
-#include "state.h"
+#include "array.h"
 
 #include <limits.h>
 #include <stdarg.h>
@@ -32,7 +32,8 @@ void ad_checkcallable(lua_State *L, int arg) {
 static int isours(const lua_Debug *ar) {
   static const char *const file[] = {
       "jacobian.lua", "custom.lua",  "implicit.lua", "check.lua",
-      "math.lua",     "explain.lua", "graph.lua",    "trace.lua"};
+      "math.lua",     "explain.lua", "graph.lua",    "trace.lua",
+      "array.lua",    "prim.lua",    "linalg.lua"};
   for (size_t i = 0; i < sizeof file / sizeof file[0]; i++) {
     const char *at = strstr(ar->source, "autodiff/");
     for (; at != NULL; at = strstr(at + 1, "autodiff/"))
@@ -105,7 +106,8 @@ static void var_leaf(lua_State *L, State *S, void *ud, int numeric) {
     ad_deeper(L, lv, &a);
   }
   v = ad_leafvar(L, S, lv, a.v, 0);
-  lua_pushinteger(L, ((Cell *)lua_touserdata(L, v.i))->u.var.node);
+  ad_pushskeleton(L, S, top, 1,
+                  ((Cell *)lua_touserdata(L, v.i))->u.var.node);
 }
 
 /*
@@ -154,10 +156,10 @@ int ad_nodeof(lua_State *L, State *S, uint64_t key, uint32_t *node) {
 */
 
 static void cotangent_leaf(lua_State *L, State *S, void *ud, int numeric) {
-  const Sweep *w = ud;
+  Sweep *w = ud;
   (void)S;
   if (numeric)
-    ad_sweepget(L, w, (uint32_t)lua_tointeger(L, -1));
+    ad_sweepresult(L, w, lua_gettop(L));
   else
     lua_pushnil(L);
 }
@@ -219,6 +221,16 @@ static void getspec(lua_State *L, int idx, Spec *spec) {
   }
 }
 
+static int badresult(lua_State *L, State *S, int idx, const char *fname) {
+  const Array *a;
+  ad_pushplain(L, S, idx);
+  a = lua_touserdata(L, -1);
+  return ad_error(L,
+                  "%s: function must return a number, got an array of shape "
+                  "%s; for several outputs use ad.jacobian",
+                  fname, ad_shapetext(L, a->ndim, a->shape));
+}
+
 static int grad_finish(lua_State *L, int status, lua_KContext ctx) {
   State *S = ad_state(L);
   Spec store, *const spec = &store;
@@ -232,11 +244,14 @@ static int grad_finish(lua_State *L, int status, lua_KContext ctx) {
   int out, found;
   (void)status;
   c = top == base ? NULL : ad_tocell(L, S, base + 1);
+  if (c == NULL && top > base && ad_toarray(L, S, base + 1))
+    return badresult(L, S, base + 1, fname);
   if (c == NULL && (top == base || lua_type(L, base + 1) != LUA_TNUMBER))
     return ad_error(L,
                     "%s: function must return a number, got %s; for several "
                     "outputs use ad.jacobian",
                     fname, ad_described(L, base + 1));
+  if (c != NULL && ad_arrayvalued(L, S, base + 1)) return badresult(L, S, base + 1, fname);
   ad_checkstack(L, top - base + spec->n + 20, "too many results");
   ad_sweepbegin(L, &w, lv, slot);
   if (c != NULL && c->stamp == ad_stamp(S, lv->key, AD_VARN)) {
@@ -366,10 +381,7 @@ static void result_leaf(lua_State *L, State *S, void *ud, int numeric) {
   found = ad_nodeof(L, S, lv->key, &node);
   lua_pushvalue(L, -1);
   ad_stripvalue(L, S, lv->key);
-  if (found)
-    lua_pushinteger(L, node);
-  else
-    lua_pushboolean(L, 0);
+  ad_pushskeleton(L, S, -1, found, found ? node : 0);
 }
 
 /*
@@ -399,12 +411,16 @@ typedef struct Seed {
 static void seed_leaf(lua_State *L, State *S, void *ud, int numeric) {
   Seed *s = ud;
   uint32_t node;
+  const Array *shape;
+  int found;
   Arg a;
   if (!numeric) return; /* a constant, or no number at all */
-  node = (uint32_t)lua_tointeger(L, -2);
   if (lua_isnil(L, -1)) return;
   if (!ad_isleaf(L, S, -1))
     ad_error(L, "%s: number expected, got %s", s->what, luaL_typename(L, -1));
+  found = ad_skeletonnode(L, S, -2, &node, &shape);
+  ad_checkfits(L, S, shape, -1, s->what);
+  if (!found) return;
   ad_resolve(L, S, -1, &a);
   ad_sweepadd(L, s->w, node, a.v);
   if (node >= s->top) s->top = node + 1;
@@ -443,10 +459,10 @@ static int pull_call(lua_State *L) {
 }
 
 static void tangent_leaf(lua_State *L, State *S, void *ud, int numeric) {
-  const Sweep *w = ud;
+  Sweep *w = ud;
   (void)S;
   if (numeric)
-    ad_sweepget(L, w, (uint32_t)lua_tointeger(L, -1));
+    ad_sweepresult(L, w, lua_gettop(L));
   else if (lua_isboolean(L, -1))
     lua_pushnumber(L, 0);
   else
@@ -546,6 +562,18 @@ typedef struct Forward {
   int arg; /* for the error */
 } Forward;
 
+/* a tangent has the shape of its primal, which is below it */
+static void checktangent(lua_State *L, State *S, const Forward *f, int idx) {
+  const Array *shape;
+  ad_pushplain(L, S, idx - 1);
+  shape = ad_toarray(L, S, -1);
+  if (shape != NULL || ad_arrayvalued(L, S, idx))
+    ad_checkfits(L, S, shape, idx,
+                 lua_pushfstring(L, "%s: tangent of argument %d", f->fname,
+                                 f->arg));
+  lua_settop(L, idx);
+}
+
 /* top: primal, tangent */
 static void dual_leaf(lua_State *L, State *S, void *ud, int numeric) {
   const Forward *f = ud;
@@ -558,6 +586,7 @@ static void dual_leaf(lua_State *L, State *S, void *ud, int numeric) {
   if (!ad_isleaf(L, S, top))
     ad_error(L, "%s: tangent of argument %d: number expected, got %s", f->fname,
              f->arg, luaL_typename(L, top));
+  checktangent(L, S, f, top);
   ad_resolve(L, S, top - 1, &a);
   ad_resolve(L, S, top, &t);
   ad_deeper(L, f->lv, &a);
@@ -615,6 +644,12 @@ static void parts_leaf(lua_State *L, State *S, void *ud, int numeric) {
   ad_partof(L, S, lv->key, 0);
   lua_pushvalue(L, -2);
   ad_partof(L, S, lv->key, 1);
+  if (lua_type(L, -2) != LUA_TNUMBER) { /* 0 for an array is one of zeros */
+    const int top = lua_gettop(L);
+    ad_pushval(L, ad_like(L, S, ad_valat(L, top), ad_at(top - 1)));
+    lua_replace(L, top);
+    lua_settop(L, top);
+  }
 }
 
 static int jvp_finish(lua_State *L, int status, lua_KContext ctx) {

@@ -10,13 +10,14 @@
 **
 ** for each table that it is inside of, and recurses nowhere.
 */
-#include "state.h"
+#include "array.h"
 
 #include <limits.h>
 
 /* is the value a number or an AD value? */
 int ad_isleaf(lua_State *L, const State *S, int idx) {
-  return lua_type(L, idx) == LUA_TNUMBER || ad_tocell(L, S, idx) != NULL;
+  return lua_type(L, idx) == LUA_TNUMBER || ad_tocell(L, S, idx) != NULL ||
+         ad_toarray(L, S, idx) != NULL;
 }
 
 /*
@@ -116,7 +117,7 @@ static void walk(lua_State *L, State *S, int nin, int nout, int objects,
       }
       leaf(L, S, ud,
            type == LUA_TNUMBER ||
-               (type == LUA_TUSERDATA && ad_tocell(L, S, value)));
+               (type == LUA_TUSERDATA && ad_isleaf(L, S, value)));
       for (int i = nout; i-- > 0;) put(L, base + nin + i, key);
       lua_settop(L, key);
     }

@@ -3,7 +3,7 @@
 ** The values that Lua sees: taking them apart, making them, and the
 ** metamethods that compute nothing.
 */
-#include "state.h"
+#include "array.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -63,9 +63,10 @@ void ad_resolve(lua_State *L, State *S, int idx, Arg *a) {
       return;
     }
     a->c = c;
+    a->v = ad_at(idx);
+    if (ad_isarray(c)) return; /* plain */
     a->kind = ad_kindof(S, c);
     a->key = ad_keyof(S, c);
-    a->v = ad_at(idx);
     if (ad_islive(S, c, a->key, &a->lv)) return;
     if (!AD_GENERALKIND(a->kind)) {
       a->v = ad_num(c->value);
@@ -117,6 +118,7 @@ double ad_plain(lua_State *L, State *S, int idx) {
   lua_pushvalue(L, idx);
   while (lua_type(L, -1) != LUA_TNUMBER) {
     const Cell *c = lua_touserdata(L, -1);
+    if (ad_isarray(c)) ad_error(L, "number expected, got an array");
     if (!AD_GENERALKIND(ad_kindof(S, c))) {
       n = c->value;
       lua_pop(L, 1);
@@ -132,6 +134,11 @@ double ad_plain(lua_State *L, State *S, int idx) {
 
 double ad_plainval(lua_State *L, State *S, val v) {
   return v.i == 0 ? v.n : ad_plain(L, S, v.i);
+}
+
+/* what a note says of a value: the number; of an array it has none */
+double ad_notednumber(lua_State *L, State *S, val v) {
+  return v.i && ad_arrayvalued(L, S, v.i) ? NAN : ad_plainval(L, S, v);
 }
 
 /*
@@ -166,12 +173,17 @@ val ad_checkarg(lua_State *L, State *S, int arg) {
   return ad_at(arg);
 }
 
+/* the same, or an array */
+val ad_checkoperand(lua_State *L, State *S, int arg) {
+  return ad_toarray(L, S, arg) ? ad_at(arg) : ad_checkarg(L, S, arg);
+}
+
 /* an operand of an operator, with the error that Lua's own would raise */
 val ad_operand(lua_State *L, State *S, int arg) {
   int isnum;
   double n = lua_tonumberx(L, arg, &isnum);
   if (isnum) return ad_num(n);
-  if (ad_tocell(L, S, arg) == NULL) {
+  if (ad_tocell(L, S, arg) == NULL && ad_toarray(L, S, arg) == NULL) {
     const char *name = luaL_typename(L, arg);
     if (luaL_getmetafield(L, arg, "__name") == LUA_TSTRING)
       name = lua_tostring(L, -1);
@@ -245,7 +257,7 @@ val ad_leafvar(lua_State *L, State *S, Level *lv, val primal, int leaf) {
     Note note;
     memset(&note, 0, sizeof note);
     note.kind = AD_NOTEINPUT;
-    note.y = ad_plainval(L, S, primal);
+    note.y = ad_notednumber(L, S, primal);
     ad_note(L, lv, &note);
   }
   if (lv->handles != LUA_NOREF) {
@@ -269,6 +281,8 @@ static int l_type(lua_State *L) {
   luaL_checkany(L, 1);
   if (lua_type(L, 1) == LUA_TNUMBER)
     lua_pushliteral(L, "number");
+  else if (ad_toarray(L, S, 1))
+    lua_pushliteral(L, "array");
   else if ((c = ad_tocell(L, S, 1)) == NULL)
     luaL_pushfail(L);
   else if (AD_ISVAR(ad_kindof(S, c)))
@@ -285,8 +299,9 @@ static int l_value(lua_State *L) {
     lua_settop(L, 1); /* integers stay integers */
     return 1;
   }
-  if (ad_tocell(L, S, 1) == NULL) return luaL_typeerror(L, 1, "number");
-  lua_pushnumber(L, ad_plain(L, S, 1));
+  if (ad_tocell(L, S, 1) == NULL && ad_toarray(L, S, 1) == NULL)
+    return luaL_typeerror(L, 1, "number");
+  ad_pushplain(L, S, 1);
   return 1;
 }
 
@@ -310,10 +325,13 @@ static int nparts(lua_State *L, State *S, int idx) {
 static int mm_index(lua_State *L) {
   State *S = ad_state(L);
   const Cell *c = ad_tocell(L, S, 1);
-  const char *key = lua_tostring(L, 2);
+  const char *key = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : NULL;
   int kind;
   if (c == NULL) return luaL_typeerror(L, 1, "autodiff value");
   kind = ad_kindof(S, c);
+  if ((lua_type(L, 2) == LUA_TTABLE || lua_type(L, 2) == LUA_TNUMBER) &&
+      ad_arrayvalued(L, S, 1))
+    return ad_arraycall(L, S, "index");
   if (key == NULL || strncmp(key, "__", 2) == 0) return 0;
   if (strcmp(key, "value") == 0)
     pushpart(L, S, 1, 0);
@@ -341,9 +359,31 @@ static int mm_index(lua_State *L) {
   } else { /* a method */
     lua_getmetatable(L, 1);
     lua_pushvalue(L, 2);
-    lua_rawget(L, -2);
+    if (lua_rawget(L, -2) == LUA_TNIL && ad_arrayvalued(L, S, 1)) {
+      ad_pushplain(L, S, 1);
+      return ad_arrayfield(L, S, key);
+    }
   }
   return 1;
+}
+
+static int mm_len(lua_State *L) {
+  State *S = ad_state(L);
+  luaL_checkany(L, 1);
+  ad_pushplain(L, S, 1);
+  if (!ad_toarray(L, S, -1))
+    return luaL_error(L, "attempt to get length of a number value");
+  lua_pushinteger(L, (lua_Integer)((Array *)lua_touserdata(L, -1))->shape[0]);
+  return 1;
+}
+
+static int mm_newindex(lua_State *L) {
+  State *S = ad_state(L);
+  if (ad_tocell(L, S, 1) && ad_arrayvalued(L, S, 1))
+    return ad_error(L, "cannot write into an array that is being "
+                       "differentiated: make a new one (where, concat, stack, "
+                       "scatter_add)");
+  return ad_error(L, "attempt to set a field of a value of autodiff");
 }
 
 /* replaces the part at the top by its text */
@@ -413,9 +453,28 @@ static int mm_le(lua_State *L) {
 /* Lua asks for any two userdata of which one is ours */
 static int mm_eq(lua_State *L) {
   State *S = ad_state(L);
-  int same = ad_tocell(L, S, 1) != NULL && ad_tocell(L, S, 2) != NULL &&
+  int same;
+  if (ad_arrayvalued(L, S, 1) || ad_arrayvalued(L, S, 2)) {
+    lua_rawgeti(L, LUA_REGISTRYINDEX, S->mt[AD_MTARRAY]);
+    lua_getfield(L, -1, "__eq");
+    lua_pushvalue(L, 1);
+    lua_pushvalue(L, 2);
+    lua_call(L, 2, 1);
+    return 1;
+  }
+  same = ad_tocell(L, S, 1) != NULL && ad_tocell(L, S, 2) != NULL &&
              ad_plain(L, S, 1) == ad_plain(L, S, 2);
   lua_pushboolean(L, same);
+  return 1;
+}
+
+/* on arrays: an array of 0 and 1, which is a constant */
+static int byelement(lua_State *L, int op) {
+  State *S = ad_state(L);
+  val x[2];
+  if (!ad_arrayvalued(L, S, 1) && !ad_arrayvalued(L, S, 2)) return 0;
+  for (int i = 0; i < 2; i++) x[i] = ad_checkoperand(L, S, i + 1);
+  ad_condition(L, S, op, x);
   return 1;
 }
 
@@ -428,6 +487,7 @@ static void checked2(lua_State *L, double x[2]) {
 
 static int l_lt(lua_State *L) {
   double x[2];
+  if (byelement(L, OP_lt)) return 1;
   checked2(L, x);
   lua_pushboolean(L, x[0] < x[1]);
   return 1;
@@ -435,6 +495,7 @@ static int l_lt(lua_State *L) {
 
 static int l_le(lua_State *L) {
   double x[2];
+  if (byelement(L, OP_le)) return 1;
   checked2(L, x);
   lua_pushboolean(L, x[0] <= x[1]);
   return 1;
@@ -442,6 +503,7 @@ static int l_le(lua_State *L) {
 
 static int l_eq(lua_State *L) {
   double x[2];
+  if (byelement(L, OP_eq)) return 1;
   checked2(L, x);
   lua_pushboolean(L, x[0] == x[1]);
   return 1;
@@ -469,6 +531,7 @@ void ad_openvalue(lua_State *L, State *S) {
       {"__index", mm_index}, {"__tostring", mm_tostring},
       {"__lt", mm_lt},       {"__le", mm_le},
       {"__eq", mm_eq},       {"__concat", mm_concat},
+      {"__len", mm_len},     {"__newindex", mm_newindex},
       {NULL, NULL}};
   static const luaL_Reg fn[] = {{"type", l_type}, {"value", l_value},
                                 {"lt", l_lt},     {"le", l_le},

@@ -1,0 +1,145 @@
+/*
+** array.h
+** n-dimensional arrays of float64, as Lua sees them.
+**
+** An array is one userdata that opens with the header below. One that owns
+** its elements has them in the same block, aligned to 64 bytes, in row-major
+** order, so that the collector knows its true size. A view has its own shape
+** and strides over the elements of another, which user value 1 keeps alive
+** (always the owner: views of views refer to it directly).
+**
+** Arrays are plain values, as numbers are: they belong to no level. In the
+** place of a Cell's stamp they have 0, which no live level's stamp is.
+** There are no arrays without dimensions; numbers take that place.
+*/
+#ifndef ad_array_h
+#define ad_array_h
+
+#include "state.h"
+
+#define AD_MAXDIM 8
+#define AD_ALIGN 64
+
+typedef struct Array {
+  uint64_t stamp; /* 0: not a Cell */
+  double *data;   /* the first element */
+  size_t size;    /* number of elements */
+  int ndim;
+  uint8_t view;   /* user value 1 is the owner of the elements */
+  uint8_t saved;  /* a tape may have it: look before writing (owners) */
+  uint8_t own;    /* made in a sweep, which alone has it: may be overwritten */
+  ptrdiff_t shape[AD_MAXDIM];
+  ptrdiff_t stride[AD_MAXDIM]; /* in elements; any sign; 0: repeated */
+} Array;
+
+/* is the userdata behind a value (known to be ours) an array? */
+static inline int ad_isarray(const void *p) {
+  return ((const Array *)p)->stamp == 0;
+}
+
+/* array.c */
+
+/* the plain array at an index, or NULL */
+Array *ad_toarray(lua_State *L, const State *S, int idx);
+Array *ad_checkarray(lua_State *L, State *S, int arg);
+/* pushes an array that owns its elements, which are not set */
+Array *ad_newarray(lua_State *L, State *S, int ndim, const ptrdiff_t *shape);
+/* pushes a view of the array at idx; data, shape and strides as that one's */
+Array *ad_newview(lua_State *L, State *S, int idx);
+/* recomputes size from shape */
+void ad_resize(lua_State *L, Array *a);
+/* are the elements in row-major order, without gaps? */
+int ad_contiguous(const Array *a);
+/* the array at idx if it is contiguous; else pushes a copy */
+Array *ad_packed(lua_State *L, State *S, int idx);
+/* copies elements in row-major order */
+void ad_gather(const Array *a, double *to);
+void ad_scatter(const Array *a, const double *from); /* the other way */
+/* the arrays' own error forms: "(2, 3)" is pushed */
+const char *ad_shapetext(lua_State *L, int ndim, const ptrdiff_t *shape);
+/* reads a shape from a list, an integer, or from integers on the stack */
+int ad_checkshape(lua_State *L, int arg, ptrdiff_t *shape);
+/* index from 1, or from the end, to one from 0; error if out of range */
+ptrdiff_t ad_checkaxis(lua_State *L, int arg, int ndim);
+/* NumPy's rule for two shapes; 0: they do not fit */
+int ad_broadcast(int *ndim, ptrdiff_t *shape, int n2, const ptrdiff_t *shape2);
+/* strides of 'a' as an operand of the given shape (which it broadcasts to) */
+void ad_strides(const Array *a, int ndim, const ptrdiff_t *shape,
+                ptrdiff_t *stride);
+/* is the plain value behind the value at idx an array? pushes nothing */
+int ad_arrayvalued(lua_State *L, State *S, int idx);
+/* pushes the plain value, number or array, behind any value */
+void ad_pushplain(lua_State *L, State *S, int idx);
+/* error unless the elements may be written to */
+void ad_checkwrite(lua_State *L, State *S, int arg);
+/* calls a function of autodiff.array: with all that is on the stack, for all
+   its results; with the n values on the top, for one */
+int ad_arraycall(lua_State *L, State *S, const char *name);
+void ad_arraycalln(lua_State *L, State *S, const char *name, int n);
+/* an operation of the table on plain numbers and arrays: pushes an array */
+val ad_arrayapply(lua_State *L, State *S, int op, int n, const val *x);
+/* acc + t * (partial derivative by operand i), all of them plain */
+val ad_arraypull(lua_State *L, State *S, int op, int i, int n, const val *x,
+                 val y, val t, val acc, int forwards);
+/* v in the shape of another value: summed over what that was broadcast along,
+   or broadcast */
+val ad_like(lua_State *L, State *S, val v, val like);
+
+/* what a tape keeps of an operation on arrays: user values 1.. n are the
+   operands, n + 1 the result */
+typedef struct Saved {
+  uint64_t stamp; /* 0: not a Cell */
+  uint8_t op, n;
+  uint8_t active; /* bit i: operand i is on the tape */
+} Saved;
+val ad_save(lua_State *L, State *S, int op, int n, const val *x, val y);
+/* is the value at the index one of these? */
+Saved *ad_tosaved(lua_State *L, const State *S, int idx);
+/* the array behind the value at idx, if any, is saved by a tape; 'holder' is
+   the table through which the tape holds it */
+void ad_marksaved(lua_State *L, State *S, int idx, int holder);
+/* the array that owns the elements of the one at idx */
+Array *ad_owner(lua_State *L, int idx);
+/* copies elements, broadcasting */
+void ad_copyelements(const Array *to, const Array *from);
+/* what x[key] is, for the array at the top and a string; 0: nothing */
+int ad_arrayfield(lua_State *L, State *S, const char *key);
+/* pushes autodiff.array */
+void ad_arraylib(lua_State *L, State *S);
+void ad_openindex(lua_State *L, State *S);
+void ad_openshape(lua_State *L, State *S);
+void ad_openreduce(lua_State *L, State *S);
+
+/*
+** Skeletons hold the numbers of nodes in the places of leaves; in that of an
+** array an array without elements that has its shape.
+*/
+void ad_pushskeleton(lua_State *L, State *S, int leaf, int isnode,
+                     uint32_t node);
+/* the same, read: 0 for a constant; 'shape' is NULL for a number */
+int ad_skeletonnode(lua_State *L, const State *S, int idx, uint32_t *node,
+                    const Array **shape);
+/* error unless the value at idx has the shape that a skeleton says */
+void ad_checkfits(lua_State *L, State *S, const Array *shape, int idx,
+                  const char *what);
+/* a sweep's value for the leaf of a skeleton at idx: pushes it */
+void ad_sweepresult(lua_State *L, Sweep *w, int idx);
+
+/* the value at the top, of a sweep, in the shape of the leaf at idx */
+void ad_shapelike(lua_State *L, State *S, int idx);
+/* acc + v, in place if acc is a sweep's own; 0: that cannot be */
+int ad_addinplace(lua_State *L, val acc, val v);
+
+/* apply.c */
+val ad_condition(lua_State *L, State *S, int op, const val *x);
+val ad_elementchain(lua_State *L, State *S, int op, int i, int n, const val *x,
+                    val y, val t, val acc, int forwards);
+
+/* a number or a plain array? */
+static inline int ad_isplain(lua_State *L, val v) {
+  const void *p = v.i ? lua_touserdata(L, v.i) : NULL;
+  return p == NULL || ad_isarray(p);
+}
+void ad_openarray(lua_State *L, State *S);
+
+#endif
