@@ -51,6 +51,10 @@ for _, name in ipairs { "array" } do
     return ad[name](...)
   end
 end
+ad.vmap = function(...)
+  ad.vmap = require("autodiff.vmap").vmap
+  return ad.vmap(...)
+end
 
 local mathlib = require "autodiff.math"
 ad.math, ad.install = mathlib.math(ad), mathlib.install

@@ -21,26 +21,23 @@
 #define ZERO(x) ad_num(ad_isnum(x, 0))
 #define OR(c, d) ad_op2(L, S, OP_max, c, d)
 #define AND(c, d) ad_op2(L, S, OP_min, c, d)
-#define IF(c, x, y)                                                            \
-  (arrays ? chosen(L, S, c, x, y) : (c).n != 0 ? (x) : (y))
+#define IF(c, x, y) (arrays ? chosen(L, S, c, x, y) : (c).n != 0 ? (x) : (y))
 
 /* deepest nesting of operations in one rule, and what it leaves behind */
 #define RULESLOTS 48
 
-/* the comparison 'op' of the plain values of x: 0 or 1, or an array of them */
+/*
+** The comparison 'op' of what x is without derivatives: 0 or 1, or an array of
+** them, or of each element of a batch.
+*/
 val ad_condition(lua_State *L, State *S, int op, const val *x) {
   val v[2];
-  for (int i = 0; i < 2; i++) {
-    v[i] = x[i];
-    if (x[i].i == 0) continue;
-    ad_pushplain(L, S, x[i].i);
-    v[i] = ad_takeval(L);
-  }
+  for (int i = 0; i < 2; i++) v[i] = ad_base(L, S, x[i]);
   if (v[0].i == 0 && v[1].i == 0) {
     double d[2] = {v[0].n, v[1].n};
     return ad_num(ad_opvalue(op, d));
   }
-  return ad_arrayapply(L, S, op, 2, v);
+  return ad_apply(L, S, op, 2, v);
 }
 
 static val condition2(lua_State *L, State *S, int op, val x, val y) {
@@ -58,7 +55,7 @@ static val chosen(lua_State *L, State *S, val c, val x, val y) {
 
 static int anyarray(lua_State *L, State *S, int n, const val *x) {
   for (int i = 0; i < n; i++)
-    if (x[i].i && ad_arrayvalued(L, S, x[i].i)) return 1;
+    if (x[i].i && ad_byelement(L, S, x[i].i)) return 1;
   return 0;
 }
 
@@ -476,6 +473,8 @@ val ad_apply(lua_State *L, State *S, int op, int n, const val *in) {
     return ad_num(ad_opvalue(op, d));
   }
   kind = a[top].kind;
+  if (kind == AD_BATCH)
+    return settle(L, base, ad_vmapapply(L, S, op, n, a, a[top].key));
   for (int i = 0; i < n; i++) {
     int same = a[i].key == a[top].key;
     if (!same && a[i].lv && a[top].lv && tapeof(a[i].lv) == tapeof(a[top].lv))
@@ -742,10 +741,12 @@ val ad_nary(lua_State *L, State *S, int op, int n, const val *in) {
   else {
     if (numbers)
       w.y = ad_num(ad_nvalue(op, (size_t)n, numbersof(L, n, w.x)));
-    else
+    else if (top < 0 || a[top].kind != AD_BATCH)
       w.y = ad_nary(L, S, op, n, w.x);
     if (top < 0)
       y = w.y;
+    else if (a[top].kind == AD_BATCH)
+      y = ad_vmapnary(L, S, op, n, in);
     else if (AD_ISDUAL(a[top].kind)) {
       prepare(L, S, &w);
       y = nary_dual(L, S, &w, a, a[top].key);

@@ -61,6 +61,7 @@ Array *ad_newarray(lua_State *L, State *S, int ndim, const ptrdiff_t *shape) {
   const size_t size = sizeof_shape(L, ndim, shape);
   Array *a = newheader(L, S, HEAD + size * sizeof(double) + AD_ALIGN, 0);
   ptrdiff_t stride = 1;
+  S->arrays = 1;
   a->size = size;
   a->ndim = ndim;
   for (int d = ndim; d-- > 0;) {
@@ -237,22 +238,43 @@ Array *ad_packed(lua_State *L, State *S, int idx) {
 ** Plain values behind others
 */
 
+/* the first of the parts of an array along its first dimension, in its place */
+static void firstpart(lua_State *L, State *S) {
+  const Array *a = lua_touserdata(L, -1);
+  Array *v;
+  if (a->ndim == 1)
+    lua_pushnumber(L, a->size ? *a->data : 0);
+  else if (a->shape[0] == 0) /* nothing is there, but its shape is known */
+    v = ad_newarray(L, S, a->ndim - 1, a->shape + 1), (void)v;
+  else {
+    v = ad_newview(L, S, -1);
+    v->ndim = a->ndim - 1;
+    memmove(v->shape, v->shape + 1, sizeof v->shape - sizeof v->shape[0]);
+    memmove(v->stride, v->stride + 1, sizeof v->stride - sizeof v->stride[0]);
+    ad_resize(L, v);
+  }
+  lua_remove(L, -2);
+}
+
 void ad_pushplain(lua_State *L, State *S, int idx) {
+  int batches = 0;
   lua_pushvalue(L, idx);
   for (;;) {
     const Cell *c = ad_tocell(L, S, -1);
-    if (c == NULL) return;
+    if (c == NULL) break;
+    batches += ad_kindof(S, c) == AD_BATCH;
     if (AD_GENERALKIND(ad_kindof(S, c)))
       lua_getiuservalue(L, -1, 1);
     else
       lua_pushnumber(L, c->value);
     lua_remove(L, -2);
   }
+  for (; batches > 0 && ad_toarray(L, S, -1); batches--) firstpart(L, S);
 }
 
 int ad_arrayvalued(lua_State *L, State *S, int idx) {
   int is;
-  if (lua_type(L, idx) != LUA_TUSERDATA) return 0;
+  if (!S->arrays || lua_type(L, idx) != LUA_TUSERDATA) return 0;
   if (ad_toarray(L, S, idx)) return 1;
   ad_pushplain(L, S, idx);
   is = ad_toarray(L, S, -1) != NULL;
@@ -260,15 +282,18 @@ int ad_arrayvalued(lua_State *L, State *S, int idx) {
   return is;
 }
 
+int ad_byelement(lua_State *L, State *S, int idx) {
+  return S->arrays && (ad_arrayvalued(L, S, idx) || ad_isbatch(L, S, idx));
+}
+
 /*
 ** Operations of the table
 */
 
 /* the operands' common shape and strides; error if there is none */
-static void align(lua_State *L, State *S, const char *name, int n,
-                  const val *x, int *ndim, ptrdiff_t *shape,
-                  ptrdiff_t (*stride)[AD_MAXDIM], ad_Strided *in,
-                  double *number) {
+static void align(lua_State *L, State *S, const char *name, int n, const val *x,
+                  int *ndim, ptrdiff_t *shape, ptrdiff_t (*stride)[AD_MAXDIM],
+                  ad_Strided *in, double *number) {
   const Array *first = NULL;
   (void)S;
   *ndim = 0;
@@ -458,8 +483,8 @@ static int holds(lua_State *L, State *S, const Array *owner) {
     }
   else if (lua_type(L, -1) == LUA_TTABLE && /* handler of a call */
            lua_getfield(L, -1, "saved") == LUA_TTABLE)
-    for (lua_Integer i = 1;
-         !found && lua_rawgeti(L, top + 1, i) != LUA_TNIL; i++) {
+    for (lua_Integer i = 1; !found && lua_rawgeti(L, top + 1, i) != LUA_TNIL;
+         i++) {
       found = ownerbehind(L, S, -1) == owner;
       lua_settop(L, top + 1);
     }
@@ -681,7 +706,8 @@ static int mm_eq(lua_State *L) {
   if (same) {
     a = ad_packed(L, S, 1);
     b = ad_packed(L, S, 2);
-    for (size_t i = 0; i < a->size && same; i++) same = a->data[i] == b->data[i];
+    for (size_t i = 0; i < a->size && same; i++)
+      same = a->data[i] == b->data[i];
   }
   lua_pushboolean(L, same);
   return 1;
@@ -701,4 +727,5 @@ void ad_openarray(lua_State *L, State *S) {
   ad_openindex(L, S);
   ad_openshape(L, S);
   ad_openreduce(L, S);
+  ad_openvmap(L, S);
 }

@@ -25,9 +25,9 @@ typedef struct Array {
   double *data;   /* the first element */
   size_t size;    /* number of elements */
   int ndim;
-  uint8_t view;   /* user value 1 is the owner of the elements */
-  uint8_t saved;  /* a tape may have it: look before writing (owners) */
-  uint8_t own;    /* made in a sweep, which alone has it: may be overwritten */
+  uint8_t view;  /* user value 1 is the owner of the elements */
+  uint8_t saved; /* a tape may have it: look before writing (owners) */
+  uint8_t own;   /* made in a sweep, which alone has it: may be overwritten */
   ptrdiff_t shape[AD_MAXDIM];
   ptrdiff_t stride[AD_MAXDIM]; /* in elements; any sign; 0: repeated */
 } Array;
@@ -68,7 +68,9 @@ void ad_strides(const Array *a, int ndim, const ptrdiff_t *shape,
                 ptrdiff_t *stride);
 /* is the plain value behind the value at idx an array? pushes nothing */
 int ad_arrayvalued(lua_State *L, State *S, int idx);
-/* pushes the plain value, number or array, behind any value */
+/* an array, or the value of a batch: what works by element works on it */
+int ad_byelement(lua_State *L, State *S, int idx);
+/* pushes the plain value, of a batch that of its first element; number or array, behind any value */
 void ad_pushplain(lua_State *L, State *S, int idx);
 /* error unless the elements may be written to */
 void ad_checkwrite(lua_State *L, State *S, int arg);
@@ -129,6 +131,13 @@ void ad_sweepresult(lua_State *L, Sweep *w, int idx);
 void ad_shapelike(lua_State *L, State *S, int idx);
 /* acc + v, in place if acc is a sweep's own; 0: that cannot be */
 int ad_addinplace(lua_State *L, val acc, val v);
+
+/* vmap.c */
+val ad_vmapapply(lua_State *L, State *S, int op, int n, const Arg *a,
+                 uint64_t key);
+val ad_vmapnary(lua_State *L, State *S, int op, int n, const val *x);
+val ad_constant(lua_State *L, State *S, val v);
+void ad_openvmap(lua_State *L, State *S);
 
 /* apply.c */
 val ad_condition(lua_State *L, State *S, int op, const val *x);

@@ -32,9 +32,10 @@ static int c_highest(lua_State *L) {
     return 1;
   }
   lua_pushinteger(L, (lua_Integer)best.key);
-  lua_pushstring(L, AD_ISVAR(best.kind)    ? "var"
-                    : AD_ISDUAL(best.kind) ? "dual"
-                                           : "series");
+  lua_pushstring(L, AD_ISVAR(best.kind)     ? "var"
+                    : AD_ISDUAL(best.kind)  ? "dual"
+                    : best.kind == AD_BATCH ? "batch"
+                                            : "series");
   return 2;
 }
 

@@ -255,7 +255,7 @@ static int pushinteger(lua_State *L, double n) {
 static int rounded(lua_State *L, int op) {
   State *S = ad_state(L);
   val x;
-  if (!ad_arrayvalued(L, S, 1)) return 0;
+  if (!ad_byelement(L, S, 1)) return 0;
   x = ad_checkoperand(L, S, 1);
   ad_apply(L, S, op, 1, &x);
   return 1;
@@ -285,11 +285,10 @@ static int l_modf(lua_State *L) {
   State *S = ad_state(L);
   val x;
   double n, whole;
-  if (ad_arrayvalued(L, S, 1)) { /* the whole parts first, as constants */
+  if (ad_byelement(L, S, 1)) { /* the whole parts first, as constants */
     val y[2];
     x = ad_checkoperand(L, S, 1);
-    ad_pushplain(L, S, x.i);
-    y[1] = ad_op1(L, S, OP_trunc, ad_at(lua_gettop(L)));
+    y[1] = ad_op1(L, S, OP_trunc, ad_base(L, S, x));
     y[0] = x;
     ad_apply(L, S, OP_sub, 2, y);
     return 2;
@@ -314,7 +313,7 @@ static int l_where(lua_State *L) {
   int c;
   if (lua_isuserdata(L, 1) || lua_isuserdata(L, 2) || lua_isuserdata(L, 3)) {
     int arrays = 0;
-    for (int i = 1; i <= 3; i++) arrays |= ad_arrayvalued(L, S, i);
+    for (int i = 1; i <= 3; i++) arrays |= ad_byelement(L, S, i);
     if (arrays) {
       val x[3];
       if (lua_isboolean(L, 1)) {
@@ -322,8 +321,7 @@ static int l_where(lua_State *L) {
         lua_replace(L, 1);
       }
       for (int i = 0; i < 3; i++) x[i] = ad_checkoperand(L, S, i + 1);
-      ad_pushplain(L, S, 1); /* conditions are constants */
-      x[0] = ad_takeval(L);
+      x[0] = ad_base(L, S, x[0]); /* conditions are constants */
       ad_apply(L, S, OP_where, 3, x);
       return 1;
     }
@@ -636,6 +634,7 @@ void ad_openelem(lua_State *L, State *S) {
                                 {NULL, NULL}};
   for (int i = AD_MTVAR; i <= AD_MTSER; i++) ad_setfuncs(L, mm, S->mt[i]);
   ad_setfuncs(L, mm, S->mt[AD_MTARRAY]);
+  ad_setfuncs(L, mm, S->mt[AD_MTBATCH]);
   for (size_t i = 0; i < sizeof row / sizeof row[0]; i++) {
     luaL_Reg one[2] = {{NULL, NULL}, {NULL, NULL}};
     if (row[i].kind != 'F') continue;

@@ -106,8 +106,7 @@ static void part(lua_State *L, State *S, const Array *a, int key, Array *v) {
     }
   } else {
     lua_pushvalue(L, key);
-    v->data +=
-        position(L, integer(L, S, "index"), a->shape[0]) * a->stride[0];
+    v->data += position(L, integer(L, S, "index"), a->shape[0]) * a->stride[0];
     d = 1;
   }
   for (; d < a->ndim; d++) {
@@ -239,13 +238,13 @@ static int mm_newindex(lua_State *L) {
   const Array *a = ad_checkarray(L, S, 1), *owner;
   Array v;
   if (lua_type(L, 2) == LUA_TSTRING && !lua_isnumber(L, 2))
-    return ad_error(L, "an array has no field '%s' to set",
-                    lua_tostring(L, 2));
+    return ad_error(L, "an array has no field '%s' to set", lua_tostring(L, 2));
   lua_settop(L, 3);
   if (lua_type(L, 3) != LUA_TNUMBER && !ad_toarray(L, S, 3)) {
     if (ad_tocell(L, S, 3))
-      return ad_error(L, "an array holds plain numbers, not a %s: build one "
-                         "of them with array or stack, or store ad.value",
+      return ad_error(L,
+                      "an array holds plain numbers, not a %s: build one "
+                      "of them with array or stack, or store ad.value",
                       AD_ISVAR(ad_kindof(S, lua_touserdata(L, 3))) ? "var"
                                                                    : "dual");
     if (lua_type(L, 3) != LUA_TTABLE)
@@ -364,7 +363,8 @@ static int l_linspace(lua_State *L) {
   n = (ptrdiff_t)count;
   a = ad_newarray(L, S, 1, &n);
   for (ptrdiff_t i = 0; i < n; i++)
-    a->data[i] = n == 1 ? from : from + (to - from) * ((double)i / (double)(n - 1));
+    a->data[i] =
+        n == 1 ? from : from + (to - from) * ((double)i / (double)(n - 1));
   if (n > 1) a->data[n - 1] = to;
   return 1;
 }
@@ -417,8 +417,8 @@ static void fill(lua_State *L, State *S, Nest *w, int d) {
   const Array *a = ad_toarray(L, S, -1);
   if (a != NULL) {
     if (a->ndim != w->ndim - d ||
-        memcmp(a->shape, w->shape + d,
-               sizeof a->shape[0] * (size_t)a->ndim) != 0)
+        memcmp(a->shape, w->shape + d, sizeof a->shape[0] * (size_t)a->ndim) !=
+            0)
       ragged(L);
     if (w->to) {
       ad_gather(a, w->to);
@@ -508,24 +508,24 @@ static int l_isarray(lua_State *L) {
   return 1;
 }
 
+/* fail(message): an error at the place in the user's code */
+static int l_fail(lua_State *L) {
+  return ad_error(L, "%s", luaL_checkstring(L, 1));
+}
+
 void ad_openindex(lua_State *L, State *S) {
   static const luaL_Reg mm[] = {{"__index", mm_index},
                                 {"__newindex", mm_newindex},
                                 {"__len", mm_len},
                                 {NULL, NULL}};
-  static const luaL_Reg fn[] = {{"tolist", l_tolist},
-                                {"zeros", l_zeros},
-                                {"ones", l_ones},
-                                {"full", l_full},
-                                {"eye", l_eye},
-                                {"arange", l_arange},
-                                {"linspace", l_linspace},
-                                {"plain", l_plain},
-                                {"getpart", l_getpart},
-                                {"putpart", l_putpart},
-                                {"shapeof", l_shapeof},
-                                {"isarray", l_isarray},
-                                {NULL, NULL}};
+  static const luaL_Reg fn[] = {
+      {"tolist", l_tolist},     {"zeros", l_zeros},
+      {"ones", l_ones},         {"full", l_full},
+      {"eye", l_eye},           {"arange", l_arange},
+      {"linspace", l_linspace}, {"plain", l_plain},
+      {"getpart", l_getpart},   {"putpart", l_putpart},
+      {"shapeof", l_shapeof},   {"isarray", l_isarray},
+      {"fail", l_fail},         {NULL, NULL}};
   ad_setfuncs(L, mm, S->mt[AD_MTARRAY]);
   ad_setfuncs(L, fn, LUA_NOREF);
 }

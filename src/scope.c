@@ -21,7 +21,7 @@ int ad_results(lua_State *L, int status, lua_KContext ctx) {
 static void stop_leaf(lua_State *L, State *S, void *ud, int numeric) {
   (void)ud;
   if (numeric && lua_type(L, -1) != LUA_TNUMBER)
-    ad_pushplain(L, S, -1);
+    ad_pushval(L, ad_constant(L, S, ad_at(lua_gettop(L))));
   else
     lua_pushvalue(L, -1);
 }
@@ -260,8 +260,8 @@ static void leave_leaf(lua_State *L, State *S, void *ud, int numeric) {
   ad_resolve(L, S, top, &a);
   if (o->cut) node = o->call + 1 + n;
   ad_pushvar(L, S, o->t, ad_primalof(L, &a), node, 0);
-  if (o->cut) ad_notevalue(o->t, node,
-                           ad_notednumber(L, S, ad_valat(L, lua_gettop(L))));
+  if (o->cut)
+    ad_notevalue(o->t, node, ad_notednumber(L, S, ad_valat(L, lua_gettop(L))));
   if (o->t->handles != LUA_NOREF) {
     lua_rawgeti(L, LUA_REGISTRYINDEX, o->t->handles);
     lua_pushvalue(L, -2);

@@ -35,9 +35,9 @@ typedef struct Node {
 typedef struct Dag {
   lua_State *L;
   State *S;
-  int n;    /* order */
+  int n;      /* order */
   int arrays; /* the coefficients are arrays: conditions hold by element */
-  int need; /* of the nodes that are being made */
+  int need;   /* of the nodes that are being made */
   int nnode, capnode;
   Node *node;
   val *coef; /* (n + 1) for each node */
@@ -152,7 +152,7 @@ static double primal(Dag *d, int id) {
 #define F2(name, x, y) op2(d, OP_##name, x, y)
 #define LT(x, y) condition(d, OP_lt, x, y)
 #define EQ(x, y) condition(d, OP_eq, x, y)
-#define ZERO(x) K(d->node[x].isnum && ad_isnum(coefs(d, x)[0], 0))
+#define ZERO(x) K(d->node[x].isnum &&ad_isnum(coefs(d, x)[0], 0))
 #define OR(x, y) op2(d, OP_max, x, y)
 #define AND(x, y) op2(d, OP_min, x, y)
 #define IF(c, x, y)                                                            \

@@ -539,6 +539,7 @@ State *ad_openstate(lua_State *L) {
   newmetatable(L, S, AD_MTGUARD, "autodiff.guard");
   newmetatable(L, S, AD_MTARRAY, "autodiff.array");
   newmetatable(L, S, AD_MTSAVED, "autodiff.saved");
+  newmetatable(L, S, AD_MTBATCH, "autodiff.batch");
   S->savers = S->arraylib = LUA_NOREF;
   lua_createtable(L, MAXPOOL, 0);
   S->pool = luaL_ref(L, LUA_REGISTRYINDEX);

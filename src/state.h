@@ -29,17 +29,18 @@
 
 /* kinds of value: bit 0 is set when parts are values of lower levels */
 enum {
-  AD_VARN,  /* a node of a tape, its primal a number */
-  AD_VARG,  /* ... its primal in user value 1 */
-  AD_DUALN, /* primal and tangents numbers */
-  AD_DUALG, /* user value 1 the primal, 2.. the tangents */
-  AD_SERN,  /* Taylor coefficients, all numbers */
-  AD_SERG   /* user value k+1 is coefficient k */
+  AD_VARN,     /* a node of a tape, its primal a number */
+  AD_VARG,     /* ... its primal in user value 1 */
+  AD_DUALN,    /* primal and tangents numbers */
+  AD_DUALG,    /* user value 1 the primal, 2.. the tangents */
+  AD_SERN,     /* Taylor coefficients, all numbers */
+  AD_SERG,     /* user value k+1 is coefficient k */
+  AD_BATCH = 7 /* user value 1 has one more dimension, the first: vmap */
 };
 
 #define AD_ISVAR(kind) ((kind) <= AD_VARG)
 #define AD_ISDUAL(kind) ((kind) == AD_DUALN || (kind) == AD_DUALG)
-#define AD_ISSER(kind) ((kind) >= AD_SERN)
+#define AD_ISSER(kind) ((kind) == AD_SERN || (kind) == AD_SERG)
 #define AD_GENERALKIND(kind) ((kind)&1)
 
 typedef struct Cell {
@@ -68,6 +69,7 @@ enum {
   AD_MTGUARD,
   AD_MTARRAY,
   AD_MTSAVED,
+  AD_MTBATCH,
   AD_NMT
 };
 
@@ -78,7 +80,8 @@ enum {
   AD_SERIES,  /* Taylor propagation */
   AD_TAPE,    /* ad.tape */
   AD_GRAPH,   /* ad.var */
-  AD_SPAN     /* inside a checkpoint: records on the tape of its 'alias' */
+  AD_SPAN,    /* inside a checkpoint: records on the tape of its 'alias' */
+  AD_VMAP     /* a function runs for a batch */
 };
 
 struct State;
@@ -182,11 +185,12 @@ typedef struct State {
   uint32_t sweptline;
   uint8_t sweptop;
   char sweptsource[LUA_IDSIZE];
-  int savers;   /* registry reference: weak, the tables that hold arrays for
+  int savers;     /* registry reference: weak, the tables that hold arrays for
                    tapes; LUA_NOREF: none */
-  int arraylib; /* registry reference: autodiff.array, once it is needed */
-  int watching; /* the object of watch_gc is there */
-  size_t told;  /* bytes of tapes that the collector has yet to be told of */
+  uint8_t arrays; /* there has been an array */
+  int arraylib;   /* registry reference: autodiff.array, once it is needed */
+  int watching;   /* the object of watch_gc is there */
+  size_t told;    /* bytes of tapes that the collector has yet to be told of */
 } State;
 
 /* a number, or what is at a stack index */
@@ -286,10 +290,12 @@ val ad_pushparts(lua_State *L, State *S, uint64_t key, int kind, val primal,
                  int n, const val *part);
 val ad_leafvar(lua_State *L, State *S, Level *lv, val primal, int leaf);
 val ad_takeval(lua_State *L);
+val ad_base(lua_State *L, State *S, val v);
+int ad_isbatch(lua_State *L, const State *S, int idx);
 void ad_stripvalue(lua_State *L, State *S, uint64_t key); /* the top */
-val ad_checkarg(lua_State *L, State *S, int arg); /* number or AD value */
+val ad_checkarg(lua_State *L, State *S, int arg);     /* number or AD value */
 val ad_checkoperand(lua_State *L, State *S, int arg); /* or an array */
-val ad_operand(lua_State *L, State *S, int arg);  /* of an operator */
+val ad_operand(lua_State *L, State *S, int arg);      /* of an operator */
 void ad_openvalue(lua_State *L, State *S);
 
 /* apply.c */

@@ -33,7 +33,7 @@ static int isours(const lua_Debug *ar) {
   static const char *const file[] = {
       "jacobian.lua", "custom.lua",  "implicit.lua", "check.lua",
       "math.lua",     "explain.lua", "graph.lua",    "trace.lua",
-      "array.lua",    "prim.lua",    "linalg.lua"};
+      "array.lua",    "prim.lua",    "linalg.lua",   "vmap.lua"};
   for (size_t i = 0; i < sizeof file / sizeof file[0]; i++) {
     const char *at = strstr(ar->source, "autodiff/");
     for (; at != NULL; at = strstr(at + 1, "autodiff/"))
@@ -106,8 +106,7 @@ static void var_leaf(lua_State *L, State *S, void *ud, int numeric) {
     ad_deeper(L, lv, &a);
   }
   v = ad_leafvar(L, S, lv, a.v, 0);
-  ad_pushskeleton(L, S, top, 1,
-                  ((Cell *)lua_touserdata(L, v.i))->u.var.node);
+  ad_pushskeleton(L, S, top, 1, ((Cell *)lua_touserdata(L, v.i))->u.var.node);
 }
 
 /*
@@ -251,7 +250,8 @@ static int grad_finish(lua_State *L, int status, lua_KContext ctx) {
                     "%s: function must return a number, got %s; for several "
                     "outputs use ad.jacobian",
                     fname, ad_described(L, base + 1));
-  if (c != NULL && ad_arrayvalued(L, S, base + 1)) return badresult(L, S, base + 1, fname);
+  if (c != NULL && ad_arrayvalued(L, S, base + 1))
+    return badresult(L, S, base + 1, fname);
   ad_checkstack(L, top - base + spec->n + 20, "too many results");
   ad_sweepbegin(L, &w, lv, slot);
   if (c != NULL && c->stamp == ad_stamp(S, lv->key, AD_VARN)) {
@@ -568,9 +568,9 @@ static void checktangent(lua_State *L, State *S, const Forward *f, int idx) {
   ad_pushplain(L, S, idx - 1);
   shape = ad_toarray(L, S, -1);
   if (shape != NULL || ad_arrayvalued(L, S, idx))
-    ad_checkfits(L, S, shape, idx,
-                 lua_pushfstring(L, "%s: tangent of argument %d", f->fname,
-                                 f->arg));
+    ad_checkfits(
+        L, S, shape, idx,
+        lua_pushfstring(L, "%s: tangent of argument %d", f->fname, f->arg));
   lua_settop(L, idx);
 }
 

@@ -20,7 +20,7 @@ Cell *ad_tocell(lua_State *L, const State *S, int idx) {
   mt = lua_topointer(L, -1);
   lua_pop(L, 1); /* metatable */
   if (mt == S->mtp[AD_MTVAR] || mt == S->mtp[AD_MTDUAL] ||
-      mt == S->mtp[AD_MTSER])
+      mt == S->mtp[AD_MTSER] || mt == S->mtp[AD_MTBATCH])
     return lua_touserdata(L, idx);
   return NULL;
 }
@@ -112,6 +112,47 @@ val ad_part(lua_State *L, const Arg *a, int k) {
   return ad_takeval(L);
 }
 
+static void ad_differs(lua_State *L) {
+  ad_error(L, "vmap: one value is needed here, and this one differs along the "
+              "batch: choose element by element, with where, lt, maximum ...");
+}
+
+/*
+** What a value is without what differentiates it: a plain value, or the value
+** of a batch (whose elements may be differentiated further out). May push.
+*/
+val ad_base(lua_State *L, State *S, val v) {
+  if (v.i == 0) return v;
+  lua_pushvalue(L, v.i);
+  for (;;) {
+    const Cell *c = ad_tocell(L, S, -1);
+    if (c == NULL || ad_kindof(S, c) == AD_BATCH) break;
+    if (AD_GENERALKIND(ad_kindof(S, c)))
+      lua_getiuservalue(L, -1, 1);
+    else
+      lua_pushnumber(L, c->value);
+    lua_remove(L, -2);
+  }
+  return ad_takeval(L);
+}
+
+/* is it the value of a batch, however it is differentiated? */
+int ad_isbatch(lua_State *L, const State *S, int idx) {
+  int is = 0;
+  if (!S->arrays || lua_type(L, idx) != LUA_TUSERDATA) return 0;
+  lua_pushvalue(L, idx);
+  for (;;) {
+    const Cell *c = ad_tocell(L, S, -1);
+    if (c == NULL || !AD_GENERALKIND(ad_kindof(S, c))) break;
+    is = ad_kindof(S, c) == AD_BATCH;
+    if (is) break;
+    lua_getiuservalue(L, -1, 1);
+    lua_remove(L, -2);
+  }
+  lua_pop(L, 1);
+  return is;
+}
+
 /* the plain primal of a number or AD value */
 double ad_plain(lua_State *L, State *S, int idx) {
   double n;
@@ -119,6 +160,7 @@ double ad_plain(lua_State *L, State *S, int idx) {
   while (lua_type(L, -1) != LUA_TNUMBER) {
     const Cell *c = lua_touserdata(L, -1);
     if (ad_isarray(c)) ad_error(L, "number expected, got an array");
+    if (ad_kindof(S, c) == AD_BATCH) ad_differs(L);
     if (!AD_GENERALKIND(ad_kindof(S, c))) {
       n = c->value;
       lua_pop(L, 1);
@@ -138,7 +180,7 @@ double ad_plainval(lua_State *L, State *S, val v) {
 
 /* what a note says of a value: the number; of an array it has none */
 double ad_notednumber(lua_State *L, State *S, val v) {
-  return v.i && ad_arrayvalued(L, S, v.i) ? NAN : ad_plainval(L, S, v);
+  return v.i && ad_byelement(L, S, v.i) ? NAN : ad_plainval(L, S, v);
 }
 
 /*
@@ -287,8 +329,12 @@ static int l_type(lua_State *L) {
     luaL_pushfail(L);
   else if (AD_ISVAR(ad_kindof(S, c)))
     lua_pushliteral(L, "var");
-  else
+  else if (ad_kindof(S, c) != AD_BATCH)
     lua_pushliteral(L, "dual");
+  else if (ad_arrayvalued(L, S, 1))
+    lua_pushliteral(L, "array");
+  else
+    lua_pushliteral(L, "number");
   return 1;
 }
 
@@ -301,6 +347,7 @@ static int l_value(lua_State *L) {
   }
   if (ad_tocell(L, S, 1) == NULL && ad_toarray(L, S, 1) == NULL)
     return luaL_typeerror(L, 1, "number");
+  if (ad_isbatch(L, S, 1)) ad_differs(L);
   ad_pushplain(L, S, 1);
   return 1;
 }
@@ -318,7 +365,7 @@ static int nparts(lua_State *L, State *S, int idx) {
   a.c = lua_touserdata(L, idx);
   a.kind = ad_kindof(S, a.c);
   a.v = ad_at(idx);
-  return AD_ISVAR(a.kind) ? 0 : ad_nparts(L, &a);
+  return AD_ISVAR(a.kind) || a.kind == AD_BATCH ? 0 : ad_nparts(L, &a);
 }
 
 /* x.value, x.grad, x.tangent, and the methods */
@@ -407,7 +454,9 @@ static int mm_tostring(lua_State *L) {
   ad_checkstack(L, 8, "value is nested too deep");
   n = nparts(L, S, 1);
   luaL_buffinit(L, &b);
-  luaL_addstring(&b, AD_ISVAR(ad_kindof(S, c)) ? "var(" : "dual(");
+  luaL_addstring(&b, AD_ISVAR(ad_kindof(S, c))     ? "var("
+                     : ad_kindof(S, c) == AD_BATCH ? "batch("
+                                                   : "dual(");
   for (int k = 0; k <= n; k++) {
     if (k > 0) luaL_addstring(&b, ", ");
     pushpart(L, S, 1, k);
@@ -463,7 +512,7 @@ static int mm_eq(lua_State *L) {
     return 1;
   }
   same = ad_tocell(L, S, 1) != NULL && ad_tocell(L, S, 2) != NULL &&
-             ad_plain(L, S, 1) == ad_plain(L, S, 2);
+         ad_plain(L, S, 1) == ad_plain(L, S, 2);
   lua_pushboolean(L, same);
   return 1;
 }
@@ -472,9 +521,9 @@ static int mm_eq(lua_State *L) {
 static int byelement(lua_State *L, int op) {
   State *S = ad_state(L);
   val x[2];
-  if (!ad_arrayvalued(L, S, 1) && !ad_arrayvalued(L, S, 2)) return 0;
+  if (!ad_byelement(L, S, 1) && !ad_byelement(L, S, 2)) return 0;
   for (int i = 0; i < 2; i++) x[i] = ad_checkoperand(L, S, i + 1);
-  ad_condition(L, S, op, x);
+  ad_pushval(L, ad_condition(L, S, op, x));
   return 1;
 }
 
@@ -537,5 +586,6 @@ void ad_openvalue(lua_State *L, State *S) {
                                 {"lt", l_lt},     {"le", l_le},
                                 {"eq", l_eq},     {NULL, NULL}};
   for (int i = AD_MTVAR; i <= AD_MTSER; i++) ad_setfuncs(L, mm, S->mt[i]);
+  ad_setfuncs(L, mm, S->mt[AD_MTBATCH]);
   ad_setfuncs(L, fn, LUA_NOREF);
 }

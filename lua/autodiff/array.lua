@@ -111,6 +111,24 @@ function M.array(v)
   return kernel.plain(v) or nested(v)
 end
 
+--- A batch's x with dimensions of length 1 after the first, `ndim` in all.
+function M.alignbatch(x, ndim)
+  local shape = shapeof(x)
+  local full = { shape[1] }
+  for _ = #shape + 1, ndim do full[#full + 1] = 1 end
+  return M.reshape(x, table.move(shape, 2, #shape, #full + 1, full))
+end
+
+--- An operation over a list in which there are values of a batch.
+function M.overlist(name, list)
+  local x = M.array(list)
+  if name == "dot" then
+    local n = #list // 2
+    return M.sum(x[{ { 1, n } }] * x[{ { n + 1, 2 * n } }])
+  end
+  return M[name:match("^l(m..)$") or name](x)
+end
+
 for name, f in pairs {
   tolist = kernel.tolist,
   copy = kernel.copy,

@@ -40,6 +40,11 @@ function M.zeroslike(x)
   return shape and core.array.zeros(shape) or 0.0
 end
 
+local function batched(...)
+  batched = require("autodiff.vmap").apply
+  return batched(...)
+end
+
 --- Defines an operation. Fields of `def`:
 --
 -- * `name`, for errors and tests;
@@ -132,6 +137,7 @@ function M.define(def)
   function op(at, ...)
     local key, kind = highest(...)
     if not key then return f(at, parts(0, 0, ...)) end
+    if kind == "batch" then return batched(op, def, key, at, ...) end
     local x = pack(parts(key, 0, ...))
     local y = pack(op(at, unpack(x, 1, x.n)))
     local multiple = y.n > 1
