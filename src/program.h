@@ -33,8 +33,7 @@
 ** compares bits. Every block has one predecessor, which has a lower index,
 ** except the head of a loop, which in addition has P_GOTOs from blocks behind
 ** it: so blocks in the order of their indices are in topological order but
-** for these jumps back, and what a loop consists of are the blocks whose chain
-** of 'loop' contains its head.
+** for these jumps back.
 **
 **      block 0         block 1 = head          block 2
 **     +-----------+   +--------------------+  +-----------------+
@@ -56,6 +55,9 @@
 **
 **      | constants | inputs | values            |
 **      0           nconst   nconst + nin        nslot
+**
+** The first three constants are always 1.0, -1.0, -0.0, with which v*1 + w and
+** v*w + -0.0 make sums and products out of one operation.
 **
 ** Constants and inputs are never written to, and so are set only when they
 ** change (ad_frameconstants once). After a run the results are in the slots
@@ -108,7 +110,7 @@ typedef struct Block {
   uint32_t a, b;
   uint32_t yes, no;
   uint32_t set;    /* P_RETURN: number of the form of the results */
-  uint32_t loop;   /* head of the innermost loop it is in, or P_NONE */
+  uint32_t loop;   /* Code: head of the innermost loop it is in, or P_NONE */
   uint32_t parent; /* the predecessor that is no jump back; of 0: P_NONE */
 } Block;
 
@@ -129,6 +131,7 @@ typedef struct Code {
   void *ud;
   uint32_t nconst, nin, nslot;
   uint32_t nins, nblock, nlist;
+  uint32_t capins, caplist;
   uint32_t maxlist; /* longest list of operands of an instruction */
   uint8_t loops;    /* has jumps back */
   uint8_t stack;    /* has P_PUSH */
@@ -147,12 +150,12 @@ size_t ad_codebytes(const Code *c);
 typedef struct Frame {
   ad_Alloc alloc;
   void *ud;
-  double *v;        /* nslot of them, aligned to 64 bytes */
-  double *scratch;  /* maxlist of them: operands of a list operation */
-  double *stack;    /* of P_PUSH */
+  double *v;       /* nslot of them, aligned to 64 bytes */
+  double *scratch; /* maxlist of them: operands of a list operation */
+  double *stack;   /* of P_PUSH */
   size_t nstack, capstack;
-  size_t maxstack;  /* bound on capstack */
-  void *mem;        /* what v and scratch are in */
+  size_t maxstack; /* bound on capstack */
+  void *mem;       /* what v and scratch are in */
   size_t size;
 } Frame;
 
@@ -208,24 +211,25 @@ typedef struct Prog {
   uint32_t *map;
   uint32_t ntrace; /* P_RETURNs */
   /* the recording that is going on */
-  uint32_t here, at;       /* block, and the next instruction in it */
-  uint32_t ins0, block0;   /* what there was when it began */
+  uint32_t here, at;     /* block, and the next instruction in it */
+  uint32_t ins0, block0; /* what there was when it began */
   uint32_t list0;
-  uint32_t openat;         /* block whose open side this recording closes */
-  uint8_t side;
-  uint8_t state;           /* P_IDLE, ... */
+  uint8_t state; /* P_IDLE, ... */
 } Prog;
 
 enum { P_IDLE, P_FOLLOW, P_APPEND };
 
 /* results of the functions below that are no references */
-#define P_NOMEM 0xffffffffu /* out of memory: nothing has happened */
+#define P_NOMEM 0xffffffffu   /* out of memory: nothing has happened */
 #define P_DIFFERS 0xfffffffdu /* it did something else than it did before */
 
 /* 0 for lack of memory. A program with 'nin' inputs, references 0 .. nin-1 */
 int ad_proginit(Prog *p, ad_Alloc alloc, void *ud, uint32_t nin);
 void ad_progfree(Prog *p);
 size_t ad_progbytes(const Prog *p);
+
+/* room for more; 0: there is none */
+int ad_progroom(Prog *p, uint32_t nins, uint32_t nblock, uint32_t nlist);
 
 /* reference to a constant, or P_NOMEM */
 uint32_t ad_progconst(Prog *p, double x);
@@ -248,14 +252,21 @@ uint32_t ad_recif(Prog *p, int cmp, uint32_t a, uint32_t b, int holds,
                   uint32_t place);
 /* a value was seen to be exactly x */
 uint32_t ad_recsame(Prog *p, uint32_t a, double x, uint32_t place);
+/* a loop begins, whose values start from init: 'here' is then its head, and the
+   first n instructions of that are the values */
+uint32_t ad_recenter(Prog *p, uint32_t n, const uint32_t *init);
+/* back to a head, with these values; on from there */
+uint32_t ad_recagain(Prog *p, uint32_t head, uint32_t n, const uint32_t *x);
 uint32_t ad_recreturn(Prog *p, uint32_t set, uint32_t n, const uint32_t *x);
 void ad_recabort(Prog *p);
 
 /*
 ** Optimises and lowers. 0 for lack of memory. 'options' is a set of
 */
-#define P_FAST 1 /* may reassociate */
+#define P_FAST 1  /* may reassociate */
 #define P_PLAIN 2 /* do not optimise at all (for tests) */
+#define P_RELAX                                                                \
+  4 /* cmul and cadd may be NaN where an exact 0 meets inf or NaN */
 
 int ad_lower(const Prog *p, Code *c, int options);
 
