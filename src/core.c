@@ -24,5 +24,6 @@ LUAMOD_API int luaopen_autodiff_core(lua_State *L) {
   ad_openinterrupt(L);
   ad_openterminal(L);
   ad_openlook(L, S);
+  ad_opencompile(L, S);
   return 1;
 }

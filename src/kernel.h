@@ -76,6 +76,8 @@ static inline double ad_sign(double a) {
 #define LT(x, y) ((x) < (y))
 #define EQ(x, y) ((x) == (y))
 #define ZERO(x) ((x) == 0)
+#define P2(name, x, y) ad_v_##name(x, y)
+#define P3(name, x, y, z) ad_v_##name(x, y, z)
 
 #define OP1(name, v, d0, l0, h0, kind)                                         \
   static inline double ad_v_##name(double A) { return v; }
@@ -132,6 +134,8 @@ static inline double ad_sign(double a) {
 #undef LT
 #undef EQ
 #undef ZERO
+#undef P2
+#undef P3
 #endif
 
 #endif

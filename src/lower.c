@@ -124,10 +124,68 @@ static int ispower(double x) {
 }
 
 /* is a value never NaN nor infinite, whatever the operands are? */
-static int isbounded(const Lower *w, uint32_t r) {
+static int isbounded(Lower *w, uint32_t r) {
   double x;
   if (isconst(w, r, &x)) return isfinite(x);
+  if (isop(w, r, OP_below) || isop(w, r, OP_equal) || isop(w, r, OP_first) ||
+      isop(w, r, OP_second) || isop(w, r, OP_inside) || isop(w, r, OP_beyond))
+    return 1;
+  if (w->options & P_RELAX) w->c->relaxed = 1;
   return w->options & P_RELAX;
+}
+
+/* is its result NaN when an operand is? */
+static int passesnan(int op) {
+  switch (op) {
+  case OP_pow:
+  case OP_hypot:
+  case OP_max:
+  case OP_min:
+  case OP_clamp:
+  case OP_cmul:
+  case OP_below:
+  case OP_equal:
+  case OP_first:
+  case OP_second:
+  case OP_inside:
+  case OP_beyond:
+    return 0;
+  default:
+    return !ad_islist(op) && op != P_PUSH && op != P_POP && op != P_PHI;
+  }
+}
+
+/*
+** With P_RELAX, 0 times inf in the chain rule is NaN instead of 0. That may
+** be if it shows: all that it flows into passes it on to the results. Then
+** whoever runs the code sees a NaN and turns to the exact form.
+*/
+static int canrelax(Lower *w) {
+  const Prog *p = w->p;
+  uint8_t *tainted = get(w, p->nins, 1);
+  int ok = !w->failed;
+#define TAINTED(r) (!((r)&P_K) && tainted[r])
+  for (uint32_t i = 0; ok && i < p->nins; i++) {
+    const Ins *x = &p->ins[i];
+    const int n = ad_insarity(x->op);
+    const int in = (n > 0 && TAINTED(x->a)) || (n > 1 && TAINTED(x->b)) ||
+                   (n > 2 && TAINTED(x->c));
+    tainted[i] = (uint8_t)(in || x->op == OP_cmul || x->op == OP_cadd);
+    if (in && !passesnan(x->op) && x->op != OP_cmul) ok = 0;
+    if (ad_islist(x->op))
+      for (uint32_t k = 0; k < x->b; k++)
+        if (TAINTED(p->list[x->a + k])) ok = 0;
+  }
+  for (uint32_t k = 0; ok && k < p->nblock; k++) {
+    const Block *b = &p->block[k];
+    if (b->end == P_IF && (TAINTED(b->a) || TAINTED(b->b))) ok = 0;
+    if (b->end == P_GOTO)
+      for (uint32_t j = 0; j < b->b; j++)
+        if (TAINTED(p->list[b->a + j])) ok = 0;
+  }
+#undef TAINTED
+  put(w, tainted, p->nins, 1);
+  return ok;
 }
 
 /*
@@ -737,6 +795,7 @@ static int lower(Lower *w) {
     if (ad_progconst(&w->q, p->constant[k]) == P_NOMEM) return 0;
   w->q.nblock = p->nblock;
   tree(w);
+  if (w->options & P_RELAX && !canrelax(w)) w->options &= ~P_RELAX;
   if (!w->failed) optimise(w);
   if (w->failed) return 0;
   w->live = get(w, w->q.nins, 1);

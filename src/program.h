@@ -135,6 +135,7 @@ typedef struct Code {
   uint32_t maxlist; /* longest list of operands of an instruction */
   uint8_t loops;    /* has jumps back */
   uint8_t stack;    /* has P_PUSH */
+  uint8_t relaxed;  /* P_RELAX made a difference */
   double *constant;
   Ins *ins;
   Block *block;

@@ -34,12 +34,14 @@ enum {
   AD_DUALN, /* primal and tangents numbers */
   AD_DUALG, /* user value 1 the primal, 2.. the tangents */
   AD_SERN,  /* Taylor coefficients, all numbers */
-  AD_SERG   /* user value k+1 is coefficient k */
+  AD_SERG,  /* user value k+1 is coefficient k */
+  AD_RECN   /* an operation of a program: primal, and reference (compile.c) */
 };
 
 #define AD_ISVAR(kind) ((kind) <= AD_VARG)
 #define AD_ISDUAL(kind) ((kind) == AD_DUALN || (kind) == AD_DUALG)
-#define AD_ISSER(kind) ((kind) >= AD_SERN)
+#define AD_ISSER(kind) ((kind) == AD_SERN || (kind) == AD_SERG)
+#define AD_ISREC(kind) ((kind) == AD_RECN)
 #define AD_GENERALKIND(kind) ((kind)&1)
 
 typedef struct Cell {
@@ -61,11 +63,13 @@ enum {
   AD_MTVAR,
   AD_MTDUAL,
   AD_MTSER,
+  AD_MTREC,
   AD_MTLEVEL,
   AD_MTTAPE,
   AD_MTPAUSE,
   AD_MTWATCH,
   AD_MTGUARD,
+  AD_MTCOMPILED,
   AD_NMT
 };
 
@@ -76,7 +80,8 @@ enum {
   AD_SERIES,  /* Taylor propagation */
   AD_TAPE,    /* ad.tape */
   AD_GRAPH,   /* ad.var */
-  AD_SPAN     /* inside a checkpoint: records on the tape of its 'alias' */
+  AD_SPAN,    /* inside a checkpoint: records on the tape of its 'alias' */
+  AD_RECORD   /* a function is being compiled */
 };
 
 struct State;
@@ -180,8 +185,9 @@ typedef struct State {
   uint32_t sweptline;
   uint8_t sweptop;
   char sweptsource[LUA_IDSIZE];
-  int watching; /* the object of watch_gc is there */
-  size_t told;  /* bytes of tapes that the collector has yet to be told of */
+  struct Recorder *recorder; /* of the function that is being compiled */
+  int watching;              /* the object of watch_gc is there */
+  size_t told; /* bytes of tapes that the collector has yet to be told of */
 } State;
 
 /* a number, or what is at a stack index */
@@ -273,6 +279,8 @@ void ad_pushval(lua_State *L, val v);
 val ad_valat(lua_State *L, int idx);
 double ad_plain(lua_State *L, State *S, int idx);
 double ad_plainval(lua_State *L, State *S, val v);
+val ad_base(lua_State *L, State *S, val v); /* may push */
+int ad_holds(lua_State *L, State *S, int cmp, val x, val y);
 Cell *ad_newcell(lua_State *L, State *S, int mt, size_t size, int nuv);
 val ad_pushvar(lua_State *L, State *S, Level *lv, val primal, uint32_t node,
                int leaf);
@@ -318,6 +326,15 @@ void ad_nansweep(lua_State *L, Level *t, uint32_t node, const char *name,
 void ad_nanplace(lua_State *L, Level *t, uint32_t node);
 void ad_takerecord(lua_State *L, Level *lv, int slot);
 void ad_openlook(lua_State *L, State *S);
+
+/* compile.c; what is called while S->recorder is there */
+val ad_record(lua_State *L, State *S, int op, int n, const Arg *a);
+val ad_recordlist(lua_State *L, State *S, int op, int n, const Arg *a);
+int ad_recordif(lua_State *L, State *S, int cmp, val x, val y);
+void ad_recordlook(lua_State *L, State *S, const Cell *c);
+int ad_recordsint(const State *S, const Cell *c);
+void ad_recordclose(lua_State *L, State *S);
+void ad_opencompile(lua_State *L, State *S);
 
 /* series.c */
 val ad_series(lua_State *L, State *S, int op, int n, const Arg *a,
