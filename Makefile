@@ -130,7 +130,8 @@ $(BUILD)/embedded.o: $(BUILD)/embedded.c Makefile
 # The C tests link an archive, so that each gets the files that it uses.
 # Those of parts that do not know Lua have to do without its library.
 TEST_LIBS = $(LUA_LIBS)
-$(BUILD)/test/special_test $(BUILD)/test/tape_test: TEST_LIBS =
+$(BUILD)/test/special_test $(BUILD)/test/tape_test \
+  $(BUILD)/test/program_test: TEST_LIBS =
 
 $(BUILD)/test/%: spec/c/%.c $(LIBRARY) Makefile
 	@mkdir -p $(@D)

@@ -6,6 +6,7 @@
 ** on values of lower levels. Numbers are where that ends.
 */
 #include "array.h"
+#include "program.h"
 
 /* ops.h on values of lower levels */
 #define K(c) ad_num(c)
@@ -16,12 +17,16 @@
 #define NEG(x) ad_op1(L, S, OP_unm, x)
 #define F1(name, x) ad_op1(L, S, OP_##name, x)
 #define F2(name, x, y) ad_op2(L, S, OP_##name, x, y)
-#define LT(x, y) condition2(L, S, OP_lt, x, y)
-#define EQ(x, y) condition2(L, S, OP_eq, x, y)
+#define LT(x, y) condition2(L, S, arrays, P_LT, x, y)
+#define EQ(x, y) condition2(L, S, arrays, P_EQ, x, y)
 #define ZERO(x) ad_num(ad_isnum(x, 0))
-#define OR(c, d) ad_op2(L, S, OP_max, c, d)
-#define AND(c, d) ad_op2(L, S, OP_min, c, d)
+#define OR(c, d)                                                               \
+  (arrays ? ad_op2(L, S, OP_max, c, d) : ad_num((c).n != 0 || (d).n != 0))
+#define AND(c, d)                                                              \
+  (arrays ? ad_op2(L, S, OP_min, c, d) : ad_num((c).n != 0 && (d).n != 0))
 #define IF(c, x, y) (arrays ? chosen(L, S, c, x, y) : (c).n != 0 ? (x) : (y))
+#define P2(name, x, y) step(L, S, OP_##name, x, y, ad_num(0))
+#define P3(name, x, y, z) step(L, S, OP_##name, x, y, z)
 
 /* deepest nesting of operations in one rule, and what it leaves behind */
 #define RULESLOTS 48
@@ -40,10 +45,13 @@ val ad_condition(lua_State *L, State *S, int op, const val *x) {
   return ad_apply(L, S, op, 2, v);
 }
 
-static val condition2(lua_State *L, State *S, int op, val x, val y) {
+/* of numbers, one that holds while they stay as they are */
+static val condition2(lua_State *L, State *S, int arrays, int cmp, val x,
+                      val y) {
   val v[2];
   v[0] = x, v[1] = y;
-  return ad_condition(L, S, op, v);
+  if (arrays) return ad_condition(L, S, cmp == P_LT ? OP_below : OP_equal, v);
+  return ad_num(ad_holds(L, S, cmp, x, y));
 }
 
 /* element by element */
@@ -57,6 +65,15 @@ static int anyarray(lua_State *L, State *S, int n, const val *x) {
   for (int i = 0; i < n; i++)
     if (x[i].i && ad_byelement(L, S, x[i].i)) return 1;
   return 0;
+}
+
+/* a step function of primals: a number, unless a program is recorded */
+static val step(lua_State *L, State *S, int op, val x, val y, val z) {
+  const val b[3] = {ad_base(L, S, x), ad_base(L, S, y), ad_base(L, S, z)};
+  if (b[0].i || b[1].i || b[2].i)
+    return ad_apply(L, S, op, ad_opinfo[op].arity, b);
+  const double d[3] = {b[0].n, b[1].n, b[2].n};
+  return ad_num(ad_opvalue(op, d));
 }
 
 static val rule(lua_State *L, State *S, int op, int i, const val *x, val Y) {
@@ -475,6 +492,7 @@ val ad_apply(lua_State *L, State *S, int op, int n, const val *in) {
   kind = a[top].kind;
   if (kind == AD_BATCH)
     return settle(L, base, ad_vmapapply(L, S, op, n, a, a[top].key));
+  if (AD_ISREC(kind)) return settle(L, base, ad_record(L, S, op, n, a));
   for (int i = 0; i < n; i++) {
     int same = a[i].key == a[top].key;
     if (!same && a[i].lv && a[top].lv && tapeof(a[i].lv) == tapeof(a[top].lv))
@@ -525,18 +543,21 @@ static void others(lua_State *L, State *S, int n, const val *x, val *p) {
 /*
 ** p[i] = exp(x[i]) / sum of exp(x), shifted by the largest element, so that
 ** nothing overflows and large elements lose no digits. Infinite ones share
-** evenly. Needs 4 n slots.
+** evenly. Needs 4 n slots, and while a program is recorded 6 n.
 */
+static val larger(lua_State *L, State *S, val m, val x) {
+  const val b = ad_base(L, S, x);
+  if (m.i || b.i) return F2(max, m, b);
+  return ad_num(b.n > m.n ? b.n : m.n);
+}
+
 void ad_softmax(lua_State *L, State *S, int n, const val *x, val *p) {
-  double m = -HUGE_VAL;
-  val s = ad_num(0);
+  val s = ad_num(0), m = ad_num(-HUGE_VAL);
+  int infinite;
+  for (int i = 0; i < n; i++) m = larger(L, S, m, x[i]);
+  infinite = ad_holds(L, S, P_EQ, F1(abs, m), ad_num(HUGE_VAL));
   for (int i = 0; i < n; i++) {
-    const double xi = ad_plainval(L, S, x[i]);
-    if (xi > m) m = xi;
-  }
-  for (int i = 0; i < n; i++) {
-    p[i] = isinf(m) ? ad_num(ad_plainval(L, S, x[i]) == m)
-                    : F1(exp, SUB(x[i], ad_num(m)));
+    p[i] = infinite ? P2(equal, x[i], m) : F1(exp, SUB(x[i], m));
     s = ADD(s, p[i]);
   }
   for (int i = 0; i < n; i++) p[i] = DIV(p[i], s);
@@ -547,7 +568,7 @@ typedef struct Nary {
   val *x;      /* primals, or elements */
   val *others; /* of OP_list_prod and OP_list_logsumexp */
   val y;
-  double ties;
+  val ties;
 } Nary;
 
 #define X(i) w->x[i]
@@ -555,7 +576,14 @@ typedef struct Nary {
 #define N w->n
 #define OTHERS(i) w->others[i]
 #define SOFTMAX(i) w->others[i]
-#define TIES w->ties
+#define SHARE(i) share(L, S, w, i)
+
+/* of the elements that are largest (or smallest) */
+static val share(lua_State *L, State *S, const Nary *w, int i) {
+  const val p = P2(equal, w->x[i], w->y);
+  if (ad_isnum(p, 0)) return p;
+  return DIV(p, w->ties);
+}
 
 static val nrule(lua_State *L, State *S, const Nary *w, int i) {
   const int arrays = 0; /* lists have numbers for elements */
@@ -584,11 +612,12 @@ static val npartial(lua_State *L, State *S, const Nary *w, int i) {
 static void prepare(lua_State *L, State *S, Nary *w) {
   const int n = w->n;
   if (w->op == OP_list_lmax || w->op == OP_list_lmin) {
-    double y = ad_plainval(L, S, w->y);
-    w->ties = 0;
-    for (int i = 0; i < n; i++) w->ties += (ad_plainval(L, S, w->x[i]) == y);
+    w->ties = ad_num(0);
+    if (S->recorder) ad_checkstack(L, 4 * n + RULESLOTS, "list is too long");
+    for (int i = 0; i < n; i++)
+      w->ties = ADD(w->ties, P2(equal, w->x[i], w->y));
   } else if (w->op == OP_list_prod || w->op == OP_list_logsumexp) {
-    ad_checkstack(L, 4 * n + RULESLOTS, "list is too long");
+    ad_checkstack(L, 6 * n + RULESLOTS, "list is too long");
     w->others = lua_newuserdatauv(L, (size_t)n * sizeof(val) + 1, 0);
     if (w->op == OP_list_prod)
       others(L, S, n, w->x, w->others);
@@ -722,7 +751,7 @@ val ad_nary(lua_State *L, State *S, int op, int n, const val *in) {
   w.op = op;
   w.n = n;
   w.others = NULL;
-  w.ties = 1;
+  w.ties = ad_num(1);
   w.x = lua_newuserdatauv(L, (size_t)n * sizeof(val) + 1, 0);
   for (int i = 0; i < n; i++) {
     const Arg *t = top < 0 ? NULL : &a[top];
@@ -736,7 +765,9 @@ val ad_nary(lua_State *L, State *S, int op, int n, const val *in) {
       w.x[i] = ad_primalof(L, &a[i]);
     numbers &= (w.x[i].i == 0);
   }
-  if (top >= 0 && AD_ISSER(a[top].kind))
+  if (top >= 0 && AD_ISREC(a[top].kind))
+    y = ad_recordlist(L, S, op, n, a);
+  else if (top >= 0 && AD_ISSER(a[top].kind))
     y = ad_series(L, S, op, n, a, a[top].key);
   else {
     if (numbers)

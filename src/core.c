@@ -27,5 +27,6 @@ LUAMOD_API int luaopen_autodiff_core(lua_State *L) {
   lua_newtable(L); /* core.array */
   ad_openarray(L, S);
   lua_setfield(L, -2, "array");
+  ad_opencompile(L, S);
   return 1;
 }

@@ -10,6 +10,7 @@ static void highest_leaf(lua_State *L, State *S, void *ud, int numeric) {
   Arg *best = ud, a;
   if (!numeric) return;
   ad_resolve(L, S, -1, &a);
+  if (a.key && AD_ISREC(a.kind)) return; /* the function itself is recorded */
   if (a.key > best->key) *best = a;
 }
 

@@ -5,6 +5,7 @@
 ** done here without leaving the function; all else goes to ad_apply.
 */
 #include "array.h"
+#include "program.h"
 
 #include <limits.h>
 #include <string.h>
@@ -252,7 +253,7 @@ static int pushinteger(lua_State *L, double n) {
 }
 
 /* of an array: element by element, with derivative 0 */
-static int rounded(lua_State *L, int op) {
+static int byelement(lua_State *L, int op) {
   State *S = ad_state(L);
   val x;
   if (!ad_byelement(L, S, 1)) return 0;
@@ -261,30 +262,44 @@ static int rounded(lua_State *L, int op) {
   return 1;
 }
 
+/*
+** Floor or ceiling. A program that is recorded is for this result, not for
+** this argument.
+*/
+static double rounded(lua_State *L, State *S, val x, int up) {
+  const val b = ad_base(L, S, x);
+  if (b.i == 0) return up ? ceil(b.n) : floor(b.n);
+  if (up) {
+    const val down = ad_op2(L, S, OP_idiv, ad_op1(L, S, OP_unm, b), ad_num(1));
+    return -ad_plainval(L, S, down);
+  }
+  return ad_plainval(L, S, ad_op2(L, S, OP_idiv, b, ad_num(1)));
+}
+
 static int l_rounddown(lua_State *L) {
   State *S = ad_state(L);
-  if (rounded(L, OP_floor)) return 1;
+  if (byelement(L, OP_floor)) return 1;
   if (lua_isinteger(L, 1)) {
     lua_settop(L, 1);
     return 1;
   }
-  return pushinteger(L, floor(ad_plainval(L, S, ad_checkarg(L, S, 1))));
+  return pushinteger(L, rounded(L, S, ad_checkarg(L, S, 1), 0));
 }
 
 static int l_roundup(lua_State *L) {
   State *S = ad_state(L);
-  if (rounded(L, OP_ceil)) return 1;
+  if (byelement(L, OP_ceil)) return 1;
   if (lua_isinteger(L, 1)) {
     lua_settop(L, 1);
     return 1;
   }
-  return pushinteger(L, ceil(ad_plainval(L, S, ad_checkarg(L, S, 1))));
+  return pushinteger(L, rounded(L, S, ad_checkarg(L, S, 1), 1));
 }
 
 static int l_modf(lua_State *L) {
   State *S = ad_state(L);
   val x;
-  double n, whole;
+  double whole;
   if (ad_byelement(L, S, 1)) { /* the whole parts first, as constants */
     val y[2];
     x = ad_checkoperand(L, S, 1);
@@ -294,15 +309,14 @@ static int l_modf(lua_State *L) {
     return 2;
   }
   x = ad_checkarg(L, S, 1);
-  n = ad_plainval(L, S, x);
   if (lua_isinteger(L, 1)) {
     lua_settop(L, 1);
     lua_pushnumber(L, 0);
     return 2;
   }
-  whole = n < 0 ? ceil(n) : floor(n);
+  whole = rounded(L, S, x, ad_holds(L, S, P_LT, x, ad_num(0)));
   pushinteger(L, whole);
-  x = isinf(n) ? ad_num(0) : ad_op2(L, S, OP_sub, x, ad_num(whole));
+  x = isinf(whole) ? ad_num(0) : ad_op2(L, S, OP_sub, x, ad_num(whole));
   if (x.i == 0) lua_pushnumber(L, x.n);
   return 2;
 }
@@ -329,7 +343,7 @@ static int l_where(lua_State *L) {
   if (lua_isboolean(L, 1))
     c = lua_toboolean(L, 1);
   else if (lua_type(L, 1) == LUA_TNUMBER || ad_tocell(L, S, 1))
-    c = ad_plain(L, S, 1) != 0;
+    c = !ad_holds(L, S, P_EQ, ad_valat(L, 1), ad_num(0));
   else
     return luaL_typeerror(L, 1, "boolean or number");
   ad_checkarg(L, S, 2);
@@ -632,9 +646,8 @@ void ad_openelem(lua_State *L, State *S) {
                                 {"softmax", l_softmax},
                                 {"ops", l_ops},
                                 {NULL, NULL}};
-  for (int i = AD_MTVAR; i <= AD_MTSER; i++) ad_setfuncs(L, mm, S->mt[i]);
+  for (int i = AD_MTVAR; i <= AD_MTBATCH; i++) ad_setfuncs(L, mm, S->mt[i]);
   ad_setfuncs(L, mm, S->mt[AD_MTARRAY]);
-  ad_setfuncs(L, mm, S->mt[AD_MTBATCH]);
   for (size_t i = 0; i < sizeof row / sizeof row[0]; i++) {
     luaL_Reg one[2] = {{NULL, NULL}, {NULL, NULL}};
     if (row[i].kind != 'F') continue;

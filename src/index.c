@@ -513,19 +513,49 @@ static int l_fail(lua_State *L) {
   return ad_error(L, "%s", luaL_checkstring(L, 1));
 }
 
+/*
+** operands(...): numbers and plain arrays, when there is no live level among
+** them. Programs of numbers (compile.c) end here.
+*/
+static int l_operands(lua_State *L) {
+  State *S = ad_state(L);
+  const int n = lua_gettop(L);
+  ad_checkstack(L, n + 10, "too many operands");
+  for (int i = 1; i <= n; i++) {
+    Arg a;
+    if (ad_tocell(L, S, i) == NULL) continue;
+    ad_resolve(L, S, i, &a);
+    if (a.key && AD_ISREC(a.kind)) {
+      ad_recordfail(S, "f uses an array");
+      a.v = ad_num(a.c->value);
+    }
+    ad_pushval(L, a.v);
+    lua_replace(L, i);
+    lua_settop(L, n);
+  }
+  return n;
+}
+
 void ad_openindex(lua_State *L, State *S) {
   static const luaL_Reg mm[] = {{"__index", mm_index},
                                 {"__newindex", mm_newindex},
                                 {"__len", mm_len},
                                 {NULL, NULL}};
-  static const luaL_Reg fn[] = {
-      {"tolist", l_tolist},     {"zeros", l_zeros},
-      {"ones", l_ones},         {"full", l_full},
-      {"eye", l_eye},           {"arange", l_arange},
-      {"linspace", l_linspace}, {"plain", l_plain},
-      {"getpart", l_getpart},   {"putpart", l_putpart},
-      {"shapeof", l_shapeof},   {"isarray", l_isarray},
-      {"fail", l_fail},         {NULL, NULL}};
+  static const luaL_Reg fn[] = {{"tolist", l_tolist},
+                                {"zeros", l_zeros},
+                                {"ones", l_ones},
+                                {"full", l_full},
+                                {"eye", l_eye},
+                                {"arange", l_arange},
+                                {"linspace", l_linspace},
+                                {"plain", l_plain},
+                                {"getpart", l_getpart},
+                                {"putpart", l_putpart},
+                                {"shapeof", l_shapeof},
+                                {"isarray", l_isarray},
+                                {"fail", l_fail},
+                                {"operands", l_operands},
+                                {NULL, NULL}};
   ad_setfuncs(L, mm, S->mt[AD_MTARRAY]);
   ad_setfuncs(L, fn, LUA_NOREF);
 }

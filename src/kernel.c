@@ -181,7 +181,7 @@ static void softmax(size_t n, const double *x, double *p) {
 #define N n
 #define OTHERS(i) p[i]
 #define SOFTMAX(i) p[i]
-#define TIES k
+#define SHARE(i) (x[i] == y ? 1 / k : 0)
 
 void ad_npartials(int op, size_t n, const double *x, double y, double *p) {
   const double k = ties(n, x, y);

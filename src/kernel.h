@@ -79,6 +79,8 @@ static inline double ad_sign(double a) {
 #define OR(c, d) ((c) || (d))
 #define AND(c, d) ((c) && (d))
 #define IF(c, x, y) ((c) ? (x) : (y))
+#define P2(name, x, y) ad_v_##name(x, y)
+#define P3(name, x, y, z) ad_v_##name(x, y, z)
 
 #define OP1(name, v, d0, l0, h0, kind)                                         \
   static inline double ad_v_##name(double A) { return v; }
@@ -138,6 +140,8 @@ static inline double ad_sign(double a) {
 #undef OR
 #undef AND
 #undef IF
+#undef P2
+#undef P3
 #endif
 
 #endif

@@ -10,7 +10,7 @@
 ** element i: X(i) is an element, Y the value, N the number of elements,
 ** OTHERS(i) the product of all the elements but i, SOFTMAX(i) what its name
 ** says (shifted by the largest element, so that large ones lose no digits),
-** TIES the number of elements equal to Y.
+** SHARE(i) 1 / number of elements equal to Y for those, 0 for others.
 */
 
 /* clang-format off */
@@ -20,6 +20,6 @@ NOP(prod,      ad_nprod,      OTHERS(i))
 NOP(dot,       ad_ndot,       X((i + N / 2) % N))   /* both lists in one */
 NOP(norm,      ad_nnorm,      IF(EQ(Y, K(0)), K(0), DIV(X(i), Y)))
 NOP(logsumexp, ad_nlogsumexp, SOFTMAX(i))
-NOP(lmax,      ad_nmax,       IF(EQ(X(i), Y), K(1.0 / TIES), K(0)))
-NOP(lmin,      ad_nmin,       IF(EQ(X(i), Y), K(1.0 / TIES), K(0)))
+NOP(lmax,      ad_nmax,       SHARE(i))
+NOP(lmin,      ad_nmin,       SHARE(i))
 /* clang-format on */

@@ -18,6 +18,9 @@
 **   LT(x, y) EQ(x, y)         comparisons of primals
 **   OR(c, d) AND(c, d)        of conditions
 **   IF(c, x, y)               x where c holds, else y, which then takes no part
+**   P2(name, x, y)            a row of this table that is a step function, of
+**   P3(name, x, y, z)         primals: instead of a comparison, where programs
+**                             (compile.c) shall not branch
 **   ZERO(x)                   is x the constant 0 (not a value that is 0 here)?
 **
 ** and so can be computed on doubles, on values that are being
@@ -44,7 +47,7 @@ OP2(mod,  ad_floormod(A, B), K(1), NEG(F2(idiv, A, B)),
                                                      1.1, 1.9, 2, 3, O)
 OP2(idiv, ad_floordiv(A, B), K(0), K(0),             1.1, 1.9, 2, 3, O)
 OP2(pow,  ad_powd(A, B),
-    IF(OR(ZERO(B), AND(EQ(A, K(0)), EQ(B, K(0)))), K(0),
+    IF(OR(ZERO(B), AND(EQ(B, K(0)), EQ(A, K(0)))), K(0),
        MUL(B, F2(pow, A, SUB(B, K(1))))),
     IF(LT(K(0), A), MUL(Y, F1(log, A)),
        IF(EQ(A, K(0)), IF(LT(B, K(0)), K(-HUGE_VAL), K(0)), K(NAN))),
@@ -117,27 +120,33 @@ OP1(softplus, ad_softplus(A), F1(sigmoid, A),        -4, 4, F)
 OP1(abs,   fabs(A),   F1(sign, A),                   0.2, 3, F)
 OP1(sign,  ad_sign(A), K(0),                         0.2, 3, F)
 OP1(trunc, trunc(A),  K(0),                          1.1, 1.9, I)
-OP1(relu,  A <= 0 ? 0 : A, IF(LT(K(0), A), K(1), K(0)),
-                                                     0.2, 3, F)
+OP1(relu,  A <= 0 ? 0 : A, P2(below, K(0), A),       0.2, 3, F)
 OP2(fmod,  fmod(A, B), K(1), NEG(F1(trunc, DIV(A, B))),
                                                      3.1, 3.9, 1.1, 1.5, F)
 OP2(max,   A < B ? B : A,
-    IF(LT(A, B), K(0), IF(EQ(A, B), K(0.5), K(1))),
-    IF(LT(A, B), K(1), IF(EQ(A, B), K(0.5), K(0))),      -3, 0, 0.1, 3, F)
+    P2(first, B, A), P2(second, A, B),               -3, 0, 0.1, 3, F)
 OP2(min,   B < A ? B : A,
-    IF(LT(B, A), K(0), IF(EQ(A, B), K(0.5), K(1))),
-    IF(LT(B, A), K(1), IF(EQ(A, B), K(0.5), K(0))),      -3, 0, 0.1, 3, F)
+    P2(first, A, B), P2(second, B, A),               -3, 0, 0.1, 3, F)
 OP3(clamp, A < B ? B : C < A ? C : A,
-    IF(OR(LT(A, B), LT(C, A)), K(0), K(1)),
-    IF(LT(A, B), K(1), K(0)),
-    IF(LT(A, B), K(0), IF(LT(C, A), K(1), K(0))),    -2, 2, -3, -2.1, 2.1, 3, F)
+    P3(inside, A, B, C), P2(below, A, B), P3(beyond, A, B, C),
+                                                     -2, 2, -3, -2.1, 2.1, 3, F)
+
+/* ---- steps: which side's derivative counts ---- */
+OP2(below,  A < B,  K(0), K(0),                      -3, 0, 0.1, 3, I)
+OP2(atmost, A <= B, K(0), K(0),                      -3, 0, 0.1, 3, I)
+OP2(equal,  A == B, K(0), K(0),                      -3, 0, 0.1, 3, I)
+OP2(first,  B < A ? 0 : A == B ? 0.5 : 1, K(0), K(0),
+                                                     -3, 0, 0.1, 3, I)
+OP2(second, A < B ? 1 : A == B ? 0.5 : 0, K(0), K(0),
+                                                     -3, 0, 0.1, 3, I)
+OP3(inside, A < B ? 0 : C < A ? 0 : 1, K(0), K(0), K(0),
+                                                     -2, 2, -3, -2.1, 2.1, 3, I)
+OP3(beyond, A < B ? 0 : C < A ? 1 : 0, K(0), K(0), K(0),
+                                                     -2, 2, -3, -2.1, 2.1, 3, I)
 
 /* ---- element by element only: numbers have conditions of their own ---- */
 OP1(floor, floor(A),  K(0),                          1.1, 1.9, I)
 OP1(ceil,  ceil(A),   K(0),                          1.1, 1.9, I)
-OP2(lt,    A < B,     K(0), K(0),                    -3, 0, 0.1, 3, I)
-OP2(le,    A <= B,    K(0), K(0),                    -3, 0, 0.1, 3, I)
-OP2(eq,    A == B,    K(0), K(0),                    -3, 0, 0.1, 3, I)
 OP3(where, A != 0 ? B : C, K(0),
     IF(EQ(A, K(0)), K(0), K(1)), IF(EQ(A, K(0)), K(1), K(0)),
                                                      1, 1, -3, 3, -3, 3, I)

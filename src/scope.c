@@ -18,10 +18,18 @@ int ad_results(lua_State *L, int status, lua_KContext ctx) {
 ** stop(x)
 */
 
+/* the top as a constant, above it */
+static void pushbase(lua_State *L, State *S) {
+  const int top = lua_gettop(L);
+  ad_pushval(L, ad_constant(L, S, ad_at(top)));
+  lua_copy(L, -1, top + 1);
+  lua_settop(L, top + 1);
+}
+
 static void stop_leaf(lua_State *L, State *S, void *ud, int numeric) {
   (void)ud;
   if (numeric && lua_type(L, -1) != LUA_TNUMBER)
-    ad_pushval(L, ad_constant(L, S, ad_at(lua_gettop(L))));
+    pushbase(L, S);
   else
     lua_pushvalue(L, -1);
 }
@@ -260,7 +268,7 @@ static void leave_leaf(lua_State *L, State *S, void *ud, int numeric) {
   ad_resolve(L, S, top, &a);
   if (o->cut) node = o->call + 1 + n;
   ad_pushvar(L, S, o->t, ad_primalof(L, &a), node, 0);
-  if (o->cut)
+  if (o->cut && ad_looked(o->t))
     ad_notevalue(o->t, node, ad_notednumber(L, S, ad_valat(L, lua_gettop(L))));
   if (o->t->handles != LUA_NOREF) {
     lua_rawgeti(L, LUA_REGISTRYINDEX, o->t->handles);

@@ -18,6 +18,7 @@
 ** Coefficients are numbers, or values of lower levels.
 */
 #include "array.h"
+#include "program.h"
 
 #include <string.h>
 
@@ -137,8 +138,19 @@ static int op2(Dag *d, int op, int x, int y) {
   return operation(d, op, 2, a);
 }
 
-static double primal(Dag *d, int id) {
-  return ad_plainval(d->L, d->S, coefs(d, id)[0]);
+/* primal of a node: a number, unless a program is recorded */
+static val primal(Dag *d, int id) {
+  ad_checkstack(d->L, 16, "series is too long");
+  return ad_base(d->L, d->S, coefs(d, id)[0]);
+}
+
+/* a step function of primals */
+static int step(Dag *d, int op, int x, int y, int z) {
+  const val b[3] = {primal(d, x), primal(d, y), primal(d, z)};
+  if (b[0].i || b[1].i || b[2].i)
+    return constant(d, ad_apply(d->L, d->S, op, ad_opinfo[op].arity, b));
+  const double n[3] = {b[0].n, b[1].n, b[2].n};
+  return constant(d, ad_num(ad_opvalue(op, n)));
 }
 
 /* ops.h and nary.h, with nodes for values */
@@ -150,19 +162,23 @@ static double primal(Dag *d, int id) {
 #define NEG(x) op1(d, OP_unm, x)
 #define F1(name, x) op1(d, OP_##name, x)
 #define F2(name, x, y) op2(d, OP_##name, x, y)
-#define LT(x, y) condition(d, OP_lt, x, y)
-#define EQ(x, y) condition(d, OP_eq, x, y)
+#define LT(x, y) condition(d, P_LT, x, y)
+#define EQ(x, y) condition(d, P_EQ, x, y)
+#define P2(name, x, y) step(d, OP_##name, x, y, y)
+#define P3(name, x, y, z) step(d, OP_##name, x, y, z)
 #define ZERO(x) K(d->node[x].isnum &&ad_isnum(coefs(d, x)[0], 0))
 #define OR(x, y) op2(d, OP_max, x, y)
 #define AND(x, y) op2(d, OP_min, x, y)
 #define IF(c, x, y)                                                            \
-  (d->arrays ? chosen(d, c, x, y) : primal(d, c) != 0 ? (x) : (y))
+  (d->arrays ? chosen(d, c, x, y) : coefs(d, c)[0].n != 0 ? (x) : (y))
 
 /* a constant: 0 or 1, or an array of them */
-static int condition(Dag *d, int op, int x, int y) {
+static int condition(Dag *d, int cmp, int x, int y) {
   val v[2];
   v[0] = coefs(d, x)[0], v[1] = coefs(d, y)[0];
-  return constant(d, ad_condition(d->L, d->S, op, v));
+  if (!d->arrays) return K(ad_holds(d->L, d->S, cmp, v[0], v[1]));
+  return constant(
+      d, ad_condition(d->L, d->S, cmp == P_LT ? OP_below : OP_equal, v));
 }
 
 static int chosen(Dag *d, int c, int x, int y) {
@@ -197,7 +213,7 @@ static int rule(Dag *d, int op, int i, int A, int B, int C, int Y) {
 
 typedef struct List {
   int id, n;
-  double ties;
+  int ties;
   int *before, *after; /* products of the elements before and after one; or
                           their softmax */
 } List;
@@ -207,7 +223,14 @@ typedef struct List {
 #define N w->n
 #define OTHERS(k) MUL(w->before[k], w->after[k])
 #define SOFTMAX(k) w->before[k]
-#define TIES w->ties
+#define SHARE(k) share(d, w, k)
+
+/* of the elements that are largest (or smallest) */
+static int share(Dag *d, const List *w, int k) {
+  const int p = step(d, OP_equal, X(k), Y, Y);
+  if (d->node[p].isnum && ad_isnum(coefs(d, p)[0], 0)) return p;
+  return DIV(p, w->ties);
+}
 
 static int listrule(Dag *d, const List *w, int op, int i) {
   switch (op) {
@@ -225,8 +248,11 @@ static void expandlist(Dag *d, int id) {
   List list = {id, d->node[id].narg, 0, NULL, NULL};
   const List *w = &list;
   const int op = d->node[id].op;
-  for (int i = 0; i < w->n; i++)
-    list.ties += (primal(d, X(i)) == primal(d, id));
+  if (op == OP_list_lmax || op == OP_list_lmin) {
+    list.ties = K(0);
+    for (int i = 0; i < w->n; i++)
+      list.ties = ADD(list.ties, step(d, OP_equal, X(i), id, id));
+  }
   if (op == OP_list_prod) {
     size_t bytes = (size_t)w->n * sizeof(int) + 1;
     int acc = K(1);
@@ -243,14 +269,19 @@ static void expandlist(Dag *d, int id) {
     }
   }
   if (op == OP_list_logsumexp) {
-    double m = -HUGE_VAL;
-    int s = K(0);
+    int s = K(0), m = K(-HUGE_VAL), infinite;
     list.before = lua_newuserdatauv(d->L, (size_t)w->n * sizeof(int) + 1, 0);
-    for (int i = 0; i < w->n; i++)
-      if (primal(d, X(i)) > m) m = primal(d, X(i));
     for (int i = 0; i < w->n; i++) {
-      list.before[i] =
-          isinf(m) ? K(primal(d, X(i)) == m) : F1(exp, SUB(X(i), K(m)));
+      const val x = primal(d, X(i)), most = coefs(d, m)[0];
+      if (x.i || most.i)
+        m = constant(d, ad_op2(d->L, d->S, OP_max, most, x));
+      else if (x.n > most.n)
+        m = constant(d, x);
+    }
+    infinite = ad_holds(d->L, d->S, P_EQ, coefs(d, F1(abs, m))[0],
+                        ad_num(HUGE_VAL));
+    for (int i = 0; i < w->n; i++) {
+      list.before[i] = infinite ? P2(equal, X(i), m) : F1(exp, SUB(X(i), m));
       s = ADD(s, list.before[i]);
     }
     for (int i = 0; i < w->n; i++) list.before[i] = DIV(list.before[i], s);
@@ -273,7 +304,7 @@ static int isbasic(int op) {
 
 static int isconstantpower(Dag *d, const Node *x) {
   return x->op == OP_pow && !d->arrays && d->node[d->args[x->arg + 1]].isnum &&
-         primal(d, d->args[x->arg]) != 0;
+         !ad_holds(d->L, d->S, P_EQ, coefs(d, d->args[x->arg])[0], ad_num(0));
 }
 
 static void expand(Dag *d, int id) {

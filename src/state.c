@@ -204,7 +204,9 @@ Level *ad_innermost(lua_State *L, State *S, int spans) {
   Level *here = NULL, *around = NULL;
   for (int i = S->nlive; i-- > 0;) {
     Level *lv = S->live[i];
-    if (lv->kind > AD_SERIES && !(spans && lv->kind == AD_SPAN)) continue;
+    if (lv->kind > AD_SERIES &&
+        !(spans && (lv->kind == AD_SPAN || lv->kind == AD_RECORD)))
+      continue;
     if (lv->thread == L) {
       if (here == NULL || lv->entered > here->entered) here = lv;
     } else if ((around == NULL || lv->entered > around->entered) &&
@@ -303,7 +305,7 @@ static void leavegraphs(lua_State *L, State *S, uint64_t key) {
 void ad_leave(lua_State *L, Level *lv) {
   if (!lv->live) return;
   unlist(lv->S, lv);
-  if (lv->kind <= AD_SERIES || lv->kind == AD_SPAN)
+  if (lv->kind <= AD_SERIES || lv->kind >= AD_SPAN)
     leavegraphs(L, lv->S, lv->key);
 }
 
@@ -396,6 +398,7 @@ static int level_close(lua_State *L) {
   State *S = lv->S;
   size_t used;
   if (!lv->live) return 0; /* somebody keeps its tape, or closed already */
+  if (lv->kind == AD_RECORD) ad_recordclose(L, S);
   if (lv->kept) {
     ad_leave(L, lv);
     lv->thread = NULL;
@@ -532,6 +535,7 @@ State *ad_openstate(lua_State *L) {
   newmetatable(L, S, AD_MTVAR, "autodiff.var");
   newmetatable(L, S, AD_MTDUAL, "autodiff.dual");
   newmetatable(L, S, AD_MTSER, "autodiff.series");
+  newmetatable(L, S, AD_MTREC, "autodiff.recorded");
   newmetatable(L, S, AD_MTLEVEL, "autodiff.level");
   newmetatable(L, S, AD_MTTAPE, "autodiff.tape");
   newmetatable(L, S, AD_MTPAUSE, "autodiff.pause");
@@ -541,6 +545,7 @@ State *ad_openstate(lua_State *L) {
   newmetatable(L, S, AD_MTSAVED, "autodiff.saved");
   newmetatable(L, S, AD_MTBATCH, "autodiff.batch");
   S->savers = S->arraylib = LUA_NOREF;
+  newmetatable(L, S, AD_MTCOMPILED, "autodiff.compiled");
   lua_createtable(L, MAXPOOL, 0);
   S->pool = luaL_ref(L, LUA_REGISTRYINDEX);
   lua_pushvalue(L, -1);

@@ -29,18 +29,20 @@
 
 /* kinds of value: bit 0 is set when parts are values of lower levels */
 enum {
-  AD_VARN,     /* a node of a tape, its primal a number */
-  AD_VARG,     /* ... its primal in user value 1 */
-  AD_DUALN,    /* primal and tangents numbers */
-  AD_DUALG,    /* user value 1 the primal, 2.. the tangents */
-  AD_SERN,     /* Taylor coefficients, all numbers */
-  AD_SERG,     /* user value k+1 is coefficient k */
-  AD_BATCH = 7 /* user value 1 has one more dimension, the first: vmap */
+  AD_VARN,  /* a node of a tape, its primal a number */
+  AD_VARG,  /* ... its primal in user value 1 */
+  AD_DUALN, /* primal and tangents numbers */
+  AD_DUALG, /* user value 1 the primal, 2.. the tangents */
+  AD_SERN,  /* Taylor coefficients, all numbers */
+  AD_SERG,  /* user value k+1 is coefficient k */
+  AD_RECN,  /* an operation of a program: primal, and reference (compile.c) */
+  AD_BATCH  /* user value 1 has one more dimension, the first: vmap */
 };
 
 #define AD_ISVAR(kind) ((kind) <= AD_VARG)
 #define AD_ISDUAL(kind) ((kind) == AD_DUALN || (kind) == AD_DUALG)
 #define AD_ISSER(kind) ((kind) == AD_SERN || (kind) == AD_SERG)
+#define AD_ISREC(kind) ((kind) == AD_RECN)
 #define AD_GENERALKIND(kind) ((kind)&1)
 
 typedef struct Cell {
@@ -62,6 +64,8 @@ enum {
   AD_MTVAR,
   AD_MTDUAL,
   AD_MTSER,
+  AD_MTREC,
+  AD_MTBATCH,
   AD_MTLEVEL,
   AD_MTTAPE,
   AD_MTPAUSE,
@@ -69,7 +73,7 @@ enum {
   AD_MTGUARD,
   AD_MTARRAY,
   AD_MTSAVED,
-  AD_MTBATCH,
+  AD_MTCOMPILED,
   AD_NMT
 };
 
@@ -81,7 +85,8 @@ enum {
   AD_TAPE,    /* ad.tape */
   AD_GRAPH,   /* ad.var */
   AD_SPAN,    /* inside a checkpoint: records on the tape of its 'alias' */
-  AD_VMAP     /* a function runs for a batch */
+  AD_VMAP,    /* a function runs for a batch */
+  AD_RECORD   /* a function is being compiled */
 };
 
 struct State;
@@ -189,8 +194,9 @@ typedef struct State {
                    tapes; LUA_NOREF: none */
   uint8_t arrays; /* there has been an array */
   int arraylib;   /* registry reference: autodiff.array, once it is needed */
-  int watching;   /* the object of watch_gc is there */
-  size_t told;    /* bytes of tapes that the collector has yet to be told of */
+  struct Recorder *recorder; /* of the function that is being compiled */
+  int watching;              /* the object of watch_gc is there */
+  size_t told; /* bytes of tapes that the collector has yet to be told of */
 } State;
 
 /* a number, or what is at a stack index */
@@ -283,6 +289,8 @@ val ad_valat(lua_State *L, int idx);
 double ad_plain(lua_State *L, State *S, int idx);
 double ad_plainval(lua_State *L, State *S, val v);
 double ad_notednumber(lua_State *L, State *S, val v);
+val ad_base(lua_State *L, State *S, val v); /* may push */
+int ad_holds(lua_State *L, State *S, int cmp, val x, val y);
 Cell *ad_newcell(lua_State *L, State *S, int mt, size_t size, int nuv);
 val ad_pushvar(lua_State *L, State *S, Level *lv, val primal, uint32_t node,
                int leaf);
@@ -290,7 +298,6 @@ val ad_pushparts(lua_State *L, State *S, uint64_t key, int kind, val primal,
                  int n, const val *part);
 val ad_leafvar(lua_State *L, State *S, Level *lv, val primal, int leaf);
 val ad_takeval(lua_State *L);
-val ad_base(lua_State *L, State *S, val v);
 int ad_isbatch(lua_State *L, const State *S, int idx);
 void ad_stripvalue(lua_State *L, State *S, uint64_t key); /* the top */
 val ad_checkarg(lua_State *L, State *S, int arg);     /* number or AD value */
@@ -331,6 +338,16 @@ void ad_nansweep(lua_State *L, Level *t, uint32_t node, const char *name,
 void ad_nanplace(lua_State *L, Level *t, uint32_t node);
 void ad_takerecord(lua_State *L, Level *lv, int slot);
 void ad_openlook(lua_State *L, State *S);
+
+/* compile.c; what is called while S->recorder is there */
+val ad_record(lua_State *L, State *S, int op, int n, const Arg *a);
+val ad_recordlist(lua_State *L, State *S, int op, int n, const Arg *a);
+int ad_recordif(lua_State *L, State *S, int cmp, val x, val y);
+void ad_recordlook(lua_State *L, State *S, const Cell *c);
+int ad_recordsint(const State *S, const Cell *c);
+void ad_recordfail(State *S, const char *why);
+void ad_recordclose(lua_State *L, State *S);
+void ad_opencompile(lua_State *L, State *S);
 
 /* series.c */
 val ad_series(lua_State *L, State *S, int op, int n, const Arg *a,

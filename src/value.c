@@ -4,6 +4,7 @@
 ** metamethods that compute nothing.
 */
 #include "array.h"
+#include "program.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -20,7 +21,8 @@ Cell *ad_tocell(lua_State *L, const State *S, int idx) {
   mt = lua_topointer(L, -1);
   lua_pop(L, 1); /* metatable */
   if (mt == S->mtp[AD_MTVAR] || mt == S->mtp[AD_MTDUAL] ||
-      mt == S->mtp[AD_MTSER] || mt == S->mtp[AD_MTBATCH])
+      mt == S->mtp[AD_MTSER] || mt == S->mtp[AD_MTREC] ||
+      mt == S->mtp[AD_MTBATCH])
     return lua_touserdata(L, idx);
   return NULL;
 }
@@ -117,25 +119,6 @@ static void ad_differs(lua_State *L) {
               "batch: choose element by element, with where, lt, maximum ...");
 }
 
-/*
-** What a value is without what differentiates it: a plain value, or the value
-** of a batch (whose elements may be differentiated further out). May push.
-*/
-val ad_base(lua_State *L, State *S, val v) {
-  if (v.i == 0) return v;
-  lua_pushvalue(L, v.i);
-  for (;;) {
-    const Cell *c = ad_tocell(L, S, -1);
-    if (c == NULL || ad_kindof(S, c) == AD_BATCH) break;
-    if (AD_GENERALKIND(ad_kindof(S, c)))
-      lua_getiuservalue(L, -1, 1);
-    else
-      lua_pushnumber(L, c->value);
-    lua_remove(L, -2);
-  }
-  return ad_takeval(L);
-}
-
 /* is it the value of a batch, however it is differentiated? */
 int ad_isbatch(lua_State *L, const State *S, int idx) {
   int is = 0;
@@ -153,7 +136,10 @@ int ad_isbatch(lua_State *L, const State *S, int idx) {
   return is;
 }
 
-/* the plain primal of a number or AD value */
+/*
+** The plain primal of a number or AD value. Whoever asks for it may do
+** anything with it: a program that is recorded is then for this value only.
+*/
 double ad_plain(lua_State *L, State *S, int idx) {
   double n;
   lua_pushvalue(L, idx);
@@ -162,6 +148,7 @@ double ad_plain(lua_State *L, State *S, int idx) {
     if (ad_isarray(c)) ad_error(L, "number expected, got an array");
     if (ad_kindof(S, c) == AD_BATCH) ad_differs(L);
     if (!AD_GENERALKIND(ad_kindof(S, c))) {
+      if (S->recorder) ad_recordlook(L, S, c);
       n = c->value;
       lua_pop(L, 1);
       return n;
@@ -181,6 +168,35 @@ double ad_plainval(lua_State *L, State *S, val v) {
 /* what a note says of a value: the number; of an array it has none */
 double ad_notednumber(lua_State *L, State *S, val v) {
   return v.i && ad_byelement(L, S, v.i) ? NAN : ad_plainval(L, S, v);
+}
+
+/*
+** What a value is without what differentiates it, as far as that can be had
+** without looking: a plain value, that of a program that is being recorded,
+** or that of a batch. May push.
+*/
+val ad_base(lua_State *L, State *S, val v) {
+  Arg a;
+  if (v.i == 0) return v;
+  if (S->recorder == NULL && !S->arrays) return ad_num(ad_plain(L, S, v.i));
+  for (;;) {
+    ad_resolveval(L, S, v, &a);
+    if (a.key == 0 || AD_ISREC(a.kind) || a.kind == AD_BATCH) return a.v;
+    v = ad_primalof(L, &a);
+  }
+}
+
+/* does a comparison of primals hold? */
+int ad_holds(lua_State *L, State *S, int cmp, val x, val y) {
+  if (S->recorder) {
+    const int top = lua_gettop(L);
+    int holds;
+    ad_checkstack(L, 20, NULL);
+    holds = ad_recordif(L, S, cmp, ad_base(L, S, x), ad_base(L, S, y));
+    lua_settop(L, top);
+    return holds;
+  }
+  return ad_compare(cmp, ad_plainval(L, S, x), ad_plainval(L, S, y));
 }
 
 /*
@@ -327,6 +343,8 @@ static int l_type(lua_State *L) {
     lua_pushliteral(L, "array");
   else if ((c = ad_tocell(L, S, 1)) == NULL)
     luaL_pushfail(L);
+  else if (AD_ISREC(ad_kindof(S, c)))
+    lua_pushliteral(L, "number"); /* as it is when nobody records */
   else if (AD_ISVAR(ad_kindof(S, c)))
     lua_pushliteral(L, "var");
   else if (ad_kindof(S, c) != AD_BATCH)
@@ -341,14 +359,24 @@ static int l_type(lua_State *L) {
 /* ad.value(x): every level stripped */
 static int l_value(lua_State *L) {
   State *S = ad_state(L);
+  const Cell *c;
+  double n;
   if (lua_type(L, 1) == LUA_TNUMBER) {
     lua_settop(L, 1); /* integers stay integers */
     return 1;
   }
-  if (ad_tocell(L, S, 1) == NULL && ad_toarray(L, S, 1) == NULL)
+  if ((c = ad_tocell(L, S, 1)) == NULL && ad_toarray(L, S, 1) == NULL)
     return luaL_typeerror(L, 1, "number");
-  if (ad_isbatch(L, S, 1)) ad_differs(L);
-  ad_pushplain(L, S, 1);
+  if (S->arrays && ad_byelement(L, S, 1)) {
+    if (ad_isbatch(L, S, 1)) ad_differs(L);
+    ad_pushplain(L, S, 1);
+    return 1;
+  }
+  n = ad_plain(L, S, 1);
+  if (S->recorder && ad_recordsint(S, c))
+    lua_pushinteger(L, (lua_Integer)n);
+  else
+    lua_pushnumber(L, n);
   return 1;
 }
 
@@ -376,6 +404,8 @@ static int mm_index(lua_State *L) {
   int kind;
   if (c == NULL) return luaL_typeerror(L, 1, "autodiff value");
   kind = ad_kindof(S, c);
+  if (AD_ISREC(kind)) /* which is a number to whoever has it */
+    return luaL_error(L, "attempt to index a number value");
   if ((lua_type(L, 2) == LUA_TTABLE || lua_type(L, 2) == LUA_TNUMBER) &&
       ad_arrayvalued(L, S, 1))
     return ad_arraycall(L, S, "index");
@@ -451,6 +481,13 @@ static int mm_tostring(lua_State *L) {
   luaL_Buffer b;
   int n;
   if (c == NULL) return luaL_typeerror(L, 1, "autodiff value");
+  if (AD_ISREC(ad_kindof(S, c))) {
+    lua_pushnumber(L, ad_plain(L, S, 1));
+    if (S->recorder && ad_recordsint(S, c))
+      lua_pushinteger(L, (lua_Integer)c->value);
+    luaL_tolstring(L, -1, NULL);
+    return 1;
+  }
   ad_checkstack(L, 8, "value is nested too deep");
   n = nparts(L, S, 1);
   luaL_buffinit(L, &b);
@@ -468,9 +505,10 @@ static int mm_tostring(lua_State *L) {
   return 1;
 }
 
-/* the two sides of a comparison, as plain numbers */
-static void compared(lua_State *L, double x[2]) {
+/* a comparison by an operator */
+static int compared(lua_State *L, int cmp) {
   State *S = ad_state(L);
+  val x[2];
   for (int i = 0; i < 2; i++) {
     if (lua_type(L, i + 1) != LUA_TNUMBER && !ad_tocell(L, S, i + 1)) {
       const char *name[2];
@@ -481,23 +519,14 @@ static void compared(lua_State *L, double x[2]) {
       }
       luaL_error(L, "attempt to compare %s with %s", name[0], name[1]);
     }
-    x[i] = ad_plain(L, S, i + 1);
+    x[i] = ad_valat(L, i + 1);
   }
-}
-
-static int mm_lt(lua_State *L) {
-  double x[2];
-  compared(L, x);
-  lua_pushboolean(L, x[0] < x[1]);
+  lua_pushboolean(L, ad_holds(L, S, cmp, x[0], x[1]));
   return 1;
 }
 
-static int mm_le(lua_State *L) {
-  double x[2];
-  compared(L, x);
-  lua_pushboolean(L, x[0] <= x[1]);
-  return 1;
-}
+static int mm_lt(lua_State *L) { return compared(L, P_LT); }
+static int mm_le(lua_State *L) { return compared(L, P_LE); }
 
 /* Lua asks for any two userdata of which one is ours */
 static int mm_eq(lua_State *L) {
@@ -512,7 +541,7 @@ static int mm_eq(lua_State *L) {
     return 1;
   }
   same = ad_tocell(L, S, 1) != NULL && ad_tocell(L, S, 2) != NULL &&
-         ad_plain(L, S, 1) == ad_plain(L, S, 2);
+         ad_holds(L, S, P_EQ, ad_at(1), ad_at(2));
   lua_pushboolean(L, same);
   return 1;
 }
@@ -528,41 +557,35 @@ static int byelement(lua_State *L, int op) {
 }
 
 /* the functions ad.lt, ad.le, ad.eq: the same for numbers in any mix */
-static void checked2(lua_State *L, double x[2]) {
+static int checked2(lua_State *L, int cmp) {
   State *S = ad_state(L);
-  for (int i = 0; i < 2; i++)
-    x[i] = ad_plainval(L, S, ad_checkarg(L, S, i + 1));
+  const val x = ad_checkarg(L, S, 1), y = ad_checkarg(L, S, 2);
+  lua_pushboolean(L, ad_holds(L, S, cmp, x, y));
+  return 1;
 }
 
 static int l_lt(lua_State *L) {
-  double x[2];
-  if (byelement(L, OP_lt)) return 1;
-  checked2(L, x);
-  lua_pushboolean(L, x[0] < x[1]);
-  return 1;
+  return byelement(L, OP_below) ? 1 : checked2(L, P_LT);
 }
 
 static int l_le(lua_State *L) {
-  double x[2];
-  if (byelement(L, OP_le)) return 1;
-  checked2(L, x);
-  lua_pushboolean(L, x[0] <= x[1]);
-  return 1;
+  return byelement(L, OP_atmost) ? 1 : checked2(L, P_LE);
 }
 
 static int l_eq(lua_State *L) {
-  double x[2];
-  if (byelement(L, OP_eq)) return 1;
-  checked2(L, x);
-  lua_pushboolean(L, x[0] == x[1]);
-  return 1;
+  return byelement(L, OP_equal) ? 1 : checked2(L, P_EQ);
 }
 
 static int mm_concat(lua_State *L) {
   State *S = ad_state(L);
   for (int i = 1; i <= 2; i++) {
     if (ad_tocell(L, S, i) != NULL) {
-      lua_pushnumber(L, ad_plain(L, S, i));
+      const Cell *c = lua_touserdata(L, i);
+      const double n = ad_plain(L, S, i);
+      if (S->recorder && ad_recordsint(S, c))
+        lua_pushinteger(L, (lua_Integer)n);
+      else
+        lua_pushnumber(L, n);
       lua_replace(L, i);
     } else if (!lua_isstring(L, i)) {
       const char *name = luaL_typename(L, i);
@@ -585,7 +608,6 @@ void ad_openvalue(lua_State *L, State *S) {
   static const luaL_Reg fn[] = {{"type", l_type}, {"value", l_value},
                                 {"lt", l_lt},     {"le", l_le},
                                 {"eq", l_eq},     {NULL, NULL}};
-  for (int i = AD_MTVAR; i <= AD_MTSER; i++) ad_setfuncs(L, mm, S->mt[i]);
-  ad_setfuncs(L, mm, S->mt[AD_MTBATCH]);
+  for (int i = AD_MTVAR; i <= AD_MTBATCH; i++) ad_setfuncs(L, mm, S->mt[i]);
   ad_setfuncs(L, fn, LUA_NOREF);
 }

@@ -119,7 +119,8 @@ static int l_withbatch(lua_State *L) {
 val ad_constant(lua_State *L, State *S, val v) {
   const int base = lua_gettop(L);
   val b = ad_base(L, S, v);
-  if (b.i && ad_tocell(L, S, b.i)) {
+  const Cell *c = b.i ? ad_tocell(L, S, b.i) : NULL;
+  if (c != NULL && ad_kindof(S, c) == AD_BATCH) {
     const uint64_t key = ad_keyof(S, lua_touserdata(L, b.i));
     ad_checkstack(L, 10, "batches are nested too deep");
     lua_getiuservalue(L, b.i, 1);

@@ -13,6 +13,7 @@ local M = {}
 local pack, unpack = table.pack, table.unpack
 local highest, members, record = core.highest, core.members, core.call
 local parts, join, count, shapeof = core.parts, core.join, core.count, core.array.shapeof
+local operands = core.array.operands
 
 --- All operations by name, for the tests that run through them.
 M.all = {}
@@ -136,7 +137,7 @@ function M.define(def)
 
   function op(at, ...)
     local key, kind = highest(...)
-    if not key then return f(at, parts(0, 0, ...)) end
+    if not key then return f(at, operands(...)) end
     if kind == "batch" then return batched(op, def, key, at, ...) end
     local x = pack(parts(key, 0, ...))
     local y = pack(op(at, unpack(x, 1, x.n)))

@@ -1,0 +1,156 @@
+/* Programs without Lua: recording, following, branches, loops, lowering. */
+#include "program.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static long inuse, countdown = -1;
+
+static void *allocate(void *ud, void *ptr, size_t osize, size_t nsize) {
+  (void)ud;
+  if (nsize == 0) {
+    inuse -= (long)osize;
+    free(ptr);
+    return NULL;
+  }
+  if (nsize > osize && countdown >= 0 && countdown-- == 0) {
+    countdown = -1;
+    return NULL;
+  }
+  ptr = realloc(ptr, nsize);
+  inuse += (long)nsize - (long)osize;
+  return ptr;
+}
+
+static int failures;
+
+#define CHECK(c)                                                               \
+  ((c) ? (void)0                                                               \
+       : (void)(failures++, printf("%s:%d: %s\n", __FILE__, __LINE__, #c)))
+
+/* runs the program once; the block where it ended, and the first result */
+static uint32_t eval(const Prog *p, int options, const double *x, double *y) {
+  Code c;
+  Frame f;
+  const char *why;
+  uint32_t at;
+  void *self;
+  if (!ad_lower(p, &c, options)) return P_FULL;
+  if (ad_frameinit(&f, &c, allocate, NULL, 1000) != 0) {
+    ad_codefree(&c);
+    return P_FULL;
+  }
+  self = ad_interpreter.make(&c, &why);
+  memcpy(f.v + c.nconst, x, c.nin * sizeof *x);
+  at = ad_interpreter.run(self, &f);
+  if (at != P_FULL && c.block[at].end == P_RETURN)
+    *y = f.v[c.list[c.block[at].a]];
+  ad_interpreter.free(self);
+  ad_framefree(&f);
+  ad_codefree(&c);
+  return at;
+}
+
+/* records if x < y then x * y + sin(x) else (x - y)^2 */
+static uint32_t trace(Prog *p, double x, double y) {
+  uint32_t r, s;
+  ad_recstart(p);
+  r = ad_recop(p, OP_mul, 0, 1, 0);
+  if (r >= P_DIFFERS) return r;
+  s = ad_recif(p, P_LT, 0, 1, x < y, 0);
+  if (s != 0) return s;
+  if (x < y) {
+    s = ad_recop(p, OP_sin, 0, 0, 0);
+    if (s >= P_DIFFERS) return s;
+    r = ad_recop(p, OP_add, r, s, 0);
+  } else {
+    r = ad_recop(p, OP_sub, 0, 1, 0);
+    if (r >= P_DIFFERS) return r;
+    s = ad_progconst(p, 2);
+    if (s == P_NOMEM) return s;
+    r = ad_recop(p, OP_pow, r, s, 0);
+  }
+  if (r >= P_DIFFERS) return r;
+  return ad_recreturn(p, 0, 1, &r);
+}
+
+static void branches(void) {
+  const double low[2] = {2, 3}, high[2] = {3, 2};
+  for (int options = 0; options <= P_PLAIN; options += P_PLAIN) {
+    Prog p;
+    double y = 0;
+    uint32_t at, n;
+    CHECK(ad_proginit(&p, allocate, NULL, 2));
+    CHECK(trace(&p, 2, 3) == 0);
+    at = eval(&p, options, low, &y);
+    CHECK(p.block[at].end == P_RETURN && y == 2.0 * 3 + sin(2.0));
+    at = eval(&p, options, high, &y);
+    CHECK(p.block[at].end == P_IF && p.block[at].no == P_NONE);
+    n = p.nins;
+    CHECK(trace(&p, 3, 2) == 0);
+    CHECK(p.nins == n + 2 && p.ntrace == 2); /* the rest is shared */
+    at = eval(&p, options, high, &y);
+    CHECK(p.block[at].end == P_RETURN && y == 1);
+    at = eval(&p, options, low, &y);
+    CHECK(p.block[at].end == P_RETURN && y == 2.0 * 3 + sin(2.0));
+    CHECK(trace(&p, 3, 2) == 0 && p.ntrace == 2);
+    ad_progfree(&p);
+  }
+}
+
+/* while p < 100 do p, q = p * x, p end return p + q, as program.h shows it */
+static void loop(void) {
+  const double x[1] = {3};
+  for (int options = 0; options <= P_PLAIN; options += P_PLAIN) {
+    Prog p;
+    double y = 0;
+    uint32_t k, v, at, in[2];
+    CHECK(ad_proginit(&p, allocate, NULL, 1));
+    k = ad_progconst(&p, 100);
+    ad_recstart(&p);
+    in[0] = in[1] = 0;
+    CHECK(ad_recenter(&p, 2, in) == 0);
+    CHECK(ad_recif(&p, P_LT, 1, k, 1, 0) == 0);
+    v = ad_recop(&p, OP_mul, 1, 0, 0);
+    in[0] = v, in[1] = 1;
+    CHECK(ad_recagain(&p, 1, 2, in) == 0);
+    CHECK(ad_recif(&p, P_LT, 1, k, 0, 0) == 0);
+    v = ad_recop(&p, OP_add, 1, 2, 0);
+    CHECK(ad_recreturn(&p, 0, 1, &v) == 0);
+    at = eval(&p, options, x, &y);
+    CHECK(p.block[at].end == P_RETURN && y == 243 + 81);
+    ad_progfree(&p);
+  }
+}
+
+/* every allocation fails once */
+static void memory(void) {
+  for (long n = 0;; n++) {
+    Prog p;
+    double y;
+    const double x[2] = {2, 3};
+    long left;
+    countdown = n;
+    if (ad_proginit(&p, allocate, NULL, 2)) {
+      if (trace(&p, 2, 3) == P_NOMEM)
+        ad_recabort(&p);
+      else
+        eval(&p, 0, x, &y);
+      ad_progfree(&p);
+    }
+    left = countdown;
+    countdown = -1;
+    CHECK(inuse == 0);
+    if (left >= 0) break;
+  }
+}
+
+int main(void) {
+  branches();
+  loop();
+  memory();
+  CHECK(inuse == 0);
+  printf("%s\n", failures ? "failed" : "programs are right");
+  return failures != 0;
+}

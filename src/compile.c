@@ -1,0 +1,1251 @@
+/*
+** compile.c
+** compile(f): what f does is recorded into a program, and later calls run the
+** program.
+**
+** While f records, its arguments are values of a level of their own, lower
+** than that of every transform inside f: the operations that are left when
+** those transforms have done their work are the program's. Each knows its
+** plain value too, so that f runs as it always would. Where f looks at a
+** value, what it saw becomes a guard.
+*/
+#include "compile.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#define MAXDEPTH 150  /* of structures; each level takes a few slots */
+#define MAXPOISONED 8 /* recordings that came to nothing */
+
+/*
+** The recorder: values
+*/
+
+static void fail(const State *S, const char *why) {
+  if (S->recorder->failed == NULL) S->recorder->failed = why;
+}
+
+/* f does what no program can: it runs as it is from now on */
+void ad_recordfail(State *S, const char *why) {
+  if (S->recorder) fail(S, why);
+}
+
+static Prog *progof(const State *S) { return &S->recorder->root->prog; }
+
+static int isours(const State *S, const Cell *c) {
+  return c->stamp == ad_stamp(S, S->recorder->key, AD_RECN);
+}
+
+/* the program's reference for an operand; P_NONE when it cannot have one */
+static uint32_t reference(lua_State *L, State *S, val v, double *x) {
+  uint32_t r;
+  if (v.i != 0) {
+    const Cell *c = lua_touserdata(L, v.i);
+    if (c != NULL && isours(S, c)) {
+      *x = c->value;
+      return c->u.var.node;
+    }
+    if (c != NULL) {
+      fail(S, c->stamp == 0
+                  ? "f uses an array"
+                  : "f uses a value of a transform that runs around it");
+      return P_NONE;
+    }
+    v = ad_num(lua_tonumber(L, v.i));
+  }
+  *x = v.n;
+  r = ad_progconst(progof(S), v.n);
+  if (r == P_NOMEM) ad_nomem(L, sizeof(double));
+  return r;
+}
+
+/* what came of a step of the recording; 0: nothing to go on with */
+static int wentwell(lua_State *L, State *S, uint32_t r) {
+  if (r == P_NOMEM) {
+    ad_nomem(L, (size_t)progof(S)->capins * sizeof(Ins));
+    luaL_error(L, "compile: program is too large");
+  }
+  if (r == P_DIFFERS) {
+    fail(S, "f did something else for the same reasons");
+    return 0;
+  }
+  return 1;
+}
+
+static val pushrecorded(lua_State *L, State *S, double x, uint32_t ref) {
+  Cell *c = ad_newcell(L, S, AD_MTREC, sizeof(Cell), 0);
+  c->value = x;
+  c->u.var.node = ref;
+  c->u.var.leaf = 0;
+  c->stamp = ad_stamp(S, S->recorder->key, AD_RECN);
+  return ad_at(lua_gettop(L));
+}
+
+/* a value that this recording, which has failed, knows no more than */
+static val plain(lua_State *L, State *S, int op, int n, const Arg *a) {
+  val x[AD_MAXARITY];
+  for (int i = 0; i < n; i++) {
+    x[i] = a[i].v;
+    if (a[i].key && AD_ISREC(a[i].kind)) x[i] = ad_num(a[i].c->value);
+  }
+  return ad_apply(L, S, op, n, x);
+}
+
+val ad_record(lua_State *L, State *S, int op, int n, const Arg *a) {
+  double x[AD_MAXARITY] = {0, 0, 0};
+  uint32_t ref[AD_MAXARITY] = {0, 0, 0}, r;
+  for (int i = 0; i < n && !S->recorder->failed; i++)
+    ref[i] = reference(L, S, a[i].v, &x[i]);
+  if (S->recorder->failed) return plain(L, S, op, n, a);
+  r = ad_recop(progof(S), op, ref[0], ref[1], ref[2]);
+  if (!wentwell(L, S, r)) return plain(L, S, op, n, a);
+  return pushrecorded(L, S, ad_opvalue(op, x), r);
+}
+
+/* one operation of the expansion of a list's */
+static uint32_t step(lua_State *L, State *S, int op, uint32_t a, uint32_t b) {
+  Prog *p = progof(S);
+  uint32_t r;
+  if (a & P_K && b & P_K) {
+    const double x[2] = {ad_progvalue(p, a), ad_progvalue(p, b)};
+    r = ad_progconst(p, ad_opvalue(op, x));
+  } else
+    r = ad_recop(p, op, a, b, 0);
+  return wentwell(L, S, r) ? r : P_NONE;
+}
+
+val ad_recordlist(lua_State *L, State *S, int op, int n, const Arg *a) {
+  double *x = lua_newuserdatauv(
+      L, (size_t)n * (sizeof(double) + sizeof(uint32_t)) + 1, 0);
+  uint32_t *ref = (uint32_t *)(x + n), r = P_NONE;
+  Prog *p = progof(S);
+  double y;
+  for (int i = 0; i < n && !S->recorder->failed; i++)
+    ref[i] = reference(L, S, a[i].v, &x[i]);
+  if (!S->recorder->failed) {
+    y = ad_nvalue(op, (size_t)n, x);
+    if (op == OP_list_sum || op == OP_list_mean || op == OP_list_prod) {
+      const int each = op == OP_list_prod ? OP_mul : OP_add;
+      r = ad_progconst(p, op == OP_list_prod);
+      for (int i = 0; i < n && r != P_NONE; i++)
+        r = step(L, S, each, r, ref[i]);
+      if (op == OP_list_mean && r != P_NONE) {
+        const uint32_t k = ad_progconst(p, n);
+        r = k == P_NONE ? k : step(L, S, OP_div, r, k);
+      }
+    } else if (op == OP_list_dot) {
+      r = ad_progconst(p, 0);
+      for (int i = 0; i < n / 2 && r != P_NONE; i++) {
+        const uint32_t m = step(L, S, OP_mul, ref[i], ref[n / 2 + i]);
+        r = m == P_NONE ? m : step(L, S, OP_add, r, m);
+      }
+    } else
+      r = ad_reclist(p, op, (uint32_t)n, ref);
+    if (!S->recorder->failed && wentwell(L, S, r))
+      return pushrecorded(L, S, y, r);
+  }
+  { /* without the recorder's values */
+    val *v = lua_newuserdatauv(L, (size_t)n * sizeof *v + 1, 0);
+    for (int i = 0; i < n; i++) {
+      v[i] = a[i].v;
+      if (a[i].key && AD_ISREC(a[i].kind)) v[i] = ad_num(a[i].c->value);
+    }
+    return ad_nary(L, S, op, n, v);
+  }
+}
+
+/*
+** The recorder: guards
+*/
+
+/* 1 + the number of the place in the user's source where the guard is */
+static uint32_t place(lua_State *L, State *S) {
+  Compiled *c =
+      (Compiled *)(void *)((char *)S->recorder - offsetof(Compiled, rec));
+  lua_Debug ar;
+  if (progof(S)->state != P_APPEND || !ad_userplace(L, &ar)) return 0;
+  for (uint32_t k = c->nplace; k-- > 0;)
+    if (c->place[k].line == ar.currentline &&
+        strcmp(c->place[k].source, ar.short_src) == 0)
+      return k + 1;
+  if (c->nplace == c->capplace) {
+    const uint32_t ncap = c->capplace * 2 + 4;
+    c->place = ad_realloc(L, c->place, c->capplace * sizeof *c->place,
+                          ncap * sizeof *c->place);
+    c->capplace = ncap;
+  }
+  c->place[c->nplace].line = ar.currentline;
+  strcpy(c->place[c->nplace].source, ar.short_src);
+  return ++c->nplace;
+}
+
+int ad_recordif(lua_State *L, State *S, int cmp, val x, val y) {
+  double a, b;
+  uint32_t ra, rb;
+  int holds;
+  if (x.i == 0 && y.i == 0) return ad_compare(cmp, x.n, y.n);
+  ra = reference(L, S, x, &a);
+  rb = reference(L, S, y, &b);
+  holds = ad_compare(cmp, a, b);
+  if (!S->recorder->failed && (!(ra & P_K) || !(rb & P_K)))
+    wentwell(L, S, ad_recif(progof(S), cmp, ra, rb, holds, place(L, S)));
+  return holds;
+}
+
+/* somebody wants the value as it is */
+void ad_recordlook(lua_State *L, State *S, const Cell *c) {
+  Recorder *r = S->recorder;
+  if (r->failed || !isours(S, c)) return;
+  ad_checkstack(L, 10, NULL);
+  wentwell(L, S, ad_recsame(progof(S), c->u.var.node, c->value, place(L, S)));
+}
+
+/*
+** Was this argument an integer? Whoever asks makes a difference of it.
+*/
+int ad_recordsint(const State *S, const Cell *c) {
+  const Recorder *r = S->recorder;
+  uint32_t k;
+  if (r->failed || !isours(S, c)) return 0;
+  k = c->u.var.node;
+  if (k >= r->root->in.nleaf) return 0;
+  r->root->sub[k] = r->root->isint[k] ? 2 : 1;
+  return r->root->isint[k];
+}
+
+/* the level of the recording is closed, in peace or by an error */
+void ad_recordclose(lua_State *L, State *S) {
+  (void)L;
+  if (S->recorder == NULL) return;
+  ad_recabort(progof(S));
+  S->recorder = NULL;
+}
+
+/*
+** Forms
+*/
+
+static void freeform(lua_State *L, Form *f) {
+  ad_realloc(L, f->word, f->cap * sizeof *f->word, 0);
+  memset(f, 0, sizeof *f);
+}
+
+static void word(lua_State *L, Form *f, uint32_t w) {
+  if (f->n == f->cap) {
+    const uint32_t ncap = f->cap * 2 + 8;
+    f->word = ad_realloc(L, f->word, f->cap * sizeof *f->word,
+                         ncap * sizeof *f->word);
+    f->cap = ncap;
+  }
+  f->word[f->n++] = w;
+}
+
+/*
+** The index among the constants of the value at the top, which is popped.
+** Numbers have keys that tell integers from floats.
+*/
+static uint32_t konst(lua_State *L, Compiled *c, int self) {
+  uint32_t k;
+  if (lua_type(L, -1) == LUA_TNIL) {
+    lua_pop(L, 1);
+    return 0; /* no constant has it: rawgeti gives nil */
+  }
+  lua_getiuservalue(L, self, AD_CINDEX);
+  if (lua_type(L, -2) == LUA_TNUMBER) {
+    if (lua_isinteger(L, -2))
+      lua_pushfstring(L, "\1i%I", (LUAI_UACINT)lua_tointeger(L, -2));
+    else {
+      const lua_Number n = lua_tonumber(L, -2);
+      lua_pushlstring(L, (const char *)&n, sizeof n);
+      lua_pushfstring(L, "\1f");
+      lua_insert(L, -2);
+      lua_concat(L, 2);
+    }
+  } else
+    lua_pushvalue(L, -2);
+  lua_pushvalue(L, -1);
+  if (lua_rawget(L, -3) == LUA_TNUMBER) {
+    k = (uint32_t)lua_tointeger(L, -1);
+    lua_pop(L, 4);
+    return k;
+  }
+  lua_pop(L, 1); /* value, index, key */
+  k = c->nconst + 1;
+  lua_getiuservalue(L, self, AD_CCONST);
+  lua_pushvalue(L, -4);
+  lua_rawseti(L, -2, k);
+  lua_pop(L, 1);
+  lua_pushinteger(L, k);
+  lua_rawset(L, -3);
+  lua_pop(L, 2);
+  c->nconst = k;
+  return k;
+}
+
+typedef struct Taker {
+  Compiled *c;
+  int self;
+  Form *form;
+  int fixedints; /* of arguments: integers are constants */
+  int results;   /* else arguments */
+  uint32_t *ref; /* of results: references, 'cap' of them on the stack */
+  uint32_t cap;
+  int slot;     /* stack index of what holds 'ref' */
+  int foreign;  /* has an AD value that is not the recorder's */
+  int integers; /* has integers that are no constants */
+} Taker;
+
+static void leafref(lua_State *L, Taker *t, uint32_t ref) {
+  if (t->form->nleaf > t->cap) {
+    const uint32_t ncap = t->cap * 2 + 16;
+    uint32_t *np = lua_newuserdatauv(L, ncap * sizeof *np, 0);
+    if (t->cap) memcpy(np, t->ref, t->cap * sizeof *np);
+    lua_replace(L, t->slot);
+    t->ref = np;
+    t->cap = ncap;
+  }
+  t->ref[t->form->nleaf - 1] = ref;
+}
+
+/* does a table stand for some resource, which is no structure? */
+static int isresource(lua_State *L, int idx) {
+  if (luaL_getmetafield(L, idx, "__gc") == LUA_TNIL) return 0;
+  lua_pop(L, 1);
+  return 1;
+}
+
+static void take(lua_State *L, Taker *t, int depth);
+
+/* the table at the top: see compile.h */
+static void taketable(lua_State *L, Taker *t, int depth) {
+  const int table = lua_gettop(L);
+  const lua_Unsigned len = lua_rawlen(L, table);
+  uint32_t seq = 0, item = 0, at;
+  int all = 1;
+  if (depth > MAXDEPTH)
+    ad_error(L, "compile: a structure contains itself, or is nested too deep");
+  ad_checkstack(L, 12, "structure is nested too deep");
+  word(L, t->form, F_TABLE);
+  if (!lua_getmetatable(L, table)) lua_pushnil(L);
+  word(L, t->form, konst(L, t->c, t->self));
+  at = t->form->n;
+  for (int i = 0; i < 3; i++) word(L, t->form, 0);
+  for (lua_Unsigned i = 1; i <= len && i < P_MAXINS; i++) {
+    const int type = lua_rawgeti(L, table, (lua_Integer)i);
+    if (type == LUA_TNIL) {
+      lua_pop(L, 1);
+      break;
+    }
+    seq++;
+    if (all) {
+      const uint32_t before = t->form->n;
+      take(L, t, depth + 1);
+      if (t->form->n == before + 1) /* F_NUM: no word for it */
+        t->form->n = before;
+      else { /* the words that were left out */
+        const uint32_t more = t->form->n - before;
+        all = 0;
+        for (uint32_t k = 1; k < seq; k++) word(L, t->form, F_NUM);
+        memmove(t->form->word + before + seq - 1, t->form->word + before,
+                more * sizeof *t->form->word);
+        for (uint32_t k = 1; k < seq; k++)
+          t->form->word[before + k - 1] = F_NUM;
+      }
+    } else
+      take(L, t, depth + 1);
+  }
+  lua_pushnil(L);
+  while (lua_next(L, table)) {
+    if (lua_isinteger(L, -2)) {
+      const lua_Integer i = lua_tointeger(L, -2);
+      if (i >= 1 && i <= (lua_Integer)seq) {
+        lua_pop(L, 1);
+        continue;
+      }
+    }
+    item++;
+    lua_pushvalue(L, -2);
+    word(L, t->form, konst(L, t->c, t->self));
+    take(L, t, depth + 1);
+  }
+  t->form->word[at] = seq;
+  t->form->word[at + 1] = (uint32_t)all;
+  t->form->word[at + 2] = item;
+  lua_pop(L, 1);
+}
+
+/* appends the value at the top, which is popped, to a form */
+static void take(lua_State *L, Taker *t, int depth) {
+  State *S = t->c->S;
+  const int type = lua_type(L, -1);
+  const Cell *c;
+  if (type == LUA_TTABLE && !isresource(L, -1)) {
+    taketable(L, t, depth);
+    return;
+  }
+  if (type == LUA_TNUMBER && !t->results &&
+      !(t->fixedints && lua_isinteger(L, -1))) {
+    if (lua_isinteger(L, -1)) t->integers = 1;
+    t->form->nleaf++;
+    word(L, t->form, F_NUM);
+    lua_pop(L, 1);
+    return;
+  }
+  c = type == LUA_TUSERDATA ? ad_tocell(L, S, -1) : NULL;
+  if (c != NULL) {
+    Arg a;
+    const int top = lua_gettop(L);
+    ad_resolve(L, S, top, &a);
+    lua_settop(L, top);
+    if (a.key == 0) { /* what has come to be a number */
+      if (!t->results) t->foreign = 1;
+      lua_pushnumber(L, a.v.n);
+      lua_replace(L, top);
+    } else if (t->results && a.lv != NULL && a.key == t->c->rec.key &&
+               a.v.i == top) {
+      t->form->nleaf++;
+      leafref(L, t, c->u.var.node);
+      word(L, t->form, F_NUM);
+      lua_pop(L, 1);
+      return;
+    } else {
+      t->foreign = 1;
+      lua_pushnil(L);
+      lua_replace(L, top);
+    }
+  }
+  word(L, t->form, F_CONST);
+  word(L, t->form, konst(L, t->c, t->self));
+}
+
+/* does the value at 'idx' have the form from word *at on? Fills the leaves */
+static int match(lua_State *L, int consts, const Form *f, uint32_t *at,
+                 uint32_t *leaf, double *in, int idx) {
+  const uint32_t *w = f->word + *at;
+  uint32_t seq, item;
+  lua_Unsigned count = 0;
+  if (w[0] == F_NUM) {
+    if (lua_type(L, idx) != LUA_TNUMBER) return 0;
+    in[(*leaf)++] = lua_tonumber(L, idx);
+    *at += 1;
+    return 1;
+  }
+  if (w[0] == F_CONST) {
+    int same;
+    lua_rawgeti(L, consts, w[1]);
+    same = lua_rawequal(L, -1, idx) &&
+           (lua_type(L, idx) != LUA_TNUMBER ||
+            lua_isinteger(L, -1) == lua_isinteger(L, idx));
+    lua_pop(L, 1);
+    *at += 2;
+    return same;
+  }
+  if (lua_type(L, idx) != LUA_TTABLE) return 0;
+  ad_checkstack(L, 8, "structure is nested too deep");
+  if (lua_getmetatable(L, idx)) {
+    lua_rawgeti(L, consts, w[1]);
+    if (w[1] == 0 || !lua_rawequal(L, -1, -2)) {
+      lua_pop(L, 2);
+      return 0;
+    }
+    lua_pop(L, 2);
+  } else if (w[1] != 0)
+    return 0;
+  seq = w[2];
+  item = w[4];
+  *at += 5;
+  if (w[3] && item == 0) { /* numbers 1 .. seq, and nothing else */
+    double *const x = in + *leaf;
+    uint32_t n = 0;
+    lua_pushnil(L);
+    while (lua_next(L, idx)) {
+      int isint;
+      const lua_Integer i = lua_tointegerx(L, -2, &isint);
+      if (!isint || i < 1 || i > (lua_Integer)seq ||
+          lua_type(L, -1) != LUA_TNUMBER) {
+        lua_pop(L, 2);
+        return 0;
+      }
+      x[i - 1] = lua_tonumber(L, -1);
+      n++;
+      lua_pop(L, 1);
+    }
+    *leaf += seq;
+    return n == seq;
+  }
+  lua_pushnil(L);
+  while (lua_next(L, idx)) {
+    lua_pop(L, 1);
+    count++;
+  }
+  if (count != (lua_Unsigned)seq + item) return 0;
+  for (uint32_t i = 1; i <= seq; i++) {
+    const int type = lua_rawgeti(L, idx, i);
+    int same;
+    if (w[3]) {
+      same = type == LUA_TNUMBER;
+      if (same) in[(*leaf)++] = lua_tonumber(L, -1);
+    } else
+      same = match(L, consts, f, at, leaf, in, lua_gettop(L));
+    lua_pop(L, 1);
+    if (!same) return 0;
+  }
+  for (uint32_t i = 0; i < item; i++) {
+    int same;
+    lua_rawgeti(L, consts, f->word[(*at)++]);
+    lua_rawget(L, idx);
+    same = match(L, consts, f, at, leaf, in, lua_gettop(L));
+    lua_pop(L, 1);
+    if (!same) return 0;
+  }
+  return 1;
+}
+
+static void number(lua_State *L, const double *x, const uint32_t *out,
+                   uint32_t *leaf, State *S) {
+  const uint32_t k = (*leaf)++;
+  const double y = x[out ? out[k] : k];
+  if (S)
+    pushrecorded(L, S, y, k);
+  else
+    lua_pushnumber(L, y);
+}
+
+/* pushes the value of the words from *at on; S: leaves are recorded values */
+static void build(lua_State *L, int consts, const Form *f, uint32_t *at,
+                  uint32_t *leaf, const double *x, const uint32_t *out,
+                  State *S) {
+  const uint32_t *w = f->word + *at;
+  uint32_t seq, item;
+  int table;
+  if (w[0] == F_NUM) {
+    number(L, x, out, leaf, S);
+    *at += 1;
+    return;
+  }
+  if (w[0] == F_CONST) {
+    lua_rawgeti(L, consts, w[1]);
+    *at += 2;
+    return;
+  }
+  ad_checkstack(L, 8, "structure is nested too deep");
+  seq = w[2];
+  item = w[4];
+  *at += 5;
+  lua_createtable(L, (int)seq, (int)item);
+  table = lua_gettop(L);
+  for (uint32_t i = 1; i <= seq; i++) {
+    if (w[3])
+      number(L, x, out, leaf, S);
+    else
+      build(L, consts, f, at, leaf, x, out, S);
+    lua_rawseti(L, table, i);
+  }
+  for (uint32_t i = 0; i < item; i++) {
+    lua_rawgeti(L, consts, f->word[(*at)++]);
+    build(L, consts, f, at, leaf, x, out, S);
+    lua_rawset(L, table);
+  }
+  if (w[1] != 0) {
+    lua_rawgeti(L, consts, w[1]);
+    lua_setmetatable(L, table);
+  }
+}
+
+static void pushvalues(lua_State *L, int self, const Form *f, const double *x,
+                       const uint32_t *out, State *S) {
+  uint32_t at = 0, leaf = 0;
+  const int consts = lua_gettop(L) + 1;
+  ad_checkstack(L, (int)f->nval + 10, "too many values");
+  lua_getiuservalue(L, self, AD_CCONST);
+  for (uint32_t i = 0; i < f->nval; i++)
+    build(L, consts, f, &at, &leaf, x, out, S);
+  lua_remove(L, consts);
+}
+
+void ad_pushform(lua_State *L, int self, const Form *f, const double *x,
+                 const uint32_t *out) {
+  pushvalues(L, self, f, x, out, NULL);
+}
+
+/*
+** Roots
+*/
+
+Compiled *ad_tocompiled(lua_State *L, int arg) {
+  return luaL_checkudata(L, arg, "autodiff.compiled");
+}
+
+static void dropcode(Root *r) {
+  if (r->hascode) {
+    r->backend->free(r->made);
+    ad_framefree(&r->frame);
+    ad_codefree(&r->code);
+  }
+  if (r->hasexact) {
+    ad_interpreter.free(r->exactmade);
+    ad_framefree(&r->exactframe);
+    ad_codefree(&r->exact);
+  }
+  r->hascode = r->hasexact = 0;
+}
+
+static void freeroot(lua_State *L, Root *r) {
+  const size_t n = r->in.nleaf + 1;
+  dropcode(r);
+  ad_progfree(&r->prog);
+  ad_realloc(L, r->sub, r->sub ? n : 0, 0);
+  ad_realloc(L, r->isint, r->isint ? n : 0, 0);
+  ad_realloc(L, r->given, r->given ? n * sizeof(double) : 0, 0);
+  freeform(L, &r->in);
+  ad_realloc(L, r, sizeof *r, 0);
+}
+
+static void droproot(lua_State *L, Compiled *c, Root *r) {
+  uint32_t k = 0;
+  while (c->root[k] != r) k++;
+  c->nroot--;
+  memmove(c->root + k, c->root + k + 1, (c->nroot - k) * sizeof *c->root);
+  freeroot(L, r);
+}
+
+static int compiled_gc(lua_State *L) {
+  Compiled *c = lua_touserdata(L, 1);
+  while (c->nroot > 0) freeroot(L, c->root[--c->nroot]);
+  ad_realloc(L, c->root, c->caproot * sizeof *c->root, 0);
+  while (c->nset > 0) freeform(L, &c->set[--c->nset]);
+  ad_realloc(L, c->set, c->capset * sizeof *c->set, 0);
+  ad_realloc(L, c->place, c->capplace * sizeof *c->place, 0);
+  c->root = NULL;
+  c->set = NULL;
+  c->place = NULL;
+  c->capplace = c->nplace = 0;
+  c->caproot = c->capset = 0;
+  return 0;
+}
+
+/* the numbers of the arguments, when they have the form of the root */
+static int matches(lua_State *L, Root *r, int self, int first, int last,
+                   double *in) {
+  uint32_t at = 0, leaf = 0;
+  int consts, ok = 1;
+  if ((uint32_t)(last - first + 1) != r->in.nval) return 0;
+  if (r->in.numbers) {
+    for (int i = first; i <= last; i++) {
+      if (lua_type(L, i) != LUA_TNUMBER) return 0;
+      in[i - first] = lua_tonumber(L, i);
+    }
+    return 1;
+  }
+  lua_getiuservalue(L, self, AD_CCONST);
+  consts = lua_gettop(L);
+  for (int i = first; i <= last && ok; i++)
+    ok = match(L, consts, &r->in, &at, &leaf, in, i);
+  lua_settop(L, consts - 1);
+  return ok;
+}
+
+/* subtypes of numbers, where f has asked for them */
+static int subtypes(lua_State *L, const Root *r, int first) {
+  if (!r->in.numbers) return 1;
+  for (uint32_t k = 0; k < r->in.nleaf; k++)
+    if (r->sub[k] && lua_isinteger(L, first + (int)k) != (r->sub[k] == 2))
+      return 0;
+  return 1;
+}
+
+static double *inputs(Root *r) {
+  return r->hascode ? r->frame.v + r->code.nconst : r->given;
+}
+
+Root *ad_rootof(lua_State *L, Compiled *c, int self, int first, int last) {
+  for (uint32_t i = 0; i < c->nroot; i++) {
+    Root *r = c->root[i];
+    if (!matches(L, r, self, first, last, inputs(r)) || !subtypes(L, r, first))
+      continue;
+    if (i > 0) { /* the next call is likely to be the same */
+      memmove(c->root + 1, c->root, i * sizeof *c->root);
+      c->root[0] = r;
+    }
+    return r;
+  }
+  return NULL;
+}
+
+/* a new root; NULL if there cannot be one for these arguments */
+static Root *newroot(lua_State *L, Compiled *c, int self, int first, int last,
+                     int fixedints) {
+  Root *r;
+  Taker t;
+  void *ud;
+  lua_Alloc alloc = lua_getallocf(L, &ud);
+  size_t n;
+  if (c->nroot == c->caproot) {
+    const uint32_t ncap = c->caproot * 2 + 1;
+    c->root = ad_realloc(L, c->root, c->caproot * sizeof *c->root,
+                         ncap * sizeof *c->root);
+    c->caproot = ncap;
+  }
+  r = ad_realloc(L, NULL, 0, sizeof *r);
+  memset(r, 0, sizeof *r);
+  r->backend = &ad_interpreter;
+  r->in.nval = UINT32_MAX; /* nobody's, until it is complete */
+  memmove(c->root + 1, c->root, c->nroot * sizeof *c->root);
+  c->root[0] = r;
+  c->nroot++;
+  memset(&t, 0, sizeof t);
+  t.c = c;
+  t.self = self;
+  t.form = &r->in;
+  t.fixedints = fixedints;
+  for (int i = first; i <= last; i++) {
+    lua_pushvalue(L, i);
+    take(L, &t, 0);
+  }
+  n = (size_t)(last - first + 1);
+  r->in.numbers = n == r->in.n && n == r->in.nleaf;
+  r->fixedints = (uint8_t)fixedints;
+  n = r->in.nleaf + 1;
+  r->sub = ad_realloc(L, NULL, 0, n);
+  memset(r->sub, 0, n);
+  r->isint = ad_realloc(L, NULL, 0, n);
+  memset(r->isint, 0, n);
+  r->given = ad_realloc(L, NULL, 0, n * sizeof(double));
+  memset(r->given, 0, n * sizeof(double));
+  while (!ad_proginit(&r->prog, alloc, ud, r->in.nleaf))
+    ad_nomem(L, (r->in.nleaf + 1) * sizeof(Ins));
+  r->in.nval = (uint32_t)(last - first + 1);
+  if (t.foreign) {
+    droproot(L, c, r);
+    return NULL;
+  }
+  return r;
+}
+
+static double now(void) {
+  struct timespec t;
+  timespec_get(&t, TIME_UTC);
+  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void nomemory(lua_State *L, const Root *r) {
+  ad_nomem(L, ((size_t)r->prog.nins + 1) * 2 * sizeof(Ins));
+}
+
+/* the exact form of the code, where the fast one has come to a NaN */
+static void exactcode(lua_State *L, Compiled *c, Root *r) {
+  const char *why;
+  if (r->hasexact) return;
+  while (!ad_lower(&r->prog, &r->exact, c->options)) nomemory(L, r);
+  while (ad_frameinit(&r->exactframe, &r->exact, r->prog.alloc, r->prog.ud,
+                      c->maxstack) != 0)
+    nomemory(L, r);
+  while ((r->exactmade = ad_interpreter.make(&r->exact, &why)) == NULL)
+    nomemory(L, r);
+  r->hasexact = 1;
+}
+
+void ad_rootcode(lua_State *L, Compiled *c, Root *r) {
+  const double start = now();
+  const char *why;
+  Code code;
+  Frame frame;
+  void *made;
+  if (r->hascode && r->news == 0) return;
+  while (!ad_lower(&r->prog, &code, c->options | P_RELAX)) nomemory(L, r);
+  while (ad_frameinit(&frame, &code, r->prog.alloc, r->prog.ud, c->maxstack) !=
+         0) {
+    ad_codefree(&code);
+    nomemory(L, r);
+    while (!ad_lower(&r->prog, &code, c->options | P_RELAX)) nomemory(L, r);
+  }
+  dropcode(r);
+  r->code = code;
+  r->frame = frame;
+  r->backend = &ad_interpreter;
+  made = r->backend->make(&r->code, &why);
+  if (made == NULL) {
+    ad_framefree(&r->frame);
+    ad_codefree(&r->code);
+    nomemory(L, r);
+    luaL_error(L, "not enough memory");
+  }
+  r->made = made;
+  r->hascode = 1;
+  r->news = r->misses = r->runs = 0;
+  c->seconds += now() - start;
+}
+
+/*
+** Recording
+*/
+
+/* the number of the form of the results at first.., which are new or known */
+static uint32_t resultset(lua_State *L, Compiled *c, Taker *t, int first,
+                          int last) {
+  Form *f;
+  if (c->nset == c->capset) {
+    const uint32_t ncap = c->capset * 2 + 2;
+    c->set = ad_realloc(L, c->set, c->capset * sizeof *c->set,
+                        ncap * sizeof *c->set);
+    c->capset = ncap;
+  }
+  f = &c->set[c->nset];
+  memset(f, 0, sizeof *f);
+  c->nset++;
+  t->form = f;
+  for (int i = first; i <= last; i++) {
+    lua_pushvalue(L, i);
+    take(L, t, 0);
+  }
+  f->nval = (uint32_t)(last - first + 1);
+  f->numbers = f->nval == f->n && f->nval == f->nleaf;
+  for (uint32_t k = 0; k + 1 < c->nset; k++) {
+    const Form *o = &c->set[k];
+    if (o->n == f->n && o->nval == f->nval &&
+        (f->n == 0 || memcmp(o->word, f->word, f->n * sizeof *f->word) == 0)) {
+      freeform(L, f);
+      c->nset--;
+      return k;
+    }
+  }
+  return c->nset - 1;
+}
+
+/*
+** Calls f with the arguments at 2 .. n+1 recorded. Leaves its results above
+** the level (at 'slot'), without the recorder's values; 0: an error message
+** is there instead.
+*/
+static int record(lua_State *L, Compiled *c, Root *r, int n, int *status) {
+  State *S = c->S;
+  const int slot = lua_gettop(L) + 1;
+  Taker t;
+  uint32_t set, ok;
+  Level *lv = ad_enter(L, S, AD_RECORD);
+  lua_toclose(L, slot);
+  ad_recstart(&r->prog);
+  c->rec.root = r;
+  c->rec.lv = lv;
+  c->rec.key = lv->key;
+  c->rec.failed = NULL;
+  S->recorder = &c->rec;
+  lua_getiuservalue(L, 1, AD_CF);
+  pushvalues(L, 1, &r->in, r->given, NULL, S);
+  *status = lua_pcall(L, n, LUA_MULTRET, 0);
+  if (*status == LUA_OK) {
+    const int first = slot + 1, last = lua_gettop(L);
+    ad_checkstack(L, last - first + 20, "too many results");
+    if (!c->rec.failed) {
+      memset(&t, 0, sizeof t);
+      t.c = c;
+      t.self = 1;
+      t.results = 1;
+      lua_pushnil(L);
+      t.slot = last + 1;
+      set = resultset(L, c, &t, first, last);
+      if (t.foreign)
+        fail(S, "f returns a value of a transform that runs around it");
+      else {
+        const uint32_t before = r->prog.ntrace;
+        ok = ad_recreturn(&r->prog, set, c->set[set].nleaf, t.ref);
+        if (wentwell(L, S, ok) && r->prog.ntrace > before) {
+          c->traces++;
+          r->news++;
+        }
+      }
+      lua_settop(L, last);
+    }
+    for (int i = first; i <= last; i++) {
+      lua_pushvalue(L, i);
+      ad_strip(L, S, lv->key);
+      lua_replace(L, i);
+    }
+  }
+  lua_closeslot(L, slot);
+  return *status == LUA_OK;
+}
+
+/* f itself */
+static int eager(lua_State *L, Compiled *c, int n) {
+  c->eagercalls++;
+  lua_getiuservalue(L, 1, AD_CF);
+  lua_replace(L, 1);
+  lua_settop(L, n + 1);
+  lua_callk(L, n, LUA_MULTRET, 0, ad_results);
+  return ad_results(L, LUA_OK, 0);
+}
+
+static int has(lua_State *L, int idx, const char *text) {
+  const char *s = lua_type(L, idx) == LUA_TSTRING ? lua_tostring(L, idx) : NULL;
+  return s != NULL && strstr(s, text) != NULL;
+}
+
+/* f ran without the recorder: then with it, it should have */
+static int notrecorded(lua_State *L, int status, lua_KContext ctx) {
+  (void)status, (void)ctx;
+  lua_settop(L, 2); /* f is gone; the message */
+  if (lua_type(L, 2) != LUA_TSTRING) {
+    lua_pushfstring(L, "(error object is a %s value)", luaL_typename(L, 2));
+    lua_replace(L, 2);
+  }
+  lua_pushfstring(
+      L,
+      "%s\n(compile: this works with a plain number only; ad.value(x) gives "
+      "one, ad.eq(a, b) compares with one, ad.math has the functions)",
+      lua_tostring(L, 2));
+  return lua_error(L);
+}
+
+/* records a call, or runs it eagerly if that fails; 0: an error in f */
+static int once(lua_State *L, Compiled *c, Root *r, int n, int *status) {
+  matches(L, r, 1, 2, n + 1, r->given);
+  if (r->in.numbers)
+    for (uint32_t k = 0; k < r->in.nleaf; k++)
+      r->isint[k] = (uint8_t)lua_isinteger(L, 2 + (int)k);
+  if (!record(L, c, r, n, status)) return 0;
+  if (c->rec.failed) {
+    if (++c->poisoned >= MAXPOISONED) c->eager = c->rec.failed;
+    c->eagercalls++;
+  }
+  return 1;
+}
+
+/*
+** The call cannot be answered by what is there. Stack: self, n arguments;
+** their numbers are in r->given when there is a root.
+*/
+static int callslow(lua_State *L, Compiled *c, Root *r, int n) {
+  int status;
+  const int top = n + 1;
+  ad_checkstack(L, n + 30, "too many arguments");
+  if (c->traces >= c->maxtraces) return eager(L, c, n);
+  if (r == NULL) r = newroot(L, c, 1, 2, n + 1, c->fixedints);
+  if (r == NULL) return eager(L, c, n);
+  if (r->prog.nins >= c->maxoperations) return eager(L, c, n);
+  if (once(L, c, r, n, &status)) return lua_gettop(L) - top - 1;
+  if (status == LUA_ERRMEM) return lua_error(L);
+  if (!r->fixedints) { /* once more, with integers as what they are */
+    Root *fixed = newroot(L, c, 1, 2, n + 1, 1);
+    if (fixed != NULL && fixed->in.nleaf < r->in.nleaf) {
+      if (once(L, c, fixed, n, &status)) {
+        c->fixedints = 1;
+        for (uint32_t k = c->nroot; k-- > 0;)
+          if (c->root[k] != fixed) droproot(L, c, c->root[k]);
+        return lua_gettop(L) - top - 3; /* the first error and its slot */
+      }
+      if (status == LUA_ERRMEM) return lua_error(L);
+      lua_settop(L, top + 2);
+    }
+    if (fixed != NULL) droproot(L, c, fixed);
+  }
+  if (r->prog.ntrace == 0) droproot(L, c, r);
+  /* the error of f's own comes with f's own traceback */
+  if (has(L, -1, "attempt to yield")) {
+    c->eager = "f yields";
+    lua_settop(L, top);
+    return eager(L, c, n);
+  }
+  lua_insert(L, 2);
+  lua_settop(L, top + 1);
+  lua_getiuservalue(L, 1, AD_CF);
+  lua_insert(L, 3);
+  lua_callk(L, n, LUA_MULTRET, 0, notrecorded);
+  return notrecorded(L, LUA_OK, 0);
+}
+
+static int compiled_call(lua_State *L) {
+  Compiled *c = lua_touserdata(L, 1);
+  const int n = lua_gettop(L) - 1;
+  Root *r;
+  const Form *f;
+  const Block *b;
+  const uint32_t *out;
+  uint32_t at;
+  double *v, bad = 0;
+  c->calls++;
+  if (c->eager || c->S->recorder || c->S->debug) return eager(L, c, n);
+  r = ad_rootof(L, c, 1, 2, n + 1);
+  if (r == NULL) return callslow(L, c, NULL, n);
+  if (r->news != 0 && (!r->hascode || r->misses * 16 >= r->prog.ntrace)) {
+    memmove(r->given, inputs(r), r->in.nleaf * sizeof(double));
+    ad_rootcode(L, c, r);
+    memcpy(inputs(r), r->given, r->in.nleaf * sizeof(double));
+  }
+  if (!r->hascode) { /* all that was recorded has failed */
+    c->retraces++;
+    return callslow(L, c, r, n);
+  }
+  v = r->frame.v;
+  at = r->backend->run(r->made, &r->frame);
+  r->runs++;
+  if (at == P_FULL) return eager(L, c, n);
+  b = &r->code.block[at];
+  if (b->end != P_RETURN) {
+    r->misses++;
+    c->retraces++;
+    return callslow(L, c, r, n);
+  }
+  f = &c->set[b->set];
+  out = r->code.list + b->a;
+  for (uint32_t i = 0; i < b->b; i++) bad += v[out[i]] * 0;
+  if (r->code.relaxed && bad != 0) { /* NaN: an infinity may be to blame */
+    double *in;
+    exactcode(L, c, r);
+    in = r->exactframe.v + r->exact.nconst;
+    memcpy(in, inputs(r), r->in.nleaf * sizeof *in);
+    v = r->exactframe.v;
+    at = ad_interpreter.run(r->exactmade, &r->exactframe);
+    if (at == P_FULL) return eager(L, c, n);
+    b = &r->exact.block[at];
+    if (b->end != P_RETURN) return callslow(L, c, r, n);
+    f = &c->set[b->set];
+    out = r->exact.list + b->a;
+  }
+  if (f->numbers) {
+    ad_checkstack(L, (int)f->nval, "too many results");
+    for (uint32_t i = 0; i < f->nval; i++) lua_pushnumber(L, v[out[i]]);
+    return (int)f->nval;
+  }
+  pushvalues(L, 1, f, v, out, NULL);
+  return (int)f->nval;
+}
+
+/*
+** Looking at it
+*/
+
+static uint64_t guards(const Prog *p) {
+  uint64_t n = 0;
+  for (uint32_t k = 0; k < p->nblock; k++) n += p->block[k].end == P_IF;
+  return n;
+}
+
+static int l_stats(lua_State *L) {
+  Compiled *c = ad_tocompiled(L, 1);
+  uint64_t operations = 0, nguard = 0, loops = 0;
+  const char *backend = "none";
+  for (uint32_t k = 0; k < c->nroot; k++) {
+    Root *r = c->root[k];
+    if (r->prog.ntrace == 0) continue;
+    ad_rootcode(L, c, r);
+    operations += r->code.nins;
+    nguard += guards(&r->prog);
+    for (uint32_t b = 0; b < r->prog.nblock; b++)
+      loops += r->prog.block[b].end == P_GOTO && r->prog.block[b].yes <= b;
+    if (strcmp(backend, "none") == 0) backend = r->backend->name;
+  }
+  lua_createtable(L, 0, 12);
+#define FIELD(name, x)                                                         \
+  (lua_pushinteger(L, (lua_Integer)(x)), lua_setfield(L, -2, name))
+  FIELD("traces", c->traces);
+  FIELD("operations", operations);
+  FIELD("guards", nguard);
+  FIELD("loops", loops);
+  FIELD("calls", c->calls);
+  FIELD("retraces", c->retraces);
+  FIELD("eager_calls", c->eagercalls);
+#undef FIELD
+  lua_pushnumber(L, c->seconds);
+  lua_setfield(L, -2, "seconds_compiling");
+  lua_pushstring(L, backend);
+  lua_setfield(L, -2, "backend");
+  if (c->eager) {
+    lua_pushstring(L, c->eager);
+    lua_setfield(L, -2, "note");
+  } else if (c->traces >= c->maxtraces) {
+    lua_pushliteral(L, "max_traces reached: other paths run eagerly");
+    lua_setfield(L, -2, "note");
+  } else if (c->rec.failed && c->eagercalls) {
+    lua_pushstring(L, c->rec.failed);
+    lua_setfield(L, -2, "note");
+  }
+  return 1;
+}
+
+static void addslot(luaL_Buffer *b, const Code *c, uint32_t s) {
+  char text[48];
+  if (s < c->nconst)
+    snprintf(text, sizeof text, "%.17g", c->constant[s]);
+  else if (s < c->nconst + c->nin)
+    snprintf(text, sizeof text, "x%u", (unsigned)(s - c->nconst + 1));
+  else
+    snprintf(text, sizeof text, "v%u", (unsigned)(s - c->nconst - c->nin + 1));
+  luaL_addstring(b, text);
+}
+
+static void addlist(luaL_Buffer *b, const Code *c, uint32_t first, uint32_t n) {
+  for (uint32_t k = 0; k < n; k++) {
+    luaL_addstring(b, k ? ", " : "");
+    addslot(b, c, c->list[first + k]);
+  }
+}
+
+static void addformat(luaL_Buffer *b, const char *fmt, unsigned n) {
+  char text[64];
+  snprintf(text, sizeof text, fmt, n);
+  luaL_addstring(b, text);
+}
+
+static void addside(luaL_Buffer *b, uint32_t block, const char *other) {
+  if (block == P_NONE)
+    luaL_addstring(b, other);
+  else
+    addformat(b, "goto block %u", (unsigned)block);
+}
+
+/* a listing: constants are written out, inputs are x1 .., slots v1 .. */
+static void listing(luaL_Buffer *b, const Compiled *c, const Root *r) {
+  static const char *const sign[] = {"<", "<=", "==", "is"};
+  const Code *o = &r->code;
+  for (uint32_t k = 0; k < o->nblock; k++) {
+    const Block *x = &o->block[k];
+    addformat(b, "block %u", (unsigned)k);
+    luaL_addstring(b, x->loop == k ? " (loop):\n" : ":\n");
+    for (uint32_t i = x->first; i < x->last; i++) {
+      const Ins *s = &o->ins[i];
+      const int n = ad_insarity(s->op);
+      luaL_addstring(b, "  ");
+      if (s->op != P_PUSH) {
+        addslot(b, o, s->d);
+        luaL_addstring(b, " = ");
+      }
+      luaL_addstring(b, ad_insname(s->op));
+      luaL_addchar(b, '(');
+      if (ad_islist(s->op)) addlist(b, o, s->a, s->b);
+      if (n > 0) addslot(b, o, s->a);
+      if (n > 1) luaL_addstring(b, ", "), addslot(b, o, s->b);
+      if (n > 2) luaL_addstring(b, ", "), addslot(b, o, s->c);
+      luaL_addstring(b, ")\n");
+    }
+    luaL_addstring(b, "  ");
+    if (x->end == P_IF) {
+      luaL_addstring(b, "if ");
+      addslot(b, o, x->a);
+      luaL_addchar(b, ' ');
+      luaL_addstring(b, sign[x->cmp]);
+      luaL_addchar(b, ' ');
+      addslot(b, o, x->b);
+      luaL_addstring(b, " then ");
+      addside(b, x->yes, "record");
+      luaL_addstring(b, " else ");
+      addside(b, x->no, "record");
+      if (x->place) {
+        luaL_addstring(b, "  -- ");
+        luaL_addstring(b, c->place[x->place - 1].source);
+        addformat(b, ":%u", (unsigned)c->place[x->place - 1].line);
+      }
+    } else if (x->end == P_GOTO)
+      addside(b, x->yes, "record");
+    else {
+      luaL_addstring(b, "return ");
+      addlist(b, o, x->a, x->b);
+    }
+    luaL_addchar(b, '\n');
+  }
+}
+
+static int compiled_tostring(lua_State *L) {
+  Compiled *c = ad_tocompiled(L, 1);
+  luaL_Buffer b;
+  int none = 1;
+  for (uint32_t k = 0; k < c->nroot; k++)
+    if (c->root[k]->prog.ntrace > 0) ad_rootcode(L, c, c->root[k]);
+  luaL_buffinit(L, &b);
+  luaL_addstring(&b, "compiled function");
+  if (c->eager) {
+    luaL_addstring(&b, ", not recorded: ");
+    luaL_addstring(&b, c->eager);
+  }
+  luaL_addchar(&b, '\n');
+  for (uint32_t k = 0; k < c->nroot; k++) {
+    const Root *r = c->root[k];
+    if (r->prog.ntrace == 0) continue;
+    none = 0;
+    addformat(&b, "program of %u inputs", (unsigned)r->code.nin);
+    addformat(&b, ", %u traces:\n", (unsigned)r->prog.ntrace);
+    listing(&b, c, r);
+  }
+  if (none) luaL_addstring(&b, "nothing recorded yet\n");
+  luaL_pushresult(&b);
+  return 1;
+}
+
+/*
+** compile(f [, options])
+*/
+
+static lua_Integer bound(lua_State *L, const char *name, lua_Integer usual,
+                         lua_Integer least) {
+  int isint;
+  lua_Integer n = usual;
+  if (lua_getfield(L, 2, name) != LUA_TNIL) {
+    n = lua_tointegerx(L, -1, &isint);
+    if (!isint || n < least)
+      luaL_argerror(L, 2,
+                    lua_pushfstring(L, "%s: integer of at least %d expected",
+                                    name, (int)least));
+  }
+  lua_pop(L, 1);
+  return n;
+}
+
+static int l_compile(lua_State *L) {
+  static const char *const option[] = {"max_traces", "max_operations", "memory",
+                                       "fast", NULL};
+  State *S = ad_state(L);
+  Compiled *c;
+  ad_checkcallable(L, 1);
+  if (lua_isnoneornil(L, 2)) {
+    lua_settop(L, 1);
+    lua_newtable(L);
+  }
+  luaL_checktype(L, 2, LUA_TTABLE);
+  lua_settop(L, 2);
+  lua_pushnil(L);
+  while (lua_next(L, 2)) {
+    int k = 0;
+    lua_pop(L, 1);
+    if (lua_type(L, -1) == LUA_TSTRING)
+      while (option[k] && strcmp(option[k], lua_tostring(L, -1)) != 0) k++;
+    if (lua_type(L, -1) != LUA_TSTRING || option[k] == NULL)
+      luaL_argerror(L, 2,
+                    lua_pushfstring(L, "unknown option '%s'",
+                                    luaL_tolstring(L, -1, NULL)));
+  }
+  c = lua_newuserdatauv(L, sizeof *c, AD_CUSERVALUES);
+  memset(c, 0, sizeof *c);
+  c->S = S;
+  c->maxtraces = (uint32_t)bound(L, "max_traces", 4096, 0);
+  c->maxoperations = (uint64_t)bound(L, "max_operations", 1 << 24, 1);
+  c->maxstack = (size_t)bound(L, "memory", 1 << 28, 0) / sizeof(double);
+  lua_getfield(L, 2, "fast");
+  if (lua_toboolean(L, -1)) c->options |= P_FAST;
+  lua_pop(L, 1);
+  lua_pushvalue(L, 1);
+  lua_setiuservalue(L, -2, AD_CF);
+  lua_newtable(L);
+  lua_setiuservalue(L, -2, AD_CCONST);
+  lua_newtable(L);
+  lua_setiuservalue(L, -2, AD_CINDEX);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, S->mt[AD_MTCOMPILED]);
+  lua_setmetatable(L, -2);
+  return 1;
+}
+
+void ad_opencompile(lua_State *L, State *S) {
+  static const luaL_Reg mm[] = {{"__call", compiled_call},
+                                {"__gc", compiled_gc},
+                                {"__tostring", compiled_tostring},
+                                {NULL, NULL}};
+  static const luaL_Reg method[] = {{"stats", l_stats}, {NULL, NULL}};
+  static const luaL_Reg fn[] = {{"compile", l_compile}, {NULL, NULL}};
+  ad_setfuncs(L, mm, S->mt[AD_MTCOMPILED]);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, S->mt[AD_MTCOMPILED]);
+  lua_newtable(L);
+  ad_setfuncs(L, method, LUA_NOREF);
+  lua_setfield(L, -2, "__index");
+  lua_pop(L, 1);
+  ad_setfuncs(L, fn, LUA_NOREF);
+}

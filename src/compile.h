@@ -1,0 +1,101 @@
+/*
+** compile.h
+** The userdata that ad.compile gives, for the files that add methods to it.
+*/
+#ifndef ad_compile_h
+#define ad_compile_h
+
+#include "program.h"
+#include "state.h"
+
+/*
+** The form of arguments or results, as a string of words:
+**
+**      F_NUM                 a number: the next leaf
+**      F_CONST k             what is at index k of the constants
+**      F_TABLE meta seq all item    values 1 .. seq, and then 'item' times
+**                            a key (index of a constant) and its value; 'meta'
+**                            is the index of the metatable or 0. If 'all', the
+**                            values 1 .. seq are numbers, and no words follow.
+*/
+enum { F_NUM, F_CONST, F_TABLE };
+
+typedef struct Form {
+  uint32_t *word;
+  uint32_t n, cap;
+  uint32_t nval;   /* values: arguments, or results */
+  uint32_t nleaf;  /* numbers in them */
+  uint8_t numbers; /* each value is a number */
+} Form;
+
+/* what was recorded for arguments of one form */
+typedef struct Root {
+  Form in;
+  Prog prog;
+  Code code, exact; /* the latter where the former may not be trusted */
+  Frame frame, exactframe;
+  const Backend *backend;
+  void *made, *exactmade;
+  uint8_t hascode, hasexact;
+  uint8_t *sub;      /* by leaf: the subtype of the number matters (1 float, 2
+                      integer) */
+  double *given;     /* by leaf: what it was in the recording */
+  uint8_t *isint;    /* ... and whether that was an integer */
+  uint32_t news;     /* traces that the code does not have */
+  uint32_t misses;   /* since it was made */
+  uint32_t runs;     /* ... and runs */
+  uint8_t fixedints; /* integers are constants */
+} Root;
+
+typedef struct Recorder {
+  Root *root;
+  Level *lv;
+  uint64_t key;
+  const char *failed; /* why there is nothing to keep of it */
+} Recorder;
+
+typedef struct Compiled {
+  State *S;
+  Root **root; /* the one used last first */
+  uint32_t nroot, caproot;
+  Form *set; /* forms of results */
+  uint32_t nset, capset;
+  uint32_t nconst;     /* in user value 2 */
+  struct Place *place; /* of guards */
+  uint32_t nplace, capplace;
+  uint32_t traces, maxtraces;
+  uint64_t maxoperations;
+  size_t maxstack;
+  int options; /* for ad_lower */
+  int fixedints;
+  uint32_t poisoned;
+  const char *eager; /* why f itself is called from now on, or NULL */
+  uint64_t calls, retraces, eagercalls;
+  double seconds; /* spent in lowering and making code */
+  Recorder rec;
+} Compiled;
+
+typedef struct Place {
+  int line;
+  char source[LUA_IDSIZE];
+} Place;
+
+/* user values of the userdata */
+enum { AD_CF = 1, AD_CCONST, AD_CINDEX, AD_CUSERVALUES = AD_CINDEX };
+
+Compiled *ad_tocompiled(lua_State *L, int arg);
+
+/*
+** The root for the arguments at first .. last, its inputs in 'in' (nleaf of
+** them; NULL: in its frame); NULL if there is none yet.
+*/
+Root *ad_rootof(lua_State *L, Compiled *c, int self, int first, int last);
+
+/* brings the code of a root up to date; raises an error for lack of memory */
+void ad_rootcode(lua_State *L, Compiled *c, Root *r);
+
+/* pushes the values of a form; leaf k is x[out[k]], or x[k] for lack of 'out' */
+void ad_pushform(lua_State *L, int self, const Form *f, const double *x,
+                 const uint32_t *out);
+
+#endif

@@ -1,0 +1,833 @@
+/*
+** lower.c
+** From a recorded program to Code: value numbering along the tree of blocks,
+** with constants folded and identities used that are exact in floating point;
+** then what nobody needs is left out, and the rest gets slots.
+**
+** The tree of predecessors is the dominator tree, so that an operation may be
+** taken from any block above its own.
+*/
+#include "program.h"
+
+#include <string.h>
+
+typedef struct Lower {
+  const Prog *p;
+  Prog q; /* the optimised program, block by block as p */
+  Code *c;
+  int options;
+  uint32_t *to;            /* by instruction of p: reference in q */
+  uint32_t *pre, *size;    /* of blocks: place in the tree, blocks below */
+  uint32_t *head, nhead;   /* value numbering: 1 + instruction, by hash */
+  uint32_t *next, capnext; /* by instruction of q: another of that hash */
+  uint32_t *home;          /* by instruction of q: its block */
+  uint32_t caphome;
+  uint8_t *live;   /* by instruction of q */
+  uint32_t *slot;  /* by instruction of q */
+  uint32_t *last;  /* ... and its last use in its own block */
+  uint32_t *kslot; /* by constant of q */
+  uint32_t block;
+  int failed;
+} Lower;
+
+static void *get(Lower *w, size_t n, size_t size) {
+  void *at = w->p->alloc(w->p->ud, NULL, 0, (n + 1) * size);
+  if (at == NULL)
+    w->failed = 1;
+  else
+    memset(at, 0, (n + 1) * size);
+  return at;
+}
+
+static void put(const Lower *w, void *at, size_t n, size_t size) {
+  if (at != NULL) w->p->alloc(w->p->ud, at, (n + 1) * size, 0);
+}
+
+/*
+** Value numbering
+*/
+
+static uint32_t emit(Lower *w, int op, uint32_t a, uint32_t b, uint32_t c) {
+  uint32_t r = ad_recop(&w->q, op, a, b, c);
+  if (r == P_NOMEM) {
+    w->failed = 1;
+    return 0 | P_K;
+  }
+  return r;
+}
+
+static uint32_t konst(Lower *w, double x) {
+  const uint32_t r = ad_progconst(&w->q, x);
+  if (r == P_NOMEM) {
+    w->failed = 1;
+    return 0 | P_K;
+  }
+  return r;
+}
+
+static int isconst(const Lower *w, uint32_t r, double *x) {
+  if (!(r & P_K) || w->failed) return 0;
+  *x = ad_progvalue(&w->q, r);
+  return 1;
+}
+
+static int isop(const Lower *w, uint32_t r, int op) {
+  return !(r & P_K) && w->q.ins[r].op == op;
+}
+
+static int above(const Lower *w, uint32_t a, uint32_t b) {
+  return w->pre[a] <= w->pre[b] && w->pre[b] < w->pre[a] + w->size[a];
+}
+
+static uint32_t number(Lower *w, int op, uint32_t a, uint32_t b, uint32_t c) {
+  uint32_t h = (uint32_t)op * 0x9e3779b1u, r;
+  h = (h ^ a) * 0x85ebca6bu;
+  h = (h ^ (h >> 15) ^ b) * 0xc2b2ae35u;
+  h = (h ^ (h >> 13) ^ c) * 0x9e3779b1u;
+  h = (h ^ (h >> 16)) & (w->nhead - 1);
+  for (r = w->head[h]; r != 0; r = w->next[r - 1]) {
+    const Ins *i = &w->q.ins[r - 1];
+    if (i->op == op && i->a == a && i->b == b && i->c == c &&
+        above(w, w->home[r - 1], w->block))
+      return r - 1;
+  }
+  r = emit(w, op, a, b, c);
+  if (w->failed) return r;
+  if (r >= w->caphome) {
+    const uint32_t ncap = w->caphome * 2;
+    uint32_t *home = get(w, ncap, sizeof *home);
+    uint32_t *next = get(w, ncap, sizeof *next);
+    if (w->failed) {
+      put(w, home, ncap, sizeof *home);
+      put(w, next, ncap, sizeof *next);
+      return r;
+    }
+    memcpy(home, w->home, w->caphome * sizeof *home);
+    memcpy(next, w->next, w->caphome * sizeof *next);
+    put(w, w->home, w->caphome, sizeof *home);
+    put(w, w->next, w->caphome, sizeof *next);
+    w->home = home;
+    w->next = next;
+    w->caphome = ncap;
+  }
+  w->home[r] = w->block;
+  w->next[r] = w->head[h];
+  w->head[h] = r + 1;
+  return r;
+}
+
+/* is 1/x exact, so that to divide is to multiply? */
+static int ispower(double x) {
+  int e;
+  if (x == 0 || !isfinite(x)) return 0;
+  return fabs(frexp(x, &e)) == 0.5 && e > -1020 && e < 1020;
+}
+
+/* is a value never NaN nor infinite, whatever the operands are? */
+static int isbounded(Lower *w, uint32_t r) {
+  double x;
+  if (isconst(w, r, &x)) return isfinite(x);
+  if (isop(w, r, OP_below) || isop(w, r, OP_equal) || isop(w, r, OP_first) ||
+      isop(w, r, OP_second) || isop(w, r, OP_inside) || isop(w, r, OP_beyond))
+    return 1;
+  if (w->options & P_RELAX) w->c->relaxed = 1;
+  return w->options & P_RELAX;
+}
+
+/* is its result NaN when an operand is? */
+static int passesnan(int op) {
+  switch (op) {
+  case OP_pow:
+  case OP_hypot:
+  case OP_max:
+  case OP_min:
+  case OP_clamp:
+  case OP_cmul:
+  case OP_below:
+  case OP_equal:
+  case OP_first:
+  case OP_second:
+  case OP_inside:
+  case OP_beyond:
+    return 0;
+  default:
+    return !ad_islist(op) && op != P_PUSH && op != P_POP && op != P_PHI;
+  }
+}
+
+/*
+** With P_RELAX, 0 times inf in the chain rule is NaN instead of 0. That may
+** be if it shows: all that it flows into passes it on to the results. Then
+** whoever runs the code sees a NaN and turns to the exact form.
+*/
+static int canrelax(Lower *w) {
+  const Prog *p = w->p;
+  uint8_t *tainted = get(w, p->nins, 1);
+  int ok = !w->failed;
+#define TAINTED(r) (!((r)&P_K) && tainted[r])
+  for (uint32_t i = 0; ok && i < p->nins; i++) {
+    const Ins *x = &p->ins[i];
+    const int n = ad_insarity(x->op);
+    const int in = (n > 0 && TAINTED(x->a)) || (n > 1 && TAINTED(x->b)) ||
+                   (n > 2 && TAINTED(x->c));
+    tainted[i] = (uint8_t)(in || x->op == OP_cmul || x->op == OP_cadd);
+    if (in && !passesnan(x->op) && x->op != OP_cmul) ok = 0;
+    if (ad_islist(x->op))
+      for (uint32_t k = 0; k < x->b; k++)
+        if (TAINTED(p->list[x->a + k])) ok = 0;
+  }
+  for (uint32_t k = 0; ok && k < p->nblock; k++) {
+    const Block *b = &p->block[k];
+    if (b->end == P_IF && (TAINTED(b->a) || TAINTED(b->b))) ok = 0;
+    if (b->end == P_GOTO)
+      for (uint32_t j = 0; j < b->b; j++)
+        if (TAINTED(p->list[b->a + j])) ok = 0;
+  }
+#undef TAINTED
+  put(w, tainted, p->nins, 1);
+  return ok;
+}
+
+/*
+** The value of an operation. The identities hold for all operands, zeros with
+** their signs, infinities, and NaN included; 'cmul' and 'cadd', whose zeros
+** are those of derivatives, keep the value of a zero but not its sign.
+*/
+static uint32_t simplify(Lower *w, int op, uint32_t a, uint32_t b, uint32_t c) {
+  double x = 0, y = 0, z = 0;
+  const int n = ad_insarity(op);
+  const int ka = n > 0 && isconst(w, a, &x), kb = n > 1 && isconst(w, b, &y),
+            kc = n > 2 && isconst(w, c, &z);
+  if (w->failed) return 0 | P_K;
+  if (w->options & P_PLAIN) return number(w, op, a, b, c);
+  if (ka + kb + kc == n) {
+    const double in[3] = {x, y, z};
+    return konst(w, ad_insvalue(op, in));
+  }
+  switch (op) {
+  case OP_unm:
+    if (isop(w, a, OP_unm)) return w->q.ins[a].a;
+    break;
+  case OP_add:
+    if (ka && x == 0 && signbit(x)) return b;
+    if (kb && y == 0 && signbit(y)) return a;
+    if (isop(w, b, OP_unm)) return simplify(w, OP_sub, a, w->q.ins[b].a, 0);
+    if (isop(w, a, OP_unm)) return simplify(w, OP_sub, b, w->q.ins[a].a, 0);
+    break;
+  case OP_sub:
+    if (kb && y == 0 && !signbit(y)) return a;
+    if (ka && x == 0 && signbit(x)) return simplify(w, OP_unm, b, 0, 0);
+    if (isop(w, b, OP_unm)) return simplify(w, OP_add, a, w->q.ins[b].a, 0);
+    break;
+  case OP_mul:
+    if (ka && x == 1) return b;
+    if (kb && y == 1) return a;
+    if (ka && x == -1) return simplify(w, OP_unm, b, 0, 0);
+    if (kb && y == -1) return simplify(w, OP_unm, a, 0, 0);
+    if (isop(w, a, OP_unm) && isop(w, b, OP_unm))
+      return simplify(w, OP_mul, w->q.ins[a].a, w->q.ins[b].a, 0);
+    if (kb && isop(w, a, OP_unm))
+      return simplify(w, OP_mul, w->q.ins[a].a, konst(w, -y), 0);
+    if (ka && isop(w, b, OP_unm))
+      return simplify(w, OP_mul, w->q.ins[b].a, konst(w, -x), 0);
+    break;
+  case OP_div:
+    if (kb && y == 1) return a;
+    if (kb && y == -1) return simplify(w, OP_unm, a, 0, 0);
+    if (kb && ispower(y)) return simplify(w, OP_mul, a, konst(w, 1 / y), 0);
+    if (isop(w, a, OP_unm) && isop(w, b, OP_unm))
+      return simplify(w, OP_div, w->q.ins[a].a, w->q.ins[b].a, 0);
+    break;
+  case OP_pow:
+    if (kb && y == 0) return konst(w, 1);
+    if (kb && y == 1) return a;
+    if (kb && y == -1) return simplify(w, OP_div, konst(w, 1), a, 0);
+    if (kb && y == 0.5) return simplify(w, P_ROOT, a, 0, 0);
+    if (kb && y == 2) return simplify(w, OP_mul, a, a, 0);
+    if (kb && (y == 3 || y == 4)) {
+      const uint32_t s = simplify(w, OP_mul, a, a, 0);
+      return simplify(w, OP_mul, s, y == 3 ? a : s, 0);
+    }
+    break;
+  case OP_cmul:
+    if ((ka && x == 0) || (kb && y == 0)) return konst(w, 0);
+    if (ka || isbounded(w, b)) return simplify(w, OP_mul, a, b, 0);
+    break;
+  case OP_cadd:
+    if ((kb && y == 0) || (kc && z == 0)) return a;
+    if (kb || isbounded(w, c))
+      return simplify(w, OP_add, a, simplify(w, OP_mul, b, c, 0), 0);
+    if (ka && x == 0) return simplify(w, OP_cmul, b, c, 0);
+    break;
+  case OP_max:
+  case OP_min:
+    if (a == b) return a;
+    break;
+  case OP_abs:
+    if (isop(w, a, OP_abs)) return a;
+    if (isop(w, a, OP_unm)) return simplify(w, OP_abs, w->q.ins[a].a, 0, 0);
+    break;
+  default:
+    break;
+  }
+  if ((op == OP_add || op == OP_mul) && a > b) { /* constants come last */
+    const uint32_t t = a;
+    a = b;
+    b = t;
+  }
+  return number(w, op, a, b, c);
+}
+
+static uint32_t mapped(const Lower *w, uint32_t r) {
+  /* constants of p have the same numbers in q */
+  return r & P_K ? r : w->to[r];
+}
+
+static void listed(Lower *w, uint32_t n, const uint32_t *x, uint32_t *first) {
+  uint32_t *out;
+  *first = w->q.nlist;
+  if (!ad_progroom(&w->q, 0, 0, n)) {
+    w->failed = 1;
+    return;
+  }
+  out = w->q.list + w->q.nlist;
+  for (uint32_t k = 0; k < n; k++) out[k] = mapped(w, x[k]);
+  w->q.nlist += n;
+}
+
+/*
+** Has the same comparison been decided further up? Looks at so many blocks.
+*/
+#define LOOKUP 32
+
+static int decided(const Lower *w, const Block *b, int *holds) {
+  uint32_t at = w->block;
+  double x, y;
+  if (isconst(w, b->a, &x) && isconst(w, b->b, &y)) {
+    *holds = ad_compare(b->cmp, x, y);
+    return 1;
+  }
+  for (int n = 0; n < LOOKUP; n++) {
+    const uint32_t below = at;
+    const Block *u;
+    if (w->q.block[at].parent == P_NONE) return 0;
+    at = w->q.block[at].parent;
+    u = &w->q.block[at];
+    if (u->end == P_IF && u->cmp == b->cmp && u->a == b->a && u->b == b->b &&
+        u->yes != u->no) {
+      *holds = u->yes == below;
+      return 1;
+    }
+  }
+  return 0;
+}
+
+/*
+** A phi that only ever gets one value, beside itself, is that value. 'phi' is
+** the head's number j; its values are in the jumps to it.
+*/
+static uint32_t onlyvalue(const Lower *w, uint32_t head, uint32_t j) {
+  const Prog *p = w->p;
+  const uint32_t self = p->block[head].first + j;
+  uint32_t only = P_NONE;
+  for (uint32_t k = p->block[head].parent; k < p->nblock; k++) {
+    const Block *b = &p->block[k];
+    uint32_t r;
+    if (b->end != P_GOTO || b->yes != head) continue;
+    r = p->list[b->a + j];
+    if (r == self || r == only) continue;
+    if (only != P_NONE) return P_NONE;
+    only = r;
+  }
+  return only;
+}
+
+static void optimise(Lower *w) {
+  const Prog *p = w->p;
+  Prog *q = &w->q;
+  for (w->block = 0; w->block < p->nblock && !w->failed; w->block++) {
+    const Block *b = &p->block[w->block];
+    Block *o;
+    int holds;
+    o = &q->block[w->block];
+    *o = *b;
+    o->first = o->last = q->nins;
+    if (w->block == 0) o->first = 0;
+    q->here = w->block;
+    q->state = P_APPEND;
+    for (uint32_t i = b->first; i < b->last && !w->failed; i++) {
+      const Ins *x = &p->ins[i];
+      uint32_t r;
+      if (x->op == P_INPUT)
+        r = i;
+      else if (ad_islist(x->op)) {
+        uint32_t first;
+        listed(w, x->b, p->list + x->a, &first);
+        if (w->failed) return;
+        r = number(w, x->op, first, x->b, 0);
+      } else if (x->op == P_PHI &&
+                 (r = onlyvalue(w, w->block, i - b->first)) != P_NONE)
+        r = mapped(w, r);
+      else if (x->op == P_PHI || x->op == P_POP)
+        r = number(w, x->op, x->a, q->nins, 0); /* no two are the same */
+      else {
+        const int n = ad_insarity(x->op);
+        const uint32_t a = n > 0 ? mapped(w, x->a) : 0,
+                       c = n > 1 ? mapped(w, x->b) : 0,
+                       d = n > 2 ? mapped(w, x->c) : 0;
+        r = x->op == P_PUSH ? number(w, x->op, a, q->nins, 0)
+                            : simplify(w, x->op, a, c, d);
+      }
+      w->to[i] = r;
+    }
+    if (w->failed) return;
+    o = &q->block[w->block];
+    if (b->end == P_IF) {
+      o->a = mapped(w, b->a);
+      o->b = mapped(w, b->b);
+      if (!(w->options & P_PLAIN) && decided(w, o, &holds)) {
+        const uint32_t to = holds ? o->yes : o->no;
+        if (to != P_NONE) { /* else there is nowhere to go */
+          o->end = P_GOTO;
+          o->yes = to;
+          o->no = P_NONE;
+          o->b = 0;
+        }
+      }
+    }
+  }
+  /* lists of jumps and results: what is jumped with may come later */
+  for (uint32_t k = 0; k < p->nblock && !w->failed; k++) {
+    const Block *b = &p->block[k];
+    if (b->end == P_RETURN || b->end == P_GOTO)
+      listed(w, b->b, p->list + b->a, &q->block[k].a);
+  }
+}
+
+/*
+** What is needed. Marks go from a value to its operands, which come before
+** it; only the values that a loop goes round with make more than one pass.
+*/
+
+static void need(const Lower *w, uint32_t r) {
+  if (!(r & P_K)) w->live[r] = 1;
+}
+
+static void mark(Lower *w) {
+  const Prog *q = &w->q;
+  int again = 1;
+  for (uint32_t k = 0; k < q->nblock; k++) {
+    const Block *b = &q->block[k];
+    if (b->end == P_IF) {
+      need(w, b->a);
+      need(w, b->b);
+    } else if (b->end == P_RETURN)
+      for (uint32_t j = 0; j < b->b; j++) need(w, q->list[b->a + j]);
+  }
+  while (again) {
+    again = 0;
+    for (uint32_t i = q->nins; i-- > 0;) {
+      const Ins *x = &q->ins[i];
+      const int n = ad_insarity(x->op);
+      if (x->op == P_PUSH || x->op == P_POP) w->live[i] = 1;
+      if (!w->live[i]) continue;
+      if (n > 0) need(w, x->a);
+      if (n > 1) need(w, x->b);
+      if (n > 2) need(w, x->c);
+      if (ad_islist(x->op))
+        for (uint32_t j = 0; j < x->b; j++) need(w, q->list[x->a + j]);
+    }
+    for (uint32_t k = 0; k < q->nblock; k++) {
+      const Block *b = &q->block[k];
+      const Ins *phi;
+      if (b->end != P_GOTO) continue;
+      phi = q->ins + q->block[b->yes].first;
+      for (uint32_t j = 0; j < b->b; j++) {
+        const uint32_t r = q->list[b->a + j];
+        if (w->live[phi + j - q->ins] && !(r & P_K) && !w->live[r])
+          w->live[r] = 1, again = 1;
+      }
+    }
+  }
+}
+
+/*
+** Slots
+*/
+
+static uint32_t slotof(const Lower *w, uint32_t r) {
+  return r & P_K ? w->kslot[r & ~P_K] : w->slot[r];
+}
+
+/* notes that block k, at instruction 'at', uses a value */
+static void use(Lower *w, uint32_t r, uint32_t k, uint32_t at) {
+  if (r & P_K) return;
+  if (w->home[r] != k)
+    w->q.ins[r].flags = P_KEEP;
+  else if (w->last[r] < at + 1)
+    w->last[r] = at + 1;
+}
+
+static void uses(Lower *w) {
+  const Prog *q = &w->q;
+  for (uint32_t k = 0; k < q->nblock; k++) {
+    const Block *b = &q->block[k];
+    for (uint32_t i = b->first; i < b->last; i++) {
+      const Ins *x = &q->ins[i];
+      const int n = ad_insarity(x->op);
+      if (!w->live[i]) continue;
+      if (x->op == P_PHI) q->ins[i].flags = P_KEEP;
+      if (n > 0) use(w, x->a, k, i);
+      if (n > 1) use(w, x->b, k, i);
+      if (n > 2) use(w, x->c, k, i);
+      if (ad_islist(x->op))
+        for (uint32_t j = 0; j < x->b; j++) use(w, q->list[x->a + j], k, i);
+    }
+    if (b->end == P_IF) {
+      use(w, b->a, k, b->last);
+      use(w, b->b, k, b->last);
+    } else if (b->end == P_GOTO) {
+      const uint32_t phi = q->block[b->yes].first;
+      for (uint32_t j = 0; j < b->b; j++)
+        if (w->live[phi + j]) use(w, q->list[b->a + j], k, b->last);
+    } else
+      for (uint32_t j = 0; j < b->b; j++)
+        if (!(q->list[b->a + j] & P_K))
+          q->ins[q->list[b->a + j]].flags = P_KEEP;
+  }
+}
+
+/*
+** Values that are kept have a slot for as long as the tree below their block
+** lasts; siblings share. Others share within the block, the one that was
+** given back last first. 'base' by block: where free slots begin.
+*/
+static uint32_t allocate(Lower *w, uint32_t *base, uint32_t *spare,
+                         uint32_t firstslot) {
+  const Prog *q = &w->q;
+  uint32_t most = firstslot;
+  for (uint32_t k = 0; k < q->nblock; k++) {
+    const Block *b = &q->block[k];
+    uint32_t top = b->parent == P_NONE ? firstslot : base[b->parent];
+    uint32_t nspare = 0;
+    for (uint32_t i = b->first; i < b->last; i++)
+      if (w->live[i] && q->ins[i].op != P_INPUT && q->ins[i].flags & P_KEEP)
+        w->slot[i] = top++;
+    base[k] = top;
+    for (uint32_t i = b->first; i < b->last; i++) {
+      const Ins *x = &q->ins[i];
+      uint32_t in[3], n = (uint32_t)ad_insarity(x->op);
+      const uint32_t *operand = in;
+      if (!w->live[i] || x->op == P_INPUT) continue;
+      in[0] = x->a, in[1] = x->b, in[2] = x->c;
+      if (ad_islist(x->op)) {
+        operand = q->list + x->a;
+        n = x->b;
+      }
+      for (uint32_t j = 0; j < n; j++) {
+        const uint32_t r = operand[j];
+        if (!(r & P_K) && w->home[r] == k && w->last[r] == i + 1 &&
+            q->ins[r].op != P_INPUT && !(q->ins[r].flags & P_KEEP)) {
+          spare[nspare++] = w->slot[r];
+          w->last[r] = 0; /* once */
+        }
+      }
+      if (x->flags & P_KEEP || x->op == P_PUSH) continue;
+      w->slot[i] = nspare ? spare[--nspare] : top++;
+    }
+    if (top > most) most = top;
+  }
+  return most;
+}
+
+/*
+** The Code
+*/
+
+static void put_ins(Code *c, int op, int flags, uint32_t d, uint32_t a,
+                    uint32_t b, uint32_t e) {
+  Ins *i = &c->ins[c->nins++];
+  i->op = (uint16_t)op;
+  i->flags = (uint16_t)flags;
+  i->d = d;
+  i->a = a;
+  i->b = b;
+  i->c = e;
+}
+
+/*
+** The assignments of a jump, all at once. A move whose target is still to be
+** read waits; what then waits for itself in a ring goes round through 'temp'.
+** 'reads' counts by slot and is all 0 before and after.
+*/
+static void moves(Code *c, uint32_t n, uint32_t *to, uint32_t *from,
+                  uint32_t *reads, uint32_t temp) {
+  uint32_t left = 0;
+  for (uint32_t j = 0; j < n; j++)
+    if (to[j] != from[j]) {
+      to[left] = to[j];
+      from[left++] = from[j];
+    }
+  n = left;
+  for (uint32_t j = 0; j < n; j++) reads[from[j]]++;
+  while (n > 0) {
+    left = 0;
+    for (uint32_t j = 0; j < n; j++) {
+      if (reads[to[j]] == 0) {
+        put_ins(c, P_MOV, P_KEEP, to[j], from[j], 0, 0);
+        reads[from[j]]--;
+      } else {
+        to[left] = to[j];
+        from[left++] = from[j];
+      }
+    }
+    if (left == n) { /* rings only: open one */
+      const uint32_t s = to[0];
+      put_ins(c, P_MOV, 0, temp, s, 0, 0);
+      for (uint32_t j = 0; j < n; j++)
+        if (from[j] == s) {
+          reads[s]--;
+          from[j] = temp;
+          reads[temp]++;
+        }
+      put_ins(c, P_MOV, P_KEEP, s, from[0], 0, 0);
+      reads[from[0]]--;
+      for (uint32_t j = 1; j < n; j++) {
+        to[j - 1] = to[j];
+        from[j - 1] = from[j];
+      }
+      left = n - 1;
+      /* temp may be needed by a later ring: finish this one first */
+    }
+    n = left;
+  }
+}
+
+/* which constants are used, and what there is to be of each kind */
+static void count(const Lower *w, Code *c, uint32_t *nmoves, uint32_t *most) {
+  const Prog *q = &w->q;
+#define USED(r) ((r)&P_K ? (void)(w->kslot[(r) & ~P_K] = 1) : (void)0)
+  for (uint32_t k = 0; k < q->nblock; k++) {
+    const Block *b = &q->block[k];
+    for (uint32_t i = b->first; i < b->last; i++) {
+      const Ins *x = &q->ins[i];
+      const int n = ad_insarity(x->op);
+      if (!w->live[i]) continue;
+      c->capins++;
+      if (n > 0) USED(x->a);
+      if (n > 1) USED(x->b);
+      if (n > 2) USED(x->c);
+      if (ad_islist(x->op)) {
+        c->caplist += x->b;
+        if (x->b > c->maxlist) c->maxlist = x->b;
+        for (uint32_t j = 0; j < x->b; j++) USED(q->list[x->a + j]);
+      }
+      if (x->op == P_PUSH) c->stack = 1;
+    }
+    if (b->end == P_IF) {
+      USED(b->a);
+      USED(b->b);
+      continue;
+    }
+    if (b->end == P_GOTO) {
+      *nmoves += b->b * 2;
+      if (b->b > *most) *most = b->b;
+      if (b->yes <= k) c->loops = 1;
+    } else
+      c->caplist += b->b;
+    for (uint32_t j = 0; j < b->b; j++) USED(q->list[b->a + j]);
+  }
+#undef USED
+}
+
+/* constants that are used, after the three that are always there */
+static int constants(const Lower *w, Code *c) {
+  const Prog *q = &w->q;
+  c->nconst = 3;
+  for (uint32_t k = 0; k < q->nconst; k++) {
+    const double x = q->constant[k];
+    if (x == 1)
+      w->kslot[k] = 0;
+    else if (x == -1)
+      w->kslot[k] = 1;
+    else if (x == 0 && signbit(x))
+      w->kslot[k] = 2;
+    else if (w->kslot[k])
+      w->kslot[k] = c->nconst++;
+  }
+  c->constant = c->alloc(c->ud, NULL, 0, c->nconst * sizeof *c->constant);
+  if (c->constant == NULL) return 0;
+  c->constant[0] = 1;
+  c->constant[1] = -1;
+  c->constant[2] = -0.0;
+  for (uint32_t k = 0; k < q->nconst; k++)
+    if (w->kslot[k] > 2) c->constant[w->kslot[k]] = q->constant[k];
+  return 1;
+}
+
+static void write(const Lower *w, Code *c, uint32_t *to, uint32_t *from,
+                  uint32_t *reads, uint32_t temp) {
+  const Prog *q = &w->q;
+  for (uint32_t k = 0; k < q->nblock; k++) {
+    const Block *b = &q->block[k];
+    Block *o = &c->block[k];
+    *o = *b;
+    o->first = c->nins;
+    for (uint32_t i = b->first; i < b->last; i++) {
+      const Ins *x = &q->ins[i];
+      const int n = ad_insarity(x->op);
+      if (!w->live[i] || x->op == P_INPUT || x->op == P_PHI) continue;
+      if (ad_islist(x->op)) {
+        put_ins(c, x->op, x->flags, w->slot[i], c->nlist, x->b, 0);
+        for (uint32_t j = 0; j < x->b; j++)
+          c->list[c->nlist++] = slotof(w, q->list[x->a + j]);
+      } else
+        put_ins(c, x->op, x->flags, w->slot[i], n > 0 ? slotof(w, x->a) : 0,
+                n > 1 ? slotof(w, x->b) : 0, n > 2 ? slotof(w, x->c) : 0);
+    }
+    if (b->end == P_IF) {
+      o->a = slotof(w, b->a);
+      o->b = slotof(w, b->b);
+    } else if (b->end == P_GOTO) {
+      const uint32_t phi = q->block[b->yes].first;
+      uint32_t n = 0;
+      for (uint32_t j = 0; j < b->b; j++)
+        if (w->live[phi + j]) {
+          to[n] = w->slot[phi + j];
+          from[n++] = slotof(w, q->list[b->a + j]);
+        }
+      moves(c, n, to, from, reads, temp);
+      o->a = o->b = 0;
+    } else {
+      o->a = c->nlist;
+      for (uint32_t j = 0; j < b->b; j++)
+        c->list[c->nlist++] = slotof(w, q->list[b->a + j]);
+    }
+    o->last = c->nins;
+    o->loop = P_NONE;
+  }
+  for (uint32_t k = 0; k < q->nblock; k++) {
+    const uint32_t head = q->block[k].yes;
+    if (q->block[k].end != P_GOTO || head > k) continue;
+    for (uint32_t at = k;; at = q->block[at].parent) { /* inner heads win */
+      if (c->block[at].loop == P_NONE || c->block[at].loop < head)
+        c->block[at].loop = head;
+      if (at == head) break;
+    }
+  }
+}
+
+static int build(Lower *w) {
+  const Prog *q = &w->q;
+  Code *c = w->c;
+  uint32_t nmoves = 0, most = 0, temp;
+  uint32_t *base, *reads, *to, *from, *spare;
+  c->alloc = w->p->alloc;
+  c->ud = w->p->ud;
+  c->nin = q->nin;
+  w->kslot = get(w, q->nconst, sizeof *w->kslot);
+  w->slot = get(w, q->nins, sizeof *w->slot);
+  w->last = get(w, q->nins, sizeof *w->last);
+  if (w->failed) return 0;
+  count(w, c, &nmoves, &most);
+  c->capins += nmoves + 1;
+  c->caplist++;
+  if (!constants(w, c)) {
+    c->nconst = c->capins = c->caplist = 0;
+    return 0;
+  }
+  c->ins = c->alloc(c->ud, NULL, 0, c->capins * sizeof *c->ins);
+  if (c->ins == NULL) c->capins = 0;
+  c->list = c->alloc(c->ud, NULL, 0, c->caplist * sizeof *c->list);
+  if (c->list == NULL) c->caplist = 0;
+  c->block = c->alloc(c->ud, NULL, 0, q->nblock * sizeof *c->block);
+  if (c->block != NULL) c->nblock = q->nblock;
+  if (c->ins == NULL || c->list == NULL || c->block == NULL) return 0;
+  base = get(w, q->nblock, sizeof *base);
+  spare = get(w, q->nins, sizeof *spare);
+  to = get(w, most, sizeof *to);
+  from = get(w, most, sizeof *from);
+  reads = NULL;
+  if (!w->failed) {
+    uses(w);
+    for (uint32_t k = 0; k < q->nin; k++) w->slot[k] = c->nconst + k;
+    temp = allocate(w, base, spare, c->nconst + q->nin);
+    c->nslot = temp + (most > 0);
+    reads = get(w, c->nslot, sizeof *reads);
+    if (!w->failed) write(w, c, to, from, reads, temp);
+  }
+  put(w, base, q->nblock, sizeof *base);
+  put(w, spare, q->nins, sizeof *spare);
+  put(w, to, most, sizeof *to);
+  put(w, from, most, sizeof *from);
+  put(w, reads, c->nslot, sizeof *reads);
+  return !w->failed;
+}
+
+/* the tree of the blocks, from their parents */
+static void tree(Lower *w) {
+  const Prog *p = w->p;
+  uint32_t *place = get(w, p->nblock, sizeof *place); /* of the next child */
+  if (w->failed) return;
+  for (uint32_t k = p->nblock; k-- > 0;) {
+    w->size[k]++;
+    if (p->block[k].parent != P_NONE) w->size[p->block[k].parent] += w->size[k];
+  }
+  for (uint32_t k = 0; k < p->nblock; k++) {
+    const uint32_t up = p->block[k].parent;
+    w->pre[k] = up == P_NONE ? 0 : place[up];
+    if (up != P_NONE) place[up] += w->size[k];
+    place[k] = w->pre[k] + 1;
+  }
+  put(w, place, p->nblock, sizeof *place);
+}
+
+static int lower(Lower *w) {
+  const Prog *p = w->p;
+  w->to = get(w, p->nins, sizeof *w->to);
+  w->pre = get(w, p->nblock, sizeof *w->pre);
+  w->size = get(w, p->nblock, sizeof *w->size);
+  w->head = get(w, w->nhead, sizeof *w->head);
+  w->next = get(w, w->caphome, sizeof *w->next);
+  w->home = get(w, w->caphome, sizeof *w->home);
+  if (w->failed || !ad_progroom(&w->q, 0, p->nblock, 0)) return 0;
+  for (uint32_t k = 0; k < p->nconst; k++)
+    if (ad_progconst(&w->q, p->constant[k]) == P_NOMEM) return 0;
+  w->q.nblock = p->nblock;
+  tree(w);
+  if (w->options & P_RELAX && !canrelax(w)) w->options &= ~P_RELAX;
+  if (!w->failed) optimise(w);
+  if (w->failed) return 0;
+  w->live = get(w, w->q.nins, 1);
+  if (w->failed) return 0;
+  mark(w);
+  return build(w);
+}
+
+int ad_lower(const Prog *p, Code *c, int options) {
+  Lower w;
+  int ok;
+  memset(&w, 0, sizeof w);
+  memset(c, 0, sizeof *c);
+  w.p = p;
+  w.c = c;
+  w.options = options;
+  w.nhead = 64;
+  while (w.nhead < p->nins) w.nhead *= 2;
+  w.caphome = p->nins + 16;
+  if (!ad_proginit(&w.q, p->alloc, p->ud, p->nin)) return 0;
+  ok = lower(&w);
+  put(&w, w.live, w.q.nins, 1);
+  put(&w, w.slot, w.q.nins, sizeof *w.slot);
+  put(&w, w.last, w.q.nins, sizeof *w.last);
+  put(&w, w.kslot, w.q.nconst, sizeof *w.kslot);
+  put(&w, w.to, p->nins, sizeof *w.to);
+  put(&w, w.pre, p->nblock, sizeof *w.pre);
+  put(&w, w.size, p->nblock, sizeof *w.size);
+  put(&w, w.head, w.nhead, sizeof *w.head);
+  put(&w, w.next, w.caphome, sizeof *w.next);
+  put(&w, w.home, w.caphome, sizeof *w.home);
+  ad_progfree(&w.q);
+  if (!ok) ad_codefree(c);
+  return ok;
+}
