@@ -1,5 +1,5 @@
--- Images of digits from files: MNIST's IDX and scikit-learn's CSV. All give {images = an array with a
--- row of numbers from 0 to 1 for each image, digits = an array of what they are}.
+-- Images of digits from files: MNIST's IDX and scikit-learn's CSV. All give {images = an array with
+-- a row of numbers from 0 to 1 for each image, digits = an array of what they are}.
 
 local ad = require "autodiff"
 
