@@ -106,8 +106,7 @@ static void part(lua_State *L, State *S, const Array *a, int key, Array *v) {
     }
   } else {
     lua_pushvalue(L, key);
-    v->data +=
-        position(L, integer(L, S, "index"), a->shape[0]) * a->stride[0];
+    v->data += position(L, integer(L, S, "index"), a->shape[0]) * a->stride[0];
     d = 1;
   }
   for (; d < a->ndim; d++) {
@@ -239,13 +238,13 @@ static int mm_newindex(lua_State *L) {
   const Array *a = ad_checkarray(L, S, 1), *owner;
   Array v;
   if (lua_type(L, 2) == LUA_TSTRING && !lua_isnumber(L, 2))
-    return ad_error(L, "an array has no field '%s' to set",
-                    lua_tostring(L, 2));
+    return ad_error(L, "an array has no field '%s' to set", lua_tostring(L, 2));
   lua_settop(L, 3);
   if (lua_type(L, 3) != LUA_TNUMBER && !ad_toarray(L, S, 3)) {
     if (ad_tocell(L, S, 3))
-      return ad_error(L, "an array holds plain numbers, not a %s: build one "
-                         "of them with array or stack, or store ad.value",
+      return ad_error(L,
+                      "an array holds plain numbers, not a %s: build one "
+                      "of them with array or stack, or store ad.value",
                       AD_ISVAR(ad_kindof(S, lua_touserdata(L, 3))) ? "var"
                                                                    : "dual");
     if (lua_type(L, 3) != LUA_TTABLE)
@@ -364,7 +363,8 @@ static int l_linspace(lua_State *L) {
   n = (ptrdiff_t)count;
   a = ad_newarray(L, S, 1, &n);
   for (ptrdiff_t i = 0; i < n; i++)
-    a->data[i] = n == 1 ? from : from + (to - from) * ((double)i / (double)(n - 1));
+    a->data[i] =
+        n == 1 ? from : from + (to - from) * ((double)i / (double)(n - 1));
   if (n > 1) a->data[n - 1] = to;
   return 1;
 }
@@ -417,8 +417,8 @@ static void fill(lua_State *L, State *S, Nest *w, int d) {
   const Array *a = ad_toarray(L, S, -1);
   if (a != NULL) {
     if (a->ndim != w->ndim - d ||
-        memcmp(a->shape, w->shape + d,
-               sizeof a->shape[0] * (size_t)a->ndim) != 0)
+        memcmp(a->shape, w->shape + d, sizeof a->shape[0] * (size_t)a->ndim) !=
+            0)
       ragged(L);
     if (w->to) {
       ad_gather(a, w->to);
@@ -486,6 +486,61 @@ static int l_putpart(lua_State *L) {
   lua_pushvalue(L, 3);
   assign(L, S, &v, a);
   lua_settop(L, 4);
+  return 1;
+}
+
+/* to += from, in a part of an array */
+static void addelements(const Array *to, const Array *from) {
+  ptrdiff_t index[AD_MAXDIM] = {0};
+  const int last = to->ndim - 1;
+  double *row = to->data;
+  const double *src = from->data;
+  if (to->size == 0) return;
+  for (;;) {
+    int d;
+    for (ptrdiff_t i = 0; i < to->shape[last]; i++)
+      row[i * to->stride[last]] += src[i * from->stride[last]];
+    for (d = last - 1; d >= 0; d--) {
+      row += to->stride[d];
+      src += from->stride[d];
+      if (++index[d] < to->shape[d]) break;
+      index[d] = 0;
+      row -= to->stride[d] * to->shape[d];
+      src -= from->stride[d] * to->shape[d];
+    }
+    if (d < 0) return;
+  }
+}
+
+/*
+** The cotangent g (on the top) of x[key] goes to that of x without an array of
+** zeros around it. acc is what x has so far: a sweep's own array that may be
+** written to, or anything that is replaced by one. Pushes the sum; 0: it
+** cannot be done that way.
+*/
+int ad_addpart(lua_State *L, State *S, val acc, int key, int shape) {
+  const int g = lua_gettop(L);
+  const Array *from = ad_toarray(L, S, g);
+  Array *to = acc.i ? ad_toarray(L, S, acc.i) : NULL, v;
+  if (from == NULL && lua_type(L, g) != LUA_TNUMBER) return 0;
+  if (to == NULL && !ad_isnum(acc, 0)) return 0;
+  if (to == NULL || !to->own || to->view) {
+    ptrdiff_t dims[AD_MAXDIM];
+    const Array *old = to;
+    const int ndim = ad_checkshape(L, shape, dims);
+    to = ad_newarray(L, S, ndim, dims);
+    if (old != NULL)
+      ad_gather(old, to->data);
+    else
+      for (size_t i = 0; i < to->size; i++) to->data[i] = 0;
+    to->own = 1;
+  } else
+    lua_pushvalue(L, acc.i);
+  part(L, S, to, key, &v);
+  if (from == NULL)
+    *v.data += lua_tonumber(L, g);
+  else
+    addelements(&v, from);
   return 1;
 }
 
