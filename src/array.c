@@ -265,10 +265,9 @@ int ad_arrayvalued(lua_State *L, State *S, int idx) {
 */
 
 /* the operands' common shape and strides; error if there is none */
-static void align(lua_State *L, State *S, const char *name, int n,
-                  const val *x, int *ndim, ptrdiff_t *shape,
-                  ptrdiff_t (*stride)[AD_MAXDIM], ad_Strided *in,
-                  double *number) {
+static void align(lua_State *L, State *S, const char *name, int n, const val *x,
+                  int *ndim, ptrdiff_t *shape, ptrdiff_t (*stride)[AD_MAXDIM],
+                  ad_Strided *in, double *number) {
   const Array *first = NULL;
   (void)S;
   *ndim = 0;
@@ -458,8 +457,8 @@ static int holds(lua_State *L, State *S, const Array *owner) {
     }
   else if (lua_type(L, -1) == LUA_TTABLE && /* handler of a call */
            lua_getfield(L, -1, "saved") == LUA_TTABLE)
-    for (lua_Integer i = 1;
-         !found && lua_rawgeti(L, top + 1, i) != LUA_TNIL; i++) {
+    for (lua_Integer i = 1; !found && lua_rawgeti(L, top + 1, i) != LUA_TNIL;
+         i++) {
       found = ownerbehind(L, S, -1) == owner;
       lua_settop(L, top + 1);
     }
@@ -491,7 +490,12 @@ static int issaved(lua_State *L, State *S, const Array *owner) {
 ** Those that nobody can reach any more do not count.
 */
 void ad_checkwrite(lua_State *L, State *S, int arg) {
+  const Array *a = lua_touserdata(L, arg);
   Array *owner = ad_owner(L, arg);
+  for (int d = 0; d < a->ndim; d++)
+    if (a->stride[d] == 0 && a->shape[d] > 1)
+      ad_error(L, "cannot write into an array that repeats its elements "
+                  "(broadcast_to): write into a copy (a:copy())");
   if (!owner->saved) return;
   ad_checkstack(L, 20, NULL);
   if (issaved(L, S, owner)) {
@@ -574,8 +578,15 @@ void ad_sweepresult(lua_State *L, Sweep *w, int idx) {
     lua_pop(L, 1);
     a = ad_newarray(L, S, shape->ndim, shape->shape);
     for (size_t i = 0; i < a->size; i++) a->data[i] = x;
-  } else if ((a = ad_toarray(L, S, -1)) != NULL)
+  } else if ((a = ad_toarray(L, S, -1)) != NULL) {
+    if (a->view) { /* its elements may be somebody else's, or repeated */
+      const Array *view = a;
+      a = ad_newarray(L, S, view->ndim, view->shape);
+      ad_gather(view, a->data);
+      lua_remove(L, -2);
+    }
     a->own = 0; /* from here on others have it */
+  }
 }
 
 void ad_shapelike(lua_State *L, State *S, int idx) {
@@ -681,7 +692,8 @@ static int mm_eq(lua_State *L) {
   if (same) {
     a = ad_packed(L, S, 1);
     b = ad_packed(L, S, 2);
-    for (size_t i = 0; i < a->size && same; i++) same = a->data[i] == b->data[i];
+    for (size_t i = 0; i < a->size && same; i++)
+      same = a->data[i] == b->data[i];
   }
   lua_pushboolean(L, same);
   return 1;
