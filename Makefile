@@ -72,7 +72,12 @@ else
 SHARED = -shared -Wl,--version-script=$(BUILD)/core.map
 endif
 
-COMPILE = $(CC) $(WARNINGS) $(CPPFLAGS) $(CFLAGS) $(NEEDED) -MMD -MP
+COMPILE = $(CC) $(WARNINGS) $(CPPFLAGS) $(CFLAGS) $(LOOPS) $(NEEDED) -MMD -MP
+
+# Loops over arrays, for the compiler to vectorise; a choice between two values
+# is not worth a branch, since nobody asks for floating-point exceptions.
+$(BUILD)/arrayop.o $(BUILD)/fold.o $(BUILD)/reduce.o: \
+  LOOPS = $(if $(filter -O2,$(CFLAGS)),-O3) -fno-trapping-math
 
 # bin.lua is the command, whose place is elsewhere.
 LUA_FILES = $(filter-out autodiff/bin.lua,$(patsubst lua/%,%,$(wildcard \

@@ -45,7 +45,9 @@ ad.maximum, ad.minimum = core.maximum, core.minimum
 for _, name in ipairs { "zeros", "ones", "full", "eye", "arange", "linspace" } do
   ad[name] = core.array[name]
 end
-for _, name in ipairs { "array" } do
+for name in ([[array argmax argmin std log_softmax cumsum sort argsort reshape transpose
+  squeeze expand_dims broadcast_to concat stack split take scatter_add flip pad
+  tile]]):gmatch "%S+" do
   ad[name] = function(...)
     ad[name] = require("autodiff.array")[name]
     return ad[name](...)

@@ -28,8 +28,15 @@ local palette = {
   {"a table with a metatable", setmetatable({}, {__index = function() error("index") end})},
 }
 
+-- For functions of values; transforms of arrays have specs of their own.
+local with_arrays = {
+  {"an array", ad.array{{1.5, 2.5}, {3.5, 4.5}}}, {"an empty array", ad.zeros(0)},
+  {"a var of an array", ad.var(ad.array{1.5, 2.5, 3.5})},
+}
+for _, p in ipairs(palette) do table.insert(with_arrays, p) end
+
 local by_name = {}
-for _, p in ipairs(palette) do by_name[p[1]] = p end
+for _, p in ipairs(with_arrays) do by_name[p[1]] = p end
 
 local function choose(...)
   local list = {}
@@ -60,6 +67,15 @@ local wrong = {
     "a list of strings"),
   options = choose("true", "a string", "zero", "a function", "a file", "a thread",
     "a light userdata"),
+  array = choose("nil", "true", "a string", "zero", "a function", "a list", "a file", "a thread",
+    "a light userdata", "a dual", "a var"),
+  axis = choose("true", "a string", "a function", "a file", "a thread", "a light userdata",
+    "NaN", "inf", "zero", "a fraction", "a huge number", "the least integer",
+    "a list of strings", "an array"),
+  integers = choose("nil", "true", "a string", "a function", "a file", "a thread",
+    "a light userdata", "NaN", "inf", "a fraction", "a huge number", "a list of strings"),
+  indices = choose("nil", "true", "a string", "a function", "a file", "a thread",
+    "a light userdata", "a list of strings"),
   any = {},
 }
 
@@ -132,16 +148,31 @@ entry("value", {1.0}, "any")
 entry("type", {1.0}, "any")
 entry("install", {{}}, "options?")
 
+local matrix = by_name["an array"][2]
+for _, name in ipairs{"argmax", "argmin", "std", "log_softmax", "cumsum", "sort", "argsort",
+    "transpose", "flip"} do
+  entry(name, {matrix}, "array", "axis?")
+end
+entry("squeeze", {ad.ones(1, 2)}, "array", "axis?")
+entry("expand_dims", {matrix, 1}, "array", "axis")
+entry("reshape", {matrix, {4}}, "array", "integers")
+entry("broadcast_to", {matrix, {3, 2, 2}}, "any", "integers")
+entry("concat", {{matrix, matrix}, 1}, "list", "axis?")
+entry("stack", {{matrix, matrix}, 1}, "list", "axis?")
+entry("split", {matrix, 2, 1}, "array", "integers", "axis?")
+entry("take", {matrix, {1, 2}, 1}, "array", "indices", "axis?")
+entry("scatter_add", {matrix, {1}, matrix[{{1, 1}}], 1}, "array", "indices", "any", "axis?")
+entry("pad", {matrix, 1}, "array", "integers", "number?")
+entry("tile", {matrix, 2}, "array", "integers")
+entry("maximum", {1.5, 2.5}, "number", "number")
+entry("minimum", {1.5, 2.5}, "number", "number")
+
 -- Sections 5 to 9 have specs of their own; until one lists a name here with
 -- its parameters, it gets the arbitrary calls below and nothing stricter.
 local elsewhere = {explain = true, graph = true, debug_nans = true, compile = true, vmap = true,
   array = true, zeros = true, ones = true, full = true, eye = true, arange = true,
-  linspace = true, random = true, save = true, load = true, argmax = true, argmin = true,
-  std = true, log_softmax = true, cumsum = true, sort = true, argsort = true,
-  reshape = true, transpose = true, squeeze = true, expand_dims = true, broadcast_to = true,
-  concat = true, stack = true, split = true, take = true, scatter_add = true, flip = true,
-  pad = true, tile = true, matmul = true, outer = true, einsum = true, maximum = true,
-  minimum = true}
+  linspace = true, random = true, save = true, load = true, matmul = true, outer = true,
+  einsum = true}
 
 local public = {}
 for name, f in pairs(ad) do
@@ -171,7 +202,7 @@ local function listing(values, n)
   local out = {}
   for k = 1, n do
     out[k] = tostring(values[k])
-    for _, p in ipairs(palette) do
+    for _, p in ipairs(with_arrays) do
       if rawequal(p[2], values[k]) then out[k] = p[1] end
     end
   end
@@ -182,7 +213,8 @@ end
 local documented = {
   "bad argument #%d+ to '", "bad self", "must return a number", "contains itself", "persistent",
   "closed", "retain", "no argument %d+", "not enough memory", "stack overflow", "jvp", "vjp",
-  "shapes", "structure", "^index$", ": index$",
+  "shapes", "structure", "^index$", ": index$", "array is too large", "got an array",
+  "cannot write into an array", "an array holds plain numbers",
 }
 
 -- Whether `e` is an error that a user can do something about: Lua's own, or
@@ -217,7 +249,7 @@ end
 -- The numbers of the palette, which may well lie outside a function's domain,
 -- and what counts as a number.
 local numeric = {["10"] = true}
-for _, p in ipairs(palette) do
+for _, p in ipairs(with_arrays) do
   local v = p[2]
   if ad.type(v) and v == v then numeric[v] = true end
 end
@@ -392,7 +424,7 @@ describe("arguments", function()
         local f = caller(name)
         survives(f, {}, 0, name)
         for k = 1, 4 do
-          for _, p in ipairs(palette) do
+          for _, p in ipairs(name == "check" and palette or with_arrays) do
             local values, n = with(valid_for(name), k, p[2])
             survives(f, values, n, name)
           end
@@ -406,9 +438,10 @@ describe("arguments", function()
       it(name, function()
         local f = caller(name)
         math.randomseed(17, at)
+        local from = name == "check" and palette or with_arrays
         for _ = 1, 300 do
           local values, n = {}, math.random(0, 5)
-          for k = 1, n do values[k] = palette[math.random(#palette)][2] end
+          for k = 1, n do values[k] = from[math.random(#from)][2] end
           survives(f, values, n, name, true)
         end
       end)

@@ -516,7 +516,12 @@ static int issaved(lua_State *L, State *S, const Array *owner) {
 ** Those that nobody can reach any more do not count.
 */
 void ad_checkwrite(lua_State *L, State *S, int arg) {
+  const Array *a = lua_touserdata(L, arg);
   Array *owner = ad_owner(L, arg);
+  for (int d = 0; d < a->ndim; d++)
+    if (a->stride[d] == 0 && a->shape[d] > 1)
+      ad_error(L, "cannot write into an array that repeats its elements "
+                  "(broadcast_to): write into a copy (a:copy())");
   if (!owner->saved) return;
   ad_checkstack(L, 20, NULL);
   if (issaved(L, S, owner)) {
@@ -599,8 +604,15 @@ void ad_sweepresult(lua_State *L, Sweep *w, int idx) {
     lua_pop(L, 1);
     a = ad_newarray(L, S, shape->ndim, shape->shape);
     for (size_t i = 0; i < a->size; i++) a->data[i] = x;
-  } else if ((a = ad_toarray(L, S, -1)) != NULL)
+  } else if ((a = ad_toarray(L, S, -1)) != NULL) {
+    if (a->view) { /* its elements may be somebody else's, or repeated */
+      const Array *view = a;
+      a = ad_newarray(L, S, view->ndim, view->shape);
+      ad_gather(view, a->data);
+      lua_remove(L, -2);
+    }
     a->own = 0; /* from here on others have it */
+  }
 }
 
 void ad_shapelike(lua_State *L, State *S, int idx) {

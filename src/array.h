@@ -108,6 +108,7 @@ void ad_copyelements(const Array *to, const Array *from);
 int ad_arrayfield(lua_State *L, State *S, const char *key);
 /* pushes autodiff.array */
 void ad_arraylib(lua_State *L, State *S);
+int ad_addpart(lua_State *L, State *S, val acc, int key, int shape);
 void ad_openindex(lua_State *L, State *S);
 void ad_openshape(lua_State *L, State *S);
 void ad_openreduce(lua_State *L, State *S);

@@ -355,8 +355,8 @@ static int c_call(lua_State *L) {
 /* chain(acc, t, p): acc + t p, where an exact 0 of t wins */
 static int c_chain(lua_State *L) {
   State *S = ad_state(L);
-  val acc = ad_checkarg(L, S, 1), t = ad_checkarg(L, S, 2),
-      p = ad_checkarg(L, S, 3);
+  val acc = ad_checkoperand(L, S, 1), t = ad_checkoperand(L, S, 2),
+      p = ad_checkoperand(L, S, 3);
   ad_pushval(L, ad_chain(L, S, acc, t, p));
   return 1;
 }

@@ -541,6 +541,8 @@ static int extremum(lua_State *L, int op, int listop, lua_CFunction two) {
   for (int i = 1; i <= n || i == 1; i++) {
     val v = ad_checkarg(L, S, i);
     plain &= (v.i == 0);
+    if (v.i && ad_arrayvalued(L, S, i)) /* one behind an AD value */
+      return luaL_argerror(L, i, "number expected, got array");
   }
   if (plain) { /* the argument itself: integers stay integers */
     for (int i = 2; i <= n; i++)

@@ -489,6 +489,61 @@ static int l_putpart(lua_State *L) {
   return 1;
 }
 
+/* to += from, in a part of an array */
+static void addelements(const Array *to, const Array *from) {
+  ptrdiff_t index[AD_MAXDIM] = {0};
+  const int last = to->ndim - 1;
+  double *row = to->data;
+  const double *src = from->data;
+  if (to->size == 0) return;
+  for (;;) {
+    int d;
+    for (ptrdiff_t i = 0; i < to->shape[last]; i++)
+      row[i * to->stride[last]] += src[i * from->stride[last]];
+    for (d = last - 1; d >= 0; d--) {
+      row += to->stride[d];
+      src += from->stride[d];
+      if (++index[d] < to->shape[d]) break;
+      index[d] = 0;
+      row -= to->stride[d] * to->shape[d];
+      src -= from->stride[d] * to->shape[d];
+    }
+    if (d < 0) return;
+  }
+}
+
+/*
+** The cotangent g (on the top) of x[key] goes to that of x without an array of
+** zeros around it. acc is what x has so far: a sweep's own array that may be
+** written to, or anything that is replaced by one. Pushes the sum; 0: it
+** cannot be done that way.
+*/
+int ad_addpart(lua_State *L, State *S, val acc, int key, int shape) {
+  const int g = lua_gettop(L);
+  const Array *from = ad_toarray(L, S, g);
+  Array *to = acc.i ? ad_toarray(L, S, acc.i) : NULL, v;
+  if (from == NULL && lua_type(L, g) != LUA_TNUMBER) return 0;
+  if (to == NULL && !ad_isnum(acc, 0)) return 0;
+  if (to == NULL || !to->own || to->view) {
+    ptrdiff_t dims[AD_MAXDIM];
+    const Array *old = to;
+    const int ndim = ad_checkshape(L, shape, dims);
+    to = ad_newarray(L, S, ndim, dims);
+    if (old != NULL)
+      ad_gather(old, to->data);
+    else
+      for (size_t i = 0; i < to->size; i++) to->data[i] = 0;
+    to->own = 1;
+  } else
+    lua_pushvalue(L, acc.i);
+  part(L, S, to, key, &v);
+  if (from == NULL)
+    *v.data += lua_tonumber(L, g);
+  else
+    addelements(&v, from);
+  return 1;
+}
+
 /* shapeof(x): of the plain value of x; nil if that is a number */
 static int l_shapeof(lua_State *L) {
   State *S = ad_state(L);

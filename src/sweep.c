@@ -391,6 +391,48 @@ static void nanrule(lua_State *L, Level *lv, uint32_t c, int backward, val v) {
   lua_settop(L, top);
 }
 
+/*
+** Call 'c' has taken a part of an array: its cotangent, in the list at the
+** top, is added in place. 0: the rule has to do it.
+*/
+static int partreverse(lua_State *L, Sweep *w, uint32_t c) {
+  const Tape *t = &w->lv->tape;
+  const int top = lua_gettop(L);
+  uint32_t node;
+  val acc;
+  int done;
+  if (w->lv->S->debug || handler(L, w->lv, c, "key") == LUA_TNIL) {
+    lua_settop(L, top);
+    return 0;
+  }
+  node = t->idx[ad_tapefirst(t, w->lv->calls[c].node)];
+  handler(L, w->lv, c, "shape");
+  acc = get(L, w, node);
+  lua_rawgeti(L, top, 1);
+  done = ad_addpart(L, w->lv->S, acc, top + 1, top + 2);
+  if (done && !(acc.i && lua_rawequal(L, -1, acc.i)))
+    put(L, w, node, ad_at(lua_gettop(L)));
+  lua_settop(L, top);
+  return done;
+}
+
+/* the rule, with the list of cotangents at the top */
+static void pull(lua_State *L, Sweep *w, uint32_t c) {
+  const Tape *t = &w->lv->tape;
+  const uint32_t node = w->lv->calls[c].node;
+  const int top = lua_gettop(L);
+  handler(L, w->lv, c, "pull");
+  lua_pushvalue(L, top);
+  lua_call(L, 1, 1);
+  for (uint32_t first = ad_tapefirst(t, node), j = first; j < t->end[node];
+       j++) {
+    const val v = listed(L, w->lv->S, top + 1, j - first);
+    if (w->lv->S->debug) nanrule(L, w->lv, c, 1, v);
+    ad_sweepadd(L, w, t->idx[j], v);
+    lua_settop(L, top + 1);
+  }
+}
+
 static void callreverse(lua_State *L, Sweep *w, uint32_t c) {
   const Call call = w->lv->calls[c];
   const int top = lua_gettop(L);
@@ -399,19 +441,8 @@ static void callreverse(lua_State *L, Sweep *w, uint32_t c) {
     if (handler(L, w->lv, c, "rerun") != LUA_TNIL)
       rerun(L, w, c, 1);
     else {
-      const Tape *t = &w->lv->tape;
-      uint32_t first;
-      handler(L, w->lv, c, "pull");
-      lua_pushvalue(L, top + 1);
-      lua_call(L, 1, 1);
-      first = ad_tapefirst(t, call.node);
-      for (uint32_t j = first; j < t->end[call.node]; j++) {
-        const int here = lua_gettop(L);
-        val v = listed(L, w->lv->S, here, j - first);
-        if (w->lv->S->debug) nanrule(L, w->lv, c, 1, v);
-        ad_sweepadd(L, w, t->idx[j], v);
-        lua_settop(L, here);
-      }
+      lua_settop(L, top + 1);
+      if (!partreverse(L, w, c)) pull(L, w, c);
       for (uint32_t i = 0; !w->keep && w->general && i < call.nout; i++)
         put(L, w, call.node + 1 + i, ad_num(0)); /* nobody asks for it */
     }

@@ -31,9 +31,12 @@ void ad_checkcallable(lua_State *L, int arg) {
 /* is the function of this level one of the library's own in Lua? */
 static int isours(const lua_Debug *ar) {
   static const char *const file[] = {
-      "jacobian.lua", "custom.lua",  "implicit.lua", "check.lua",
-      "math.lua",     "explain.lua", "graph.lua",    "trace.lua",
-      "array.lua",    "prim.lua",    "linalg.lua",   "vmap.lua"};
+      "arrayargs.lua", "array.lua",    "broadcast.lua",   "check.lua",
+      "custom.lua",    "dense.lua",    "explain.lua",     "graph.lua",
+      "implicit.lua",  "jacobian.lua", "joint.lua",       "linalg.lua",
+      "math.lua",      "npy.lua",      "optim/nlopt.lua", "optim.lua",
+      "prim.lua",      "product.lua",  "reduce.lua",      "shapes.lua",
+      "trace.lua",     "vmap.lua"};
   for (size_t i = 0; i < sizeof file / sizeof file[0]; i++) {
     const char *at = strstr(ar->source, "autodiff/");
     for (; at != NULL; at = strstr(at + 1, "autodiff/"))
@@ -50,21 +53,59 @@ int ad_userplace(lua_State *L, lua_Debug *ar) {
 }
 
 /*
+** The level of the function that has called into the library: what runs now
+** may have been called by the library's own files, and these by a function of
+** the core that is theirs in part.
+*/
+static int caller(lua_State *L) {
+  const void *S = lua_touserdata(L, lua_upvalueindex(1));
+  lua_Debug ar;
+  int level = 1;
+  while (lua_getstack(L, level, &ar) && lua_getinfo(L, "Sf", &ar)) {
+    int ours = isours(&ar);
+    if (lua_iscfunction(L, -1) && lua_getupvalue(L, -1, 1)) {
+      ours = S != NULL && lua_touserdata(L, -1) == S;
+      lua_pop(L, 1);
+    }
+    lua_pop(L, 1); /* function */
+    if (!ours) break;
+    level++;
+  }
+  return level;
+}
+
+/*
 ** luaL_error with the position of the user's code: what was called is not
 ** always what the user has called.
 */
 int ad_error(lua_State *L, const char *fmt, ...) {
-  lua_Debug ar;
   va_list args;
-  int level = 1;
-  while (lua_getstack(L, level, &ar) && lua_getinfo(L, "S", &ar) && isours(&ar))
-    level++;
-  luaL_where(L, level);
+  luaL_where(L, caller(L));
   va_start(args, fmt);
   lua_pushvfstring(L, fmt, args);
   va_end(args);
   lua_concat(L, 2);
   return lua_error(L);
+}
+
+/*
+** badarg(n, name, message): luaL_argerror for functions in Lua, about the
+** call by which the user has come into the library
+*/
+static int l_badarg(lua_State *L) {
+  lua_Integer n = luaL_checkinteger(L, 1);
+  const char *name = luaL_checkstring(L, 2), *message = luaL_checkstring(L, 3);
+  const int level = caller(L);
+  lua_Debug ar;
+  if (lua_getstack(L, level - 1, &ar) && lua_getinfo(L, "n", &ar) &&
+      strcmp(ar.namewhat, "method") == 0 && --n == 0)
+    return ad_error(L, "calling '%s' on bad self (%s)", name, message);
+  return ad_error(L, "bad argument #%I to '%s' (%s)", n, name, message);
+}
+
+/* fail(message): the error of a function in Lua, the same way */
+static int l_fail(lua_State *L) {
+  return ad_error(L, "%s", luaL_checkstring(L, 1));
 }
 
 /* "a table", "nil", for the errors about results */
@@ -771,7 +812,8 @@ void ad_opentransform(lua_State *L, State *S) {
       {"grad", l_grad},     {"value_and_grad", l_value_and_grad},
       {"vjp", l_vjp},       {"linearize", l_linearize},
       {"jvp", l_jvp},       {"jvp_for", l_jvp_for},
-      {"taylor", l_taylor}, {NULL, NULL}};
+      {"taylor", l_taylor}, {"badarg", l_badarg},
+      {"fail", l_fail},     {NULL, NULL}};
   (void)S;
   ad_setfuncs(L, fn, LUA_NOREF);
 }

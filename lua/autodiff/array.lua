@@ -1,114 +1,38 @@
---- Operations on arrays: the kernels of the core, each with its rules.
+--- Operations on arrays: all that is public, and what the core asks for.
 local core = require "autodiff.core"
-local prim = require "autodiff.prim"
-
-local kernel = core.array
-local define, shapeof, zeroslike = prim.define, prim.shapeof, prim.zeroslike
+local broadcast = require "autodiff.broadcast"
+local shapes = require "autodiff.shapes"
+local reduce = require "autodiff.reduce"
 
 local M = { methods = {} }
 
-local unpack = table.unpack
+-- The core calls these two.
+M.like, M.index = broadcast.like, shapes.index
 
-local function sameshape(s, t)
-  if s == nil or t == nil then return s == t end
-  if #s ~= #t then return false end
-  for i = 1, #s do
-    if s[i] ~= t[i] then return false end
+M.broadcast_to = broadcast.broadcast_to
+M.array = shapes.array
+
+-- What does not start with an array is no method.
+local function add(from, names, nomethod)
+  for name in names:gmatch "%S+" do
+    M[name] = assert(from[name], name)
+    if not nomethod then M.methods[name] = M[name] end
   end
-  return true
 end
 
---
--- Broadcasting and its transpose
---
+add(shapes, [[reshape transpose squeeze expand_dims split take scatter_add flip pad tile]])
+add(shapes, "concat stack", true)
+add(reduce, [[sum mean prod max min argmax argmin std norm logsumexp
+  softmax log_softmax cumsum sort argsort]])
 
-local sumto, broadcast
+M.methods.var = reduce.var -- ad.var makes vars
+M.methods.broadcast_to = M.broadcast_to
+M.methods.tolist, M.methods.copy = shapes.tolist, shapes.copy
 
-sumto = define {
-  name = "sum_to",
-  keeps = "",
-  linear = true,
-  f = function(shape, x) return kernel.sumto(x, shape or {}) end,
-  vjp = function(_, g, _, _, x) return broadcast(shapeof(x), g) end,
-}
-
-broadcast = define {
-  name = "broadcast_to",
-  keeps = "",
-  linear = true,
-  f = function(shape, x) return kernel.broadcast(x, shape) end,
-  vjp = function(_, g, _, _, x) return sumto(shapeof(x), g) end,
-}
-
---- v in the shape of x (which may be a number): summed over the dimensions
--- that x was broadcast along, or broadcast.
-function M.like(v, x)
-  local have, want = shapeof(v), shapeof(x)
-  if sameshape(have, want) then return v end
-  local n = 1
-  if have and want then
-    for i = 1, #have do n = n * have[i] end
-    for i = 1, #want do
-      if want[i] ~= 0 then n = n / want[i] end
-    end
-  end
-  if have and (not want or #want < #have or n > 1) then return sumto(want, v) end
-  return broadcast(want, v)
-end
-
---
--- Parts
---
-
-local putpart
-
-local getpart = define {
-  name = "index",
-  keeps = "",
-  linear = true,
-  f = function(key, x) return kernel.getpart(x, key) end,
-  vjp = function(_, g, key, _, x) return putpart({ shapeof(x), key }, g) end,
-}
-
-putpart = define {
-  name = "put",
-  keeps = "",
-  linear = true,
-  f = function(at, g) return kernel.putpart(at[1], at[2], g) end,
-  vjp = function(_, g, at) return getpart(at[2], g) end,
-}
-
---- x[key], for AD values.
-function M.index(x, key)
-  if type(key) == "table" then -- the caller may go on to change it
-    local own = {}
-    for i = 1, #key do
-      local k = key[i]
-      own[i] = type(k) == "table" and { unpack(k) } or k
-    end
-    key = own
-  end
-  return getpart(key, x)
-end
-
---- Nested lists of numbers and AD values.
-local stacked = define {
-  name = "array",
-  keeps = "",
-  linear = "jointly",
-  f = function(_, ...) return kernel.plain { ... } end,
-  vjp = function(i, g) return g[i] end,
-}
-
-local function nested(v)
-  if type(v) ~= "table" then return v end
-  local parts = {}
-  for i = 1, #v do parts[i] = nested(v[i]) end
-  return stacked(nil, unpack(parts))
-end
-
-function M.array(v)
-  return kernel.plain(v) or nested(v)
+-- The elementary functions.
+for _, op in ipairs(core.ops()) do
+  local f = not op.list and not op.internal and core[op.name]
+  if f and not M.methods[op.name] then M.methods[op.name] = f end
 end
 
 --- A batch's x with dimensions of length 1 after the first, `ndim` in all.
@@ -129,11 +53,8 @@ function M.overlist(name, list)
   return M[name:match("^l(m..)$") or name](x)
 end
 
-for name, f in pairs {
-  tolist = kernel.tolist,
-  copy = kernel.copy,
-} do
-  M.methods[name] = f
+for name in ("floor ceil modf where eq lt le maximum minimum"):gmatch "%S+" do
+  M.methods[name] = core[name]
 end
 
 return M

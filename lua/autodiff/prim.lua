@@ -61,6 +61,8 @@ end
 -- * `keeps`: what of "x" and "y" the rules look at, "xy" when it is absent. A
 --   tape holds only that: of other operands the rules may see no more than
 --   `{shape = ...}`, and no y.
+-- * `part = true`: the result is x1[at], so that a sweep can add its cotangent
+--   to that of x1 in place.
 --
 -- Of an operation with several results y is the list of them (with `n`), and
 -- so are the tangent and g, in which 0.0 stands for zeros.
@@ -160,6 +162,7 @@ function M.define(def)
         end
       end
       local handler = { name = name, saved = saved }
+      if def.part then handler.key, handler.shape = at, kept[1].shape end
       function handler.pull(g)
         local list = {}
         local own = multiple and g or g[1]
