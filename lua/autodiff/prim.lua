@@ -28,6 +28,12 @@ local function sum(a, b)
   return a + b
 end
 
+-- Several results without their number.
+local function list(y)
+  if type(y) ~= "table" then return y end
+  return table.move(y, 1, y.n, 1, {})
+end
+
 --- The shape of what stands for an operand; nil for a number.
 function M.shapeof(x)
   if type(x) == "table" then return x.shape end
@@ -93,6 +99,7 @@ function M.define(def)
   -- Taylor coefficients: of y from those of x by  k y_k = (jvp along x')_{k-1}.
   local function series(key, at, y, x, n, ...)
     local multiple = type(y) == "table"
+    local values = list(y) -- `join` takes every number for a leaf
     local coef = {} -- coef[k][i]
     for k = 1, n do coef[k] = pack(parts(key, k, ...)) end
     local ys = {} -- lists of the leaves of y
@@ -105,7 +112,7 @@ function M.define(def)
     else
       -- The operands, or their derivatives by t, to order m.
       local function operands(m, derivative)
-        local list = { n = x.n }
+        local all = { n = x.n }
         for i = 1, x.n do
           local rest = {}
           for k = 1, m do
@@ -113,12 +120,12 @@ function M.define(def)
           end
           local first = x[i]
           if derivative then first = coef[1][i] end
-          list[i] = m == 0 and first or join(key, "series", first, rest)
+          all[i] = m == 0 and first or join(key, "series", first, rest)
         end
-        return list
+        return all
       end
       for k = 1, n do
-        local known = k == 1 and y or join(key, "series", y, ys)
+        local known = k == 1 and y or join(key, "series", values, ys)
         local dy = leaves(push(at, known, operands(k - 1), operands(k - 1, true)))
         ys[k] = {}
         for q = 1, multiple and y.n or 1 do
@@ -126,7 +133,7 @@ function M.define(def)
         end
       end
     end
-    return join(key, "series", y, ys)
+    return join(key, "series", values, ys)
   end
 
   function op(at, ...)
@@ -154,14 +161,14 @@ function M.define(def)
       end
       local handler = { name = name, saved = saved }
       function handler.pull(g)
-        local list = {}
+        local back = {}
         local own = multiple and g or g[1]
         for i = 1, kept.n do
           if mark[i] then
-            list[#list + 1] = vjp(i, own, at, ykept, unpack(kept, 1, kept.n))
+            back[#back + 1] = vjp(i, own, at, ykept, unpack(kept, 1, kept.n))
           end
         end
-        return list
+        return back
       end
       function handler.push(dots)
         local d, used = { n = x.n }, 0
@@ -172,7 +179,7 @@ function M.define(def)
         local dy = push(at, ykept, kept, d)
         return multiple and dy or { dy }
       end
-      result = record(key, handler, multiple and y.n or 1, y, ...)
+      result = record(key, handler, multiple and y.n or 1, list(y), ...)
     else
       local n = count(key, ...)
       if kind == "series" then
@@ -187,7 +194,7 @@ function M.define(def)
           end
           tangents[d] = multiple and dy or { dy }
         end
-        result = join(key, "dual", y, tangents)
+        result = join(key, "dual", list(y), tangents)
       end
     end
     if multiple then return unpack(result, 1, y.n) end
