@@ -111,6 +111,28 @@ function M.array(v)
   return kernel.plain(v) or nested(v)
 end
 
+-- STAND-IN until the real ones are here
+M.reshape = define {
+  name = "reshape", keeps = "", linear = true,
+  f = function(shape, x) return kernel.reshape(x, shape) end,
+  vjp = function(_, g, _, _, x) return M.reshape(g, shapeof(x)) end,
+}
+M.transpose = define {
+  name = "transpose", keeps = "", linear = true,
+  f = function(axes, x) return kernel.transpose(x, axes) end,
+  vjp = function(_, g, axes)
+    local back = {}
+    for i = 1, #axes do back[axes[i]] = i end
+    return M.transpose(g, back)
+  end,
+}
+for _, name in ipairs { "reshape", "transpose" } do
+  local op = M[name]
+  M[name] = function(x, at) return op(at, x) end
+  M.methods[name] = M[name]
+end
+-- END OF STAND-IN
+
 for name, f in pairs {
   tolist = kernel.tolist,
   copy = kernel.copy,
