@@ -45,12 +45,23 @@ ad.maximum, ad.minimum = core.maximum, core.minimum
 for _, name in ipairs { "zeros", "ones", "full", "eye", "arange", "linspace" } do
   ad[name] = core.array[name]
 end
-for _, name in ipairs { "array" } do
+for _, name in ipairs { "array", "matmul", "outer", "einsum" } do
   ad[name] = function(...)
     ad[name] = require("autodiff.array")[name]
     return ad[name](...)
   end
 end
+
+-- A table that fills when something is looked for in it.
+local function linalg(t)
+  setmetatable(t, nil)
+  for name, f in pairs(require "autodiff.linalg") do t[name] = f end
+  return t
+end
+ad.linalg = setmetatable({}, {
+  __index = function(t, name) return linalg(t)[name] end,
+  __pairs = function(t) return pairs(linalg(t)) end,
+})
 
 local mathlib = require "autodiff.math"
 ad.math, ad.install = mathlib.math(ad), mathlib.install

@@ -701,4 +701,6 @@ void ad_openarray(lua_State *L, State *S) {
   ad_openindex(L, S);
   ad_openshape(L, S);
   ad_openreduce(L, S);
+  ad_openproduct(L, S);
+  ad_openlinalg(L, S);
 }

@@ -185,6 +185,7 @@ typedef struct State {
   int savers;   /* registry reference: weak, the tables that hold arrays for
                    tapes; LUA_NOREF: none */
   int arraylib; /* registry reference: autodiff.array, once it is needed */
+  struct Blas *blas; /* BLAS and LAPACK, once they have been looked for */
   int watching; /* the object of watch_gc is there */
   size_t told;  /* bytes of tapes that the collector has yet to be told of */
 } State;

@@ -140,4 +140,13 @@ for name, f in pairs {
   M.methods[name] = f
 end
 
+for name, f in pairs(require "autodiff.product") do M[name], M.methods[name] = f, f end
+
+-- As methods too, but not loaded before one is called.
+for _, name in ipairs {
+  "solve", "inv", "det", "slogdet", "cholesky", "qr", "svd", "eigh", "lstsq",
+} do
+  M.methods[name] = function(...) return require("autodiff.linalg")[name](...) end
+end
+
 return M
