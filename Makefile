@@ -198,8 +198,15 @@ doc:  ## write the reference to build/doc, with LDoc
 repl: all  ## an interactive session
 	@$(LUA_ENV) $(LUA) lua/autodiff/bin.lua
 
-bench: all  ## run the benchmarks
+bench: all $(BUILD)/yardstick.so  ## run the benchmarks
 	@$(LUA_ENV) $(LUA) spec/bench/run.lua
+
+# What arrays are compared with: plain C, as fast as the compiler makes it.
+$(BUILD)/yardstick.so: spec/bench/yardstick.c Makefile
+	@mkdir -p $(@D)
+	$(CC) -O3 -march=native -fPIC -I$(LUA_INCDIR) \
+	  $(if $(filter Darwin,$(shell uname -s)),-bundle -undefined dynamic_lookup,-shared) \
+	  -o $@ $< -lm $(DL)
 
 test:  ## build, and run all tests
 	$(SETUP) test

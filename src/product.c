@@ -187,6 +187,18 @@ static int disagree(lua_State *L, const Array *a, const Array *b) {
                   ad_shapetext(L, b->ndim, b->shape));
 }
 
+/* m x n from its first row, or its first column, which stands in c */
+static void repeatrow(ptrdiff_t m, ptrdiff_t n, double *c) {
+  for (ptrdiff_t i = 1; i < m; i++) memcpy(c + i * n, c, (size_t)n * sizeof *c);
+}
+
+static void repeatcolumn(ptrdiff_t m, ptrdiff_t n, double *c) {
+  for (ptrdiff_t i = m - 1; i >= 0; i--) {
+    const double x = c[i];
+    for (ptrdiff_t j = 0; j < n; j++) c[i * n + j] = x;
+  }
+}
+
 /*
 ** matmul(a, b): the last two dimensions are matrices, those before them are
 ** broadcast; a vector is a row on the left and a column on the right.
@@ -197,13 +209,13 @@ static int l_matmul(lua_State *L) {
   const int na = a->ndim, nb = b->ndim;
   ptrdiff_t shape[AD_MAXDIM + 1] = {0}, sa[AD_MAXDIM] = {0},
                               sb[AD_MAXDIM] = {0}, index[AD_MAXDIM] = {0};
-  ptrdiff_t m, n, k;
+  ptrdiff_t m, n, k, mc, nc; /* mc, nc: what is computed */
   Mat x, y;
   Array batch;
   int nbatch, ndim;
   Pack px, py;
   const Blas *bl;
-  int small;
+  int tinyone, plain;
   double vectors, *c = &vectors;
   lua_settop(L, 2);
   m = na == 1 ? 1 : a->shape[na - 2];
@@ -248,22 +260,29 @@ static int l_matmul(lua_State *L) {
     }
     nbatch--;
   }
+  /* equal rows of a, or columns of b, as in the gradient of a sum */
+  mc = x.rs == 0 ? 1 : m;
+  nc = y.cs == 0 && mc == m ? 1 : n;
   bl = ad_blas(L, S);
-  small = bl->name == NULL || (double)m * (double)n * (double)k <= TINY ||
-          m > INT_MAX || n > INT_MAX || k > INT_MAX;
-  room(L, &px, !small && mustpack(m, k, x), m, k);
-  room(L, &py, small ? y.cs != 1 : mustpack(k, n, y), k, n);
+  tinyone = k == 0 || (double)mc * (double)nc * (double)k <= TINY;
+  plain = bl->name == NULL || mc > INT_MAX || nc > INT_MAX || k > INT_MAX;
+  room(L, &px, !tinyone && !plain && mustpack(mc, k, x), mc, k);
+  room(L, &py, !tinyone && (plain ? y.cs != 1 : mustpack(k, nc, y)), k, nc);
   for (;;) {
     int d;
-    if (k == 0 || (double)m * (double)n * (double)k <= TINY)
-      tiny(m, n, k, x, y, c);
+    if (tinyone)
+      tiny(mc, nc, k, x, y, c);
     else {
-      const Mat u = packed(m, k, x, &px), v = packed(k, n, y, &py);
-      if (small)
-        loops(m, n, k, u, v, c);
+      const Mat u = packed(mc, k, x, &px), v = packed(k, nc, y, &py);
+      if (plain)
+        loops(mc, nc, k, u, v, c);
       else
-        byblas(bl, m, n, k, u, v, c);
+        byblas(bl, mc, nc, k, u, v, c);
     }
+    if (mc < m)
+      repeatrow(m, n, c);
+    else if (nc < n)
+      repeatcolumn(m, n, c);
     c += m * n;
     for (d = nbatch - 1; d >= 0; d--) {
       x.p += sa[d];
