@@ -110,17 +110,28 @@ function M.define(def)
     if linear and (linear == "jointly" or x.n == 1) then
       for k = 1, n do ys[k] = leaves(push(at, y, x, coef[k])) end
     else
-      -- The operands, or their derivatives by t, to order m.
+      -- The operands, or their derivatives by t, to order m. What does not depend on t is no
+      -- series, and its derivative is 0.0; other zeros are in the shape of the operand.
       local function operands(m, derivative)
         local all = { n = x.n }
         for i = 1, x.n do
-          local rest = {}
-          for k = 1, m do
-            rest[k] = { derivative and coef[k + 1][i] * (k + 1) or coef[k][i] }
+          local rest, constant = {}, true
+          for k = 0, m do
+            local from = derivative and k + 1 or k
+            local c = from == 0 and x[i] or coef[from][i]
+            if from > 0 and zero(c) then
+              c = M.zeroslike(x[i])
+            else
+              constant = constant and from == 0
+              if derivative then c = c * from end
+            end
+            rest[k] = { c }
           end
-          local first = x[i]
-          if derivative then first = coef[1][i] end
-          all[i] = m == 0 and first or join(key, "series", first, rest)
+          if constant then
+            all[i] = derivative and 0.0 or x[i]
+          else
+            all[i] = m == 0 and rest[0][1] or join(key, "series", rest[0][1], rest)
+          end
         end
         return all
       end
