@@ -45,14 +45,11 @@ broadcast = define {
 function M.like(v, x)
   local have, want = shapeof(v), shapeof(x)
   if sameshape(have, want) then return v end
-  local n = 1
-  if have and want then
-    for i = 1, #have do n = n * have[i] end
-    for i = 1, #want do
-      if want[i] ~= 0 then n = n / want[i] end
-    end
+  local sum = have and (not want or #want < #have)
+  if have and want and #have == #want then
+    for i = 1, #have do sum = sum or (want[i] == 1 and have[i] ~= 1) end
   end
-  if have and (not want or #want < #have or n > 1) then return sumto(want, v) end
+  if sum then return sumto(want, v) end
   return broadcast(want, v)
 end
 
