@@ -410,6 +410,7 @@ function M.einsum(spec, ...)
   local inputs, output = text:match "^(.-)%->(.*)$"
   inputs = inputs or text
   local lists, of, count, most = {}, {}, {}, 0
+  local first = {} -- the shape in which a label's length was found
   for part in (inputs .. ","):gmatch "(.-)," do lists[#lists + 1] = part end
   if #lists ~= operands.n then
     badspec(spec, ("%d operands, called with %d"):format(#lists, operands.n))
@@ -426,9 +427,10 @@ function M.einsum(spec, ...)
     for d, label in ipairs(list) do
       local n = of[label]
       if n and n ~= 1 and shape[d] ~= 1 and n ~= shape[d] then
-        fail("einsum: '%s' is %d and %d long in shapes %s", label, n, shape[d],
-          shapetext(shape))
+        fail("einsum: '%s' is %d and %d long in shapes %s and %s", label, n, shape[d],
+          shapetext(first[label]), shapetext(shape))
       end
+      if n == nil or n == 1 then first[label] = shape end
       of[label] = (n == nil or n == 1) and shape[d] or n
       count[label] = (count[label] or 0) + 1
     end
