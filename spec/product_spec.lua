@@ -143,7 +143,9 @@ describe("matmul", function()
   end)
 
   it("gives gradients in the shape of what they are of", function()
-    for _, shapes in ipairs{{{3}, {3}}, {{1, 3}, {3}}, {{2, 1, 2, 3}, {3, 3, 1}}, {{0, 3}, {3, 0}}} do
+    for _, shapes in ipairs{
+      {{3}, {3}}, {{1, 3}, {3}}, {{2, 1, 2, 3}, {3, 3, 1}}, {{0, 3}, {3, 0}},
+    } do
       local a, b = A(table.unpack(shapes[1])), A(table.unpack(shapes[2]))
       local y, pull = ad.vjp(ad.matmul, a, b)
       local ga, gb = pull(type(y) == "number" and 1.0 or y)

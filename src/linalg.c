@@ -550,9 +550,9 @@ static int l_trisolve(lua_State *L) {
    elements are multiplied by 'diagonal'; the rest 0 */
 static int l_triangle(lua_State *L) {
   State *S = ad_state(L);
-  const Mats a = matrices(L, S, 1, "triangle");
   const ptrdiff_t d = (ptrdiff_t)luaL_checkinteger(L, 2);
   const double by = luaL_optnumber(L, 3, 1);
+  const Mats a = matrices(L, S, 1, "triangle");
   double *y = result(L, S, &a, a.m, a.n);
   for (ptrdiff_t k = 0; k < a.count; k++)
     for (ptrdiff_t i = 0; i < a.m; i++) {
