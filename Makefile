@@ -1,7 +1,7 @@
 # autodiff: `make help` lists the targets.
 #
 # Meant to be overridden: CC CFLAGS CPPFLAGS LDFLAGS LUA LUA_INCDIR PREFIX
-# BINDIR LUADIR LIBDIR INCDIR CLIBDIR PCDIR DESTDIR. CFLAGS is free for
+# BINDIR LUADIR LIBDIR INCDIR CLIBDIR PCDIR DESTDIR BLAS. CFLAGS is free for
 # optimisation and debugging: what the code needs to be correct is added behind
 # it, in NEEDED.
 
@@ -72,6 +72,13 @@ else
 SHARED = -shared -Wl,--version-script=$(BUILD)/core.map
 endif
 
+# BLAS and LAPACK are looked for when they are first needed, by dlopen, which
+# older systems have in a library of its own. BLAS=none builds without that.
+BLAS = auto
+ifneq ($(BLAS),none)
+DL = $(if $(filter Linux,$(shell uname -s)),-ldl)
+endif
+
 COMPILE = $(CC) $(WARNINGS) $(CPPFLAGS) $(CFLAGS) $(LOOPS) $(NEEDED) -MMD -MP
 
 # Loops over arrays, for the compiler to vectorise; a choice between two values
@@ -105,13 +112,13 @@ all: $(CORE) $(LIBRARY)  ## build the module and the library (the default)
 
 $(CORE): $(OBJECTS) $(BUILD)/core.map
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(NEEDED) $(LDFLAGS) $(SHARED) -o $@ $(OBJECTS) -lm
+	$(CC) $(CFLAGS) $(NEEDED) $(LDFLAGS) $(SHARED) -o $@ $(OBJECTS) -lm $(DL)
 
 # A module cannot be linked with -z defs, because Lua's functions are the
 # program's. This is the same with Lua's library: nothing else may be missing.
 defs: $(OBJECTS) $(BUILD)/core.map
 	$(CC) $(CFLAGS) $(NEEDED) $(LDFLAGS) $(SHARED) -Wl,-z,defs \
-	  -o $(BUILD)/defs.so $(OBJECTS) $(LUA_LIBS) -lm
+	  -o $(BUILD)/defs.so $(OBJECTS) $(LUA_LIBS) -lm $(DL)
 
 $(BUILD)/core.map: Makefile
 	@mkdir -p $(@D)
@@ -120,6 +127,14 @@ $(BUILD)/core.map: Makefile
 $(BUILD)/%.o: src/%.c Makefile
 	@mkdir -p $(@D)
 	$(COMPILE) -c -o $@ $<
+
+# A file that says how it was built, so that a change of mind rebuilds it.
+$(BUILD)/blas.o: $(BUILD)/with-blas-$(BLAS)
+$(BUILD)/blas.o: NEEDED += $(if $(filter none,$(BLAS)),-DAD_NOBLAS)
+$(BUILD)/with-blas-$(BLAS):
+	@mkdir -p $(@D)
+	@rm -f $(BUILD)/with-blas-*
+	@touch $@
 
 $(LIBRARY): $(OBJECTS) $(BUILD)/api.o $(BUILD)/embedded.o
 	@rm -f $@
@@ -141,19 +156,19 @@ $(BUILD)/test/special_test $(BUILD)/test/tape_test \
 $(BUILD)/test/%: spec/c/%.c $(LIBRARY) Makefile
 	@mkdir -p $(@D)
 	$(COMPILE) -pthread -Isrc $(LDFLAGS) -o $@ $< $(LIBRARY) \
-	  $(TEST_LIBS) -lm -lpthread
+	  $(TEST_LIBS) -lm $(DL) -lpthread
 
 $(BUILD)/host/readme.c: README.md
 	@mkdir -p $(@D)
 	@awk '/^```c$$/ { on = 1; next } /^```$$/ { on = 0 } on' $< >$@
 
 $(BUILD)/host/readme: $(BUILD)/host/readme.c $(LIBRARY) Makefile
-	$(COMPILE) -Isrc $(LDFLAGS) -o $@ $< $(LIBRARY) $(LUA_LIBS) -lm
+	$(COMPILE) -Isrc $(LDFLAGS) -o $@ $< $(LIBRARY) $(LUA_LIBS) -lm $(DL)
 
 $(BUILD)/host/%: examples/host/%.c $(LIBRARY) Makefile
 	@mkdir -p $(@D)
 	$(COMPILE) -pthread -Isrc $(LDFLAGS) -o $@ $< $(LIBRARY) \
-	  $(LUA_LIBS) -lm -lpthread
+	  $(LUA_LIBS) -lm $(DL) -lpthread
 
 -include $(wildcard $(BUILD)/*.d $(BUILD)/test/*.d $(BUILD)/host/*.d)
 
@@ -189,8 +204,15 @@ doc:  ## write the reference to build/doc, with LDoc
 repl: all  ## an interactive session
 	@$(LUA_ENV) $(LUA) lua/autodiff/bin.lua
 
-bench: all  ## run the benchmarks
+bench: all $(BUILD)/yardstick.so  ## run the benchmarks
 	@$(LUA_ENV) $(LUA) spec/bench/run.lua
+
+# What arrays are compared with: plain C, as fast as the compiler makes it.
+$(BUILD)/yardstick.so: spec/bench/yardstick.c Makefile
+	@mkdir -p $(@D)
+	$(CC) -O3 -march=native -fPIC -I$(LUA_INCDIR) \
+	  $(if $(filter Darwin,$(shell uname -s)),-bundle -undefined dynamic_lookup,-shared) \
+	  -o $@ $< -lm $(DL)
 
 test:  ## build, and run all tests
 	$(SETUP) test
@@ -315,7 +337,7 @@ PC = 'prefix=$(PREFIX)' 'includedir=$(INCDIR)' 'libdir=$(CLIBDIR)' '' \
   'Name: autodiff' 'Description: Automatic differentiation for Lua' \
   'Version: $(VERSION)' $(if $(lua_pc),'Requires: $(lua_pc)') \
   'Cflags: -I$${includedir}$(if $(lua_pc),, -I$(LUA_INCDIR))' \
-  'Libs: -L$${libdir} -lautodiff$(if $(lua_pc),, $(LUA_LIBS)) -lm'
+  'Libs: -L$${libdir} -lautodiff$(if $(lua_pc),, $(LUA_LIBS)) -lm$(DL:%= %)'
 
 # The first line of the command; a path as it is, a name through env.
 SHEBANG = $(if $(findstring /,$(LUA)),$(LUA),/usr/bin/env $(LUA))

@@ -47,7 +47,7 @@ for _, name in ipairs { "zeros", "ones", "full", "eye", "arange", "linspace" } d
 end
 for name in ([[array argmax argmin std log_softmax cumsum sort argsort reshape transpose
   squeeze expand_dims broadcast_to concat stack split take scatter_add flip pad
-  tile]]):gmatch "%S+" do
+  tile matmul outer einsum]]):gmatch "%S+" do
   ad[name] = function(...)
     ad[name] = require("autodiff.array")[name]
     return ad[name](...)
@@ -57,6 +57,17 @@ ad.vmap = function(...)
   ad.vmap = require("autodiff.vmap").vmap
   return ad.vmap(...)
 end
+
+-- A table that fills when something is looked for in it.
+local function linalg(t)
+  setmetatable(t, nil)
+  for name, f in pairs(require "autodiff.linalg") do t[name] = f end
+  return t
+end
+ad.linalg = setmetatable({}, {
+  __index = function(t, name) return linalg(t)[name] end,
+  __pairs = function(t) return pairs(linalg(t)) end,
+})
 
 local mathlib = require "autodiff.math"
 ad.math, ad.install = mathlib.math(ad), mathlib.install

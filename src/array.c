@@ -740,4 +740,6 @@ void ad_openarray(lua_State *L, State *S) {
   ad_openshape(L, S);
   ad_openreduce(L, S);
   ad_openvmap(L, S);
+  ad_openproduct(L, S);
+  ad_openlinalg(L, S);
 }

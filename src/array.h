@@ -112,6 +112,8 @@ int ad_addpart(lua_State *L, State *S, val acc, int key, int shape);
 void ad_openindex(lua_State *L, State *S);
 void ad_openshape(lua_State *L, State *S);
 void ad_openreduce(lua_State *L, State *S);
+void ad_openproduct(lua_State *L, State *S);
+void ad_openlinalg(lua_State *L, State *S);
 
 /*
 ** Skeletons hold the numbers of nodes in the places of leaves; in that of an

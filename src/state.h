@@ -197,6 +197,7 @@ typedef struct State {
   struct Recorder *recorder; /* of the function that is being compiled */
   int watching;              /* the object of watch_gc is there */
   size_t told; /* bytes of tapes that the collector has yet to be told of */
+  struct Blas *blas; /* BLAS and LAPACK, once they have been looked for */
 } State;
 
 /* a number, or what is at a stack index */

@@ -57,4 +57,13 @@ for name in ("floor ceil modf where eq lt le maximum minimum"):gmatch "%S+" do
   M.methods[name] = core[name]
 end
 
+for name, f in pairs(require "autodiff.product") do M[name], M.methods[name] = f, f end
+
+-- As methods too, but not loaded before one is called.
+for _, name in ipairs {
+  "solve", "inv", "det", "slogdet", "cholesky", "qr", "svd", "eigh", "lstsq",
+} do
+  M.methods[name] = function(...) return require("autodiff.linalg")[name](...) end
+end
+
 return M

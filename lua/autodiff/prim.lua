@@ -29,6 +29,12 @@ local function sum(a, b)
   return a + b
 end
 
+-- Several results without their number.
+local function list(y)
+  if type(y) ~= "table" then return y end
+  return table.move(y, 1, y.n, 1, {})
+end
+
 --- The shape of what stands for an operand; nil for a number.
 function M.shapeof(x)
   if type(x) == "table" then return x.shape end
@@ -101,6 +107,7 @@ function M.define(def)
   -- Taylor coefficients: of y from those of x by  k y_k = (jvp along x')_{k-1}.
   local function series(key, at, y, x, n, ...)
     local multiple = type(y) == "table"
+    local values = list(y) -- `join` takes every number for a leaf
     local coef = {} -- coef[k][i]
     for k = 1, n do coef[k] = pack(parts(key, k, ...)) end
     local ys = {} -- lists of the leaves of y
@@ -111,22 +118,33 @@ function M.define(def)
     if linear and (linear == "jointly" or x.n == 1) then
       for k = 1, n do ys[k] = leaves(push(at, y, x, coef[k])) end
     else
-      -- The operands, or their derivatives by t, to order m.
+      -- The operands, or their derivatives by t, to order m. What does not depend on t is no
+      -- series, and its derivative is 0.0; other zeros are in the shape of the operand.
       local function operands(m, derivative)
-        local list = { n = x.n }
+        local all = { n = x.n }
         for i = 1, x.n do
-          local rest = {}
-          for k = 1, m do
-            rest[k] = { derivative and coef[k + 1][i] * (k + 1) or coef[k][i] }
+          local rest, constant = {}, true
+          for k = 0, m do
+            local from = derivative and k + 1 or k
+            local c = from == 0 and x[i] or coef[from][i]
+            if from > 0 and zero(c) then
+              c = M.zeroslike(x[i])
+            else
+              constant = constant and from == 0
+              if derivative then c = c * from end
+            end
+            rest[k] = { c }
           end
-          local first = x[i]
-          if derivative then first = coef[1][i] end
-          list[i] = m == 0 and first or join(key, "series", first, rest)
+          if constant then
+            all[i] = derivative and 0.0 or x[i]
+          else
+            all[i] = m == 0 and rest[0][1] or join(key, "series", rest[0][1], rest)
+          end
         end
-        return list
+        return all
       end
       for k = 1, n do
-        local known = k == 1 and y or join(key, "series", y, ys)
+        local known = k == 1 and y or join(key, "series", values, ys)
         local dy = leaves(push(at, known, operands(k - 1), operands(k - 1, true)))
         ys[k] = {}
         for q = 1, multiple and y.n or 1 do
@@ -134,7 +152,7 @@ function M.define(def)
         end
       end
     end
-    return join(key, "series", y, ys)
+    return join(key, "series", values, ys)
   end
 
   function op(at, ...)
@@ -164,14 +182,14 @@ function M.define(def)
       local handler = { name = name, saved = saved }
       if def.part then handler.key, handler.shape = at, kept[1].shape end
       function handler.pull(g)
-        local list = {}
+        local back = {}
         local own = multiple and g or g[1]
         for i = 1, kept.n do
           if mark[i] then
-            list[#list + 1] = vjp(i, own, at, ykept, unpack(kept, 1, kept.n))
+            back[#back + 1] = vjp(i, own, at, ykept, unpack(kept, 1, kept.n))
           end
         end
-        return list
+        return back
       end
       function handler.push(dots)
         local d, used = { n = x.n }, 0
@@ -182,7 +200,7 @@ function M.define(def)
         local dy = push(at, ykept, kept, d)
         return multiple and dy or { dy }
       end
-      result = record(key, handler, multiple and y.n or 1, y, ...)
+      result = record(key, handler, multiple and y.n or 1, list(y), ...)
     else
       local n = count(key, ...)
       if kind == "series" then
@@ -197,7 +215,7 @@ function M.define(def)
           end
           tangents[d] = multiple and dy or { dy }
         end
-        result = join(key, "dual", y, tangents)
+        result = join(key, "dual", list(y), tangents)
       end
     end
     if multiple then return unpack(result, 1, y.n) end

@@ -13,6 +13,7 @@ local pattern = arg[1] or ""
 
 local sections = {
   {"Ratios", "bench.ratios"},
+  {"Products of arrays", "bench.products"},
   {"Memory", "bench.memory"},
   {"Loading", "bench.loading"},
   {"For orientation", "bench.single"},

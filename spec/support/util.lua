@@ -422,12 +422,12 @@ end
 --- Runs a script in a fresh Lua that finds the library where this one does; returns what it
 -- wrote (errors included) without the last newline. For what cannot be seen from a state that
 -- already has the library.
-function util.fresh_lua(script)
+function util.fresh_lua(script, environment)
   local path = os.tmpname()
   local file = assert(io.open(path, "w"))
   file:write(("package.path, package.cpath = %q, %q\n"):format(package.path, package.cpath), script)
   file:close()
-  local pipe = assert(io.popen(("'%s' '%s' 2>&1"):format(interpreter(), path)))
+  local pipe = assert(io.popen(("%s '%s' '%s' 2>&1"):format(environment or "", interpreter(), path)))
   local output = pipe:read("a")
   pipe:close()
   os.remove(path)
