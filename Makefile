@@ -317,7 +317,8 @@ SHEBANG = $(if $(findstring /,$(LUA)),$(LUA),/usr/bin/env $(LUA))
 
 install: all  ## install under $(DESTDIR)$(PREFIX)
 	$(INSTALL) -d '$(DESTDIR)$(LIBDIR)/autodiff' '$(DESTDIR)$(LUADIR)/autodiff' \
-	  '$(DESTDIR)$(LUADIR)/autodiff/repl' '$(DESTDIR)$(BINDIR)'
+	  '$(DESTDIR)$(LUADIR)/autodiff/repl' '$(DESTDIR)$(LUADIR)/autodiff/optim' \
+	  '$(DESTDIR)$(BINDIR)'
 	$(INSTALL) -m 755 $(CORE) '$(DESTDIR)$(LIBDIR)/autodiff/core.so'
 	set -e; for f in $(LUA_FILES); do \
 	  $(INSTALL) -m 644 lua/$$f '$(DESTDIR)$(LUADIR)'/$$f; done
@@ -338,7 +339,7 @@ uninstall:  ## remove what install has put there
 	for f in $(LUA_FILES); do rm -f '$(DESTDIR)$(LUADIR)'/$$f; done
 	rm -f '$(DESTDIR)$(INCDIR)/autodiff.h' '$(DESTDIR)$(CLIBDIR)/libautodiff.a' \
 	  '$(DESTDIR)$(PCDIR)/autodiff.pc'
-	for d in '$(LUADIR)/autodiff/repl' '$(LUADIR)/autodiff' '$(LIBDIR)/autodiff'; do \
+	for d in '$(LUADIR)/autodiff/repl' '$(LUADIR)/autodiff/optim' '$(LUADIR)/autodiff' '$(LIBDIR)/autodiff'; do \
 	  rmdir "$(DESTDIR)$$d" 2>/dev/null || true; done
 
 VERSION = $(shell sed -n 's/.*_VERSION = "autodiff \(.*\)".*/\1/p' lua/autodiff.lua)
