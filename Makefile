@@ -72,6 +72,9 @@ else
 SHARED = -shared -Wl,--version-script=$(BUILD)/core.map
 endif
 
+# dlopen was in a library of its own once.
+LIBS = -lm $(if $(filter Linux,$(shell uname -s)),-ldl)
+
 COMPILE = $(CC) $(WARNINGS) $(CPPFLAGS) $(CFLAGS) $(NEEDED) -MMD -MP
 
 # bin.lua is the command, whose place is elsewhere.
@@ -100,13 +103,13 @@ all: $(CORE) $(LIBRARY)  ## build the module and the library (the default)
 
 $(CORE): $(OBJECTS) $(BUILD)/core.map
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(NEEDED) $(LDFLAGS) $(SHARED) -o $@ $(OBJECTS) -lm
+	$(CC) $(CFLAGS) $(NEEDED) $(LDFLAGS) $(SHARED) -o $@ $(OBJECTS) $(LIBS)
 
 # A module cannot be linked with -z defs, because Lua's functions are the
 # program's. This is the same with Lua's library: nothing else may be missing.
 defs: $(OBJECTS) $(BUILD)/core.map
 	$(CC) $(CFLAGS) $(NEEDED) $(LDFLAGS) $(SHARED) -Wl,-z,defs \
-	  -o $(BUILD)/defs.so $(OBJECTS) $(LUA_LIBS) -lm
+	  -o $(BUILD)/defs.so $(OBJECTS) $(LUA_LIBS) $(LIBS)
 
 $(BUILD)/core.map: Makefile
 	@mkdir -p $(@D)
@@ -136,19 +139,19 @@ $(BUILD)/test/special_test $(BUILD)/test/tape_test \
 $(BUILD)/test/%: spec/c/%.c $(LIBRARY) Makefile
 	@mkdir -p $(@D)
 	$(COMPILE) -pthread -Isrc $(LDFLAGS) -o $@ $< $(LIBRARY) \
-	  $(TEST_LIBS) -lm -lpthread
+	  $(TEST_LIBS) $(LIBS) -lpthread
 
 $(BUILD)/host/readme.c: README.md
 	@mkdir -p $(@D)
 	@awk '/^```c$$/ { on = 1; next } /^```$$/ { on = 0 } on' $< >$@
 
 $(BUILD)/host/readme: $(BUILD)/host/readme.c $(LIBRARY) Makefile
-	$(COMPILE) -Isrc $(LDFLAGS) -o $@ $< $(LIBRARY) $(LUA_LIBS) -lm
+	$(COMPILE) -Isrc $(LDFLAGS) -o $@ $< $(LIBRARY) $(LUA_LIBS) $(LIBS)
 
 $(BUILD)/host/%: examples/host/%.c $(LIBRARY) Makefile
 	@mkdir -p $(@D)
 	$(COMPILE) -pthread -Isrc $(LDFLAGS) -o $@ $< $(LIBRARY) \
-	  $(LUA_LIBS) -lm -lpthread
+	  $(LUA_LIBS) $(LIBS) -lpthread
 
 -include $(wildcard $(BUILD)/*.d $(BUILD)/test/*.d $(BUILD)/host/*.d)
 
@@ -310,7 +313,7 @@ PC = 'prefix=$(PREFIX)' 'includedir=$(INCDIR)' 'libdir=$(CLIBDIR)' '' \
   'Name: autodiff' 'Description: Automatic differentiation for Lua' \
   'Version: $(VERSION)' $(if $(lua_pc),'Requires: $(lua_pc)') \
   'Cflags: -I$${includedir}$(if $(lua_pc),, -I$(LUA_INCDIR))' \
-  'Libs: -L$${libdir} -lautodiff$(if $(lua_pc),, $(LUA_LIBS)) -lm'
+  'Libs: -L$${libdir} -lautodiff$(if $(lua_pc),, $(LUA_LIBS)) $(LIBS)'
 
 # The first line of the command; a path as it is, a name through env.
 SHEBANG = $(if $(findstring /,$(LUA)),$(LUA),/usr/bin/env $(LUA))

@@ -182,27 +182,32 @@ function Fit:advance(p)
   end
 end
 
+-- The undamped step, and its size against x; inf where there is none.
+function Fit:newtonstep(p)
+  local h = dense.backsolve(dense.qr(p.jacobian, scaled(p.residuals, -1.0)))
+  for j = 1, #h do
+    if not finite(h[j]) then return h, math.huge end
+  end
+  local size, unit = scalednorm(self.scale, h), scalednorm(self.scale, p.x)
+  return h, unit > 0 and size / unit or size
+end
+
 -- Near the solution sums of squares agree in all their digits, and the damped
 -- iteration ends with half of the digits of x right. The steps themselves tell
 -- more: undamped ones shrink, by a constant factor if the residuals are large,
--- until they are rounding. The size of the first that does not shrink.
+-- until they are rounding. The point from which they shrink no more, and the
+-- size of the step there.
 function Fit:refine(p)
-  local r, scale, last = self.r, self.scale, nil
+  local h, size = self:newtonstep(p)
   for _ = 1, REFINEMENTS do
-    local triangle = dense.qr(p.jacobian, scaled(p.residuals, -1.0))
-    local h = dense.backsolve(triangle)
-    local size, unit = scalednorm(scale, h), scalednorm(scale, p.x)
-    for j = 1, #h do
-      if not finite(h[j]) then return p, math.huge end
-    end
-    if not (size < (last or 1e-3 * unit)) or size == 0 or r:spent() then
-      return p, unit > 0 and size / unit or size
-    end
+    if not (size < 1e-3) or size == 0 or self.r:spent() then break end
     local new = self:point(moved(p.x, h), p.squares * (1 + 1e-9) + 1e-300)
-    if not new then return p, unit > 0 and size / unit or size end
-    p, last = new, size
+    if not new then break end
+    local newh, newsize = self:newtonstep(new)
+    if not (newsize < size) then break end
+    p, h, size = new, newh, newsize
   end
-  return p, last / scalednorm(scale, p.x)
+  return p, size
 end
 
 --- Minimizes; `r` is what `run.begin` made, f the residuals.
@@ -257,8 +262,9 @@ function least.minimize(r, f)
     if opts.refine then p, size = self:refine(p) end
     if stalled then
       -- damping makes steps as small as one likes: they have to be small, or
-      -- the residuals orthogonal, without it
+      -- the residuals orthogonal or rounding, without it
       converged = size <= 1e-6 or p.cosine <= 1e-6
+        or math.sqrt(p.squares) <= 1e-12 * scalednorm(self.scale, p.x)
       if not converged then reason = "no step makes the residuals smaller" end
     end
   end

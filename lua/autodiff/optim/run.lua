@@ -89,8 +89,10 @@ run.defaults = {
 ---------------------------------------------------------------------------------------------------
 
 local function line(state)
-  return ("%s: iteration %d, value %.10g, gradient %.2g, %d evaluations"):format(
-    state.method, state.iteration, state.value, state.gradient_norm, state.evaluations)
+  local norm = state.gradient_norm
+  return ("%s: iteration %d, value %.10g%s, %d evaluations"):format(state.method,
+    state.iteration, state.value, norm and (", gradient %.2g"):format(norm) or "",
+    state.evaluations)
 end
 
 -- On a terminal each line takes the place of the one before.
@@ -194,7 +196,7 @@ end
 function Run:notify(x, f, g)
   local opts = self.opts
   self.iteration = self.iteration + 1
-  local norm = self.layout:maxabs(g)
+  local norm = g and self.layout:maxabs(g)
   if self.report then self.report(self:state(args.iscallable(opts.progress) and x, f, norm)) end
   if opts.callback then
     local stop = opts.callback(self:state(x, f, norm))
@@ -251,12 +253,13 @@ end
 --- What the user gets.
 function Run:result(x, f, g, reason, converged)
   if self.report then
-    local state = self:state(args.iscallable(self.opts.progress) and x, f, self.layout:maxabs(g))
+    local state = self:state(args.iscallable(self.opts.progress) and x, f,
+      g and self.layout:maxabs(g))
     state.reason = reason
     self.report(state)
   end
   return {
-    x = self:structure(x), value = f, gradient = self.layout:unpack(g),
+    x = self:structure(x), value = f, gradient = g and self.layout:unpack(g),
     iterations = self.iteration, evaluations = self.evaluations,
     reason = reason, converged = converged or false,
   }

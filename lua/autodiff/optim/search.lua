@@ -33,8 +33,8 @@ end
 
 --- phi(a) gives a point {a=, f=, d=, usable=, ...}: the value and slope at the
 -- step a, and whether the gradient there is finite; `from` is the point at 0.
--- With c1 and c2 of the Wolfe conditions, and the first step. The point found
--- (it has a lower value, at least), or nil. When `spent()` says so, the search
+-- With c1 and c2 of the Wolfe conditions, and the first step. The point found,
+-- or at least one with a lower value, or nil. When `spent()` says so, the search
 -- ends with what it has.
 local function search(phi, from, step, c1, c2, spent)
   local f0, d0 = from.f, from.d
@@ -48,7 +48,7 @@ local function search(phi, from, step, c1, c2, spent)
     p.low = p.finite and (p.f <= f0 + c1 * a * d0
       or p.f <= f0 + noise and p.d <= (2 * c1 - 1) * d0)
     p.done = p.low and math.abs(p.d) <= -c2 * d0
-    if p.low and (best == nil or p.f <= best.f) then best = p end
+    if p.low and p.f < (best or from).f then best = p end
     return p
   end
   local function over() return count >= MOST or spent() end
