@@ -28,6 +28,12 @@ void ad_checkcallable(lua_State *L, int arg) {
   if (!ad_iscallable(L, arg)) luaL_typeerror(L, arg, "function");
 }
 
+/* iscallable(v), also of objects whose metatable Lua does not show */
+static int l_iscallable(lua_State *L) {
+  lua_pushboolean(L, ad_iscallable(L, 1));
+  return 1;
+}
+
 /* is the function of this level one of the library's own in Lua? */
 static int isours(const lua_Debug *ar) {
   static const char *const file[] = {
@@ -772,11 +778,15 @@ static int l_taylor(lua_State *L) {
 }
 
 void ad_opentransform(lua_State *L, State *S) {
-  static const luaL_Reg fn[] = {
-      {"grad", l_grad},     {"value_and_grad", l_value_and_grad},
-      {"vjp", l_vjp},       {"linearize", l_linearize},
-      {"jvp", l_jvp},       {"jvp_for", l_jvp_for},
-      {"taylor", l_taylor}, {NULL, NULL}};
+  static const luaL_Reg fn[] = {{"grad", l_grad},
+                                {"value_and_grad", l_value_and_grad},
+                                {"iscallable", l_iscallable},
+                                {"vjp", l_vjp},
+                                {"linearize", l_linearize},
+                                {"jvp", l_jvp},
+                                {"jvp_for", l_jvp_for},
+                                {"taylor", l_taylor},
+                                {NULL, NULL}};
   (void)S;
   ad_setfuncs(L, fn, LUA_NOREF);
 }
