@@ -113,6 +113,25 @@ describe("autodiff.optim.nlopt", function()
     end
   end)
 
+  given("takes arrays for x, bounds and constraints", function()
+    if not (ad.array and ad.reshape) then return end
+    local target = ad.array { { 3, -1 }, { 2, 5 } }
+    local r = nlopt.minimize(function(p) return ad.sum((p.w - target) ^ 2) + p.b ^ 2 end,
+      { w = ad.array { { 1, 1 }, { 1, 1 } }, b = 4 }, {
+        lower = { w = ad.array { { 0, 0 }, { 0, 0 } }, b = -9 }, upper = 4,
+        inequality = function(p) return p.w[1] - 2.5 end,
+        equality = function(p) return p.b - p.w[{ 1, 1 }] end,
+      })
+    assert.is_true(r.converged, r.reason)
+    local w = r.x.w:tolist()
+    near(1.5, w[1][1], 1e-6)
+    near(0, w[1][2], 1e-6)
+    near(2, w[2][1], 1e-6)
+    near(4, w[2][2], 1e-6)
+    near(1.5, r.x.b, 1e-6)
+    assert.same({ 2, 2 }, r.gradient.w.shape)
+  end)
+
   given("solves for vectors with as many equations", function()
     local r = nlopt.minimize(function(v) return v[1] ^ 2 + v[2] ^ 2 + v[3] ^ 2 end, { 1, 1, 1 }, {
       equality = function(v) return { v[1] + v[2] - 1, v[2] + v[3] - 3 } end,

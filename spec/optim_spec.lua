@@ -249,6 +249,18 @@ describe("autodiff.optim", function()
     end, "^lbfgs: gradient%.y: number expected, got nil")
   end)
 
+  it("takes compiled functions", function()
+    if not ad.compile then return end
+    local fg = ad.compile(ad.value_and_grad(rosenbrock))
+    local r = optim.lbfgs(nil, { -1.2, y = 1 }, { fg = fg })
+    assert.is_true(r.converged)
+    near(1, r.x.y, 1e-7)
+    assert.is_true(fg:stats().calls >= r.evaluations)
+    r = optim.lbfgs(ad.compile(rosenbrock), { -1.2, y = 1 })
+    near(1, r.x.y, 1e-7)
+    assert.is_equal(6.0, ad.hessian(ad.compile(function(x) return x ^ 3 end))(1))
+  end)
+
   it("says why it stops", function()
     local function start() return { -1.2, y = 1 } end
     local function reason(...) return optim.lbfgs(...).reason end
@@ -610,7 +622,7 @@ describe("an optimizer of autodiff.optim", function()
   end)
 end)
 
-if ad.array then
+if ad.array and ad.reshape then
   describe("autodiff.optim with arrays", function()
     local function f(p)
       return ad.sum((p.w * p.w - 4) ^ 2) + (p.b - 1) ^ 2
