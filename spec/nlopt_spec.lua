@@ -320,6 +320,8 @@ describe("autodiff.optim.nlopt", function()
     local lib
     for _, name in ipairs(nlopt.names) do lib = lib or core.nlopt.load(name) end
     for _, problem in ipairs {
+      { constraints = { {} }, x = { 1 }, algorithm = "LD_SLSQP", settings = {} },
+      { constraints = { 1 }, x = { 1 }, algorithm = "LD_SLSQP", settings = {} },
       {}, { algorithm = "LD_SLSQP" }, { constraints = {}, x = {} },
       { constraints = {}, x = { 1 }, algorithm = "nonsense", settings = {} },
       { constraints = {}, x = { 1 }, algorithm = "LD_SLSQP", settings = {}, f = 1 },

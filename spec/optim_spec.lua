@@ -186,6 +186,73 @@ describe("autodiff.optim finds the minimum of", function()
   end)
 end)
 
+-- J. J. Moré and D. J. Thuente, "Line search algorithms with guaranteed
+-- sufficient decrease", ACM TOMS 20(3), 1994, section 5: equations 5.1 to 5.4,
+-- each from four first steps.
+describe("the line search of autodiff.optim", function()
+  local search = require "autodiff.optim.search"
+  local function never() return false end
+
+  local function yanai(b1, b2)
+    local function gamma(b) return (1 + b * b) ^ 0.5 - b end
+    return function(a)
+      return gamma(b1) * ad.sqrt((1 - a) ^ 2 + b2 ^ 2) + gamma(b2) * ad.sqrt(a ^ 2 + b1 ^ 2)
+    end
+  end
+
+  for name, case in pairs {
+    ["5.1"] = { function(a) return -a / (a ^ 2 + 2) end, 0.001, 0.1 },
+    ["5.2"] = { function(a) return (a + 0.004) ^ 5 - 2 * (a + 0.004) ^ 4 end, 0.1, 0.1 },
+    ["5.3"] = { function(a)
+      local b, l = 0.01, 39
+      local y
+      if a <= 1 - b then
+        y = 1 - a
+      elseif a >= 1 + b then
+        y = a - 1
+      else
+        y = (a - 1) ^ 2 / (2 * b) + b / 2
+      end
+      return y + 2 * (1 - b) / (l * math.pi) * ad.sin(l * math.pi / 2 * a)
+    end, 0.1, 0.1 },
+    ["5.4, 1"] = { yanai(0.001, 0.001), 0.001, 0.001 },
+    ["5.4, 2"] = { yanai(0.01, 0.001), 0.001, 0.001 },
+    ["5.4, 3"] = { yanai(0.001, 0.01), 0.001, 0.001 },
+  } do
+    it("meets the strong Wolfe conditions for function " .. name, function()
+      local fg = ad.value_and_grad(case[1])
+      local f0, d0 = fg(0)
+      for _, first in ipairs { 1e-3, 1e-1, 1e1, 1e3 } do
+        local count = 0
+        local p = search(function(a)
+          count = count + 1
+          local f, d = fg(a)
+          return { a = a, f = f, d = d, usable = true }
+        end, { a = 0.0, f = f0, d = d0, usable = true }, first, case[2], case[3], never)
+        assert.is_true(p.f <= f0 + case[2] * p.a * d0)
+        assert.is_true(math.abs(p.d) <= -case[3] * d0)
+        assert.is_true(count <= 20, count .. " evaluations")
+      end
+    end)
+  end
+
+  it("ends before f does", function()
+    -- steps to where the logarithm is NaN, inf, or has an infinite slope
+    for _, edge in ipairs { 0 / 0, inf } do
+      local seen = 0
+      local p = search(function(a)
+        seen = seen + 1
+        if a >= 1 then return { a = a, f = edge, d = edge, usable = false } end
+        return { a = a, f = -a, d = -1.0, usable = true }
+      end, { a = 0.0, f = 0.0, d = -1.0, usable = true }, 1e6, 1e-4, 0.9, never)
+      assert.is_true(p.a > 0.9 and p.a < 1)
+      assert.is_true(seen <= 60)
+    end
+    assert.is_nil(search(function(a) return { a = a, f = 0 / 0, d = 0.0, usable = true } end,
+      { a = 0.0, f = 0.0, d = -1.0, usable = true }, 1, 1e-4, 0.9, never))
+  end)
+end)
+
 describe("autodiff.optim", function()
   it("gives x and the gradient in the structure of the start", function()
     local start = { -1.2, y = 1, label = "text", deep = { { z = 4 } } }
@@ -512,6 +579,49 @@ describe("autodiff.optim.least_squares", function()
     assert.matches("^residuals orthogonal",
       reason(function(x) return { x - 1, x + 1 } end, 0))
   end)
+end)
+
+-- NIST's reference data for nonlinear regression, with what examples/fit.lua
+-- reads them with.
+describe("autodiff.optim.least_squares finds what NIST certifies for", function()
+  local before = package.path
+  package.path = "examples/fit/?.lua;" .. before
+  local formula, strd = require "formula", require "strd"
+  package.path = before
+  local arithmetic = { number = function(text) return tonumber(text) + 0.0 end }
+  for _, name in ipairs(formula.function_names) do arithmetic[name] = ad[name] end
+  -- has a wrong digit in the file, see fit_spec.lua
+  local published = { ["Roszman1 1"] = 2.0196866396E-01 }
+
+  for path in io.popen "ls examples/data/nist/*.dat":lines() do
+    it(path:match "(%w+)%.dat$" .. ", from both starts", function()
+      local file = assert(io.open(path, "rb"))
+      local data = strd.parse(file:read "a")
+      file:close()
+      local response, model = formula.load(formula.translate(data), arithmetic)
+      local rows = {}
+      for i, row in ipairs(data.rows) do
+        rows[i] = {}
+        for j, x in ipairs(row) do rows[i][j] = arithmetic.number(x) end
+      end
+      local function residuals(b)
+        local list = {}
+        for i, row in ipairs(rows) do list[i] = model(b, row) - response(row) end
+        return list
+      end
+      assert.is_equal(2, #data.parameters[1].starts)
+      for start = 1, 2 do
+        local b = {}
+        for j, p in ipairs(data.parameters) do b[j] = tonumber(p.starts[start]) end
+        local r = optim.least_squares(residuals, b)
+        assert.is_true(r.converged, r.reason)
+        for j, p in ipairs(data.parameters) do
+          local certified = published[data.name .. " " .. j] or p.estimate
+          near(certified, r.x[j], 1e-9 * math.abs(certified), ("%s b%d"):format(data.name, j))
+        end
+      end
+    end)
+  end
 end)
 
 describe("an optimizer of autodiff.optim", function()

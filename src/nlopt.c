@@ -199,7 +199,7 @@ enum {
   IOPT,
   IFUNDATA, /* array of Fun */
   IX,       /* array of n numbers */
-  ISCRATCH  /* array of 'scratch' numbers */
+  ISCRATCH  /* array of as many as the longest list has */
 };
 
 #define STOPPED 2
@@ -399,7 +399,15 @@ static nlopt_opt create(lua_State *L, Opt *o, int idx, unsigned n) {
   return opt;
 }
 
-/* constraint i is the table at the top, which is popped */
+/* the number of results of the constraint at the top */
+static unsigned results(lua_State *L) {
+  double m = 0;
+  if (lua_type(L, -1) == LUA_TTABLE) field(L, lua_gettop(L), "m", &m);
+  if (!(m >= 1 && m <= INT_MAX)) luaL_error(L, "nlopt: no constraint");
+  return (unsigned)m;
+}
+
+/* the constraint is the table at the top, which is popped */
 static void constraint(lua_State *L, Opt *o, Fun *fun, double *tol) {
   const Library *lib = o->lib;
   const int top = lua_gettop(L);
@@ -409,8 +417,8 @@ static void constraint(lua_State *L, Opt *o, Fun *fun, double *tol) {
   equality = lua_toboolean(L, -1);
   lua_getfield(L, top, "scalar");
   one = lua_toboolean(L, -1);
-  lua_getfield(L, top, "m");
-  m = (unsigned)lua_tointeger(L, -1);
+  lua_settop(L, top);
+  m = results(L);
   list(L, top, "tol", tol, m);
   if (one)
     result = (equality ? lib->add_equality_constraint
@@ -434,14 +442,13 @@ static unsigned length(lua_State *L, int idx) {
 }
 
 /*
-** optimize(lib, {algorithm=, x=, scratch=, f=, constraints=, lower=, upper=,
-** settings=, inner=, seed=}): the code, x, the value, NLopt's message. All
-** lists are of plain numbers, and as long as they should be; 'scratch' is the
-** length of the longest.
+** optimize(lib, {algorithm=, x=, f=, constraints=, lower=, upper=, settings=,
+** inner=, seed=}): the code, x, the value, NLopt's message. All lists are of
+** plain numbers.
 */
 static int l_optimize(lua_State *L) {
   const Library *lib = checklibrary(L);
-  unsigned n, nconstraint, nscratch;
+  unsigned n, nconstraint, nscratch = 0;
   double *x, *scratch, v, value = 0;
   Opt *o;
   Fun *fun;
@@ -462,12 +469,19 @@ static int l_optimize(lua_State *L) {
   lua_getfield(L, IPROBLEM, "constraints");
   luaL_checktype(L, -1, LUA_TTABLE);
   nconstraint = length(L, -1);
+  for (unsigned i = 1; i <= nconstraint; i++) {
+    unsigned m;
+    lua_rawgeti(L, -1, (lua_Integer)i);
+    m = results(L);
+    if (m > nscratch) nscratch = m;
+    lua_pop(L, 1);
+  }
   lua_pop(L, 1);
   lua_getfield(L, IPROBLEM, "x");
   luaL_checktype(L, -1, LUA_TTABLE);
   n = length(L, -1);
   lua_pop(L, 1);
-  nscratch = field(L, IPROBLEM, "scratch", &v) ? (unsigned)toint(v) : 0;
+  if (n > nscratch) nscratch = n;
   fun = lua_newuserdatauv(L, (nconstraint + 1) * sizeof *fun, 0);
   x = lua_newuserdatauv(L, (n + 1) * sizeof *x, 0);
   scratch = lua_newuserdatauv(L, ((size_t)nscratch + 1) * sizeof *scratch, 0);

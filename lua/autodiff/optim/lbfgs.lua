@@ -11,20 +11,19 @@ lbfgs.allowed = run.union(run.allowed, {
 })
 lbfgs.defaults = run.union(run.defaults, { memory = 10, step = 1.0, c1 = 1e-4, c2 = 0.9 })
 
--- The inverse of the approximate Hessian times -g (algorithm 7.4), from the
--- pairs {s, y, 1/s'y}, the oldest first; the first Hessian is that of equation
--- 7.20.
-local function direction(layout, pairs_, g)
+-- The inverse of the approximate Hessian times -g (algorithm 7.4), from what
+-- is known of the last steps, the oldest first; the first Hessian is that of
+-- equation 7.20.
+local function direction(layout, history, g)
   local q, alpha = space.scale(-1.0, g), {}
-  for i = #pairs_, 1, -1 do
-    local p = pairs_[i]
+  for i = #history, 1, -1 do
+    local p = history[i]
     alpha[i] = p.rho * layout:dot(p.s, q)
     q = space.axpy(-alpha[i], p.y, q)
   end
-  local newest = pairs_[#pairs_]
-  if newest then q = space.scale(newest.gamma, q) end
-  for i = 1, #pairs_ do
-    local p = pairs_[i]
+  q = space.scale(history[#history].gamma, q)
+  for i = 1, #history do
+    local p = history[i]
     q = space.axpy(alpha[i] - p.rho * layout:dot(p.y, q), p.s, q)
   end
   return q
@@ -41,11 +40,15 @@ function lbfgs.minimize(r)
   local x, history, length = r.start, {}, opts.step
   local f, g, reason, converged = r:first()
   while not reason do
-    local d = direction(layout, history, g)
-    local slope = layout:dot(g, d)
-    if #history > 0 and not (slope < 0 and layout:finite(d)) then
-      history, d = {}, space.scale(-1.0, g)
+    local d, slope, first
+    if #history > 0 then
+      d, first = direction(layout, history, g), 1.0
       slope = layout:dot(g, d)
+      if not (slope < 0 and layout:finite(d)) then history = {} end
+    end
+    if #history == 0 then
+      local norm = layout:norm(g)
+      d, slope, first = space.scale(-1 / norm, g), -norm, length
     end
     local function phi(a)
       local p = { a = a, x = space.axpy(a, d, x) }
@@ -54,7 +57,6 @@ function lbfgs.minimize(r)
       p.usable = layout:finite(p.g)
       return p
     end
-    local first = #history > 0 and 1.0 or length / layout:norm(g)
     local from = { a = 0.0, f = f, d = slope, x = x, g = g, usable = true }
     local p = search(phi, from, first, opts.c1, opts.c2, function() return (r:spent()) end)
     local s = p and space.sub(p.x, x)

@@ -189,7 +189,7 @@ function nlopt.minimize(f, x0, opts)
   local problem = {
     algorithm = all.algorithm, x = layout:flat(r.start), constraints = {},
     lower = bounds(layout, fname, all, "lower"), upper = bounds(layout, fname, all, "upper"),
-    settings = set(layout, fname, all), seed = all.seed, scratch = layout.size,
+    settings = set(layout, fname, all), seed = all.seed,
   }
   if all.inner ~= nil then
     local o = run.options(fname, 3, all.inner, inner, {})
@@ -200,7 +200,6 @@ function nlopt.minimize(f, x0, opts)
   end
   constraints(r, problem.constraints, all, false)
   constraints(r, problem.constraints, all, true)
-  for _, c in ipairs(problem.constraints) do problem.scratch = math.max(problem.scratch, c.m) end
 
   local stopped, gradients
   function problem.f(flat, want)

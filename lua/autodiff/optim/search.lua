@@ -38,18 +38,30 @@ end
 -- ends with what it has.
 local function search(phi, from, step, c1, c2, spent)
   local f0, d0 = from.f, from.d
-  local noise = NOISE * math.abs(f0)
   local count, best = 0, nil
+
+  -- p's value less q's, 0 if that is rounding
+  local function difference(p, q)
+    local d = p.f - q.f
+    if math.abs(d) <= NOISE * math.max(math.abs(p.f), math.abs(q.f)) then return 0.0 end
+    return d
+  end
 
   local function try(a)
     count = count + 1
     local p = phi(a)
     p.finite = finite(p)
     p.low = p.finite and (p.f <= f0 + c1 * a * d0
-      or p.f <= f0 + noise and p.d <= (2 * c1 - 1) * d0)
+      or difference(p, from) == 0 and p.d <= (2 * c1 - 1) * d0)
     p.done = p.low and math.abs(p.d) <= -c2 * d0
     if p.low and p.f < (best or from).f then best = p end
     return p
+  end
+  -- Where a model of f between two points is least: the cubic, or where the
+  -- values say nothing, the secant of the slopes; or nil.
+  local function minimum(p, q)
+    if difference(p, q) ~= 0 or p.d * q.d >= 0 then return cubic(p, q) end
+    return p.a - p.d * (q.a - p.a) / (q.d - p.d)
   end
   local function over() return count >= MOST or spent() end
 
@@ -63,13 +75,13 @@ local function search(phi, from, step, c1, c2, spent)
       if not hi.finite then
         a = lo.a + 0.2 * width
       else
-        a = math.abs(width) < 0.66 * before and cubic(lo, hi) or lo.a + 0.5 * width
+        a = math.abs(width) < 0.66 * before and minimum(lo, hi) or lo.a + 0.5 * width
         local t = (a - lo.a) / width
         a = lo.a + math.min(math.max(t, 0.05), 0.95) * width
       end
       before, last = last, math.abs(width)
       local p = try(a)
-      if not p.finite or not p.low or p.f > lo.f + noise then
+      if not p.low or difference(p, lo) > 0 then
         hi = p
       else
         if p.done then return p end
@@ -89,16 +101,18 @@ local function search(phi, from, step, c1, c2, spent)
       limit = step
       step = last.a + 0.2 * (step - last.a)
       if not (step > last.a and limit - last.a > 1e-15 * limit) then break end
-    elseif not p.low or last ~= from and p.f > last.f + noise then
+    elseif not p.low or last ~= from and difference(p, last) > 0 then
       return zoom(last, p)
     elseif p.done then
       return p
     elseif p.d >= 0 then
       return zoom(p, last)
     else
-      -- downhill still: where the cubic has its minimum, within bounds
-      local a = cubic(last, p) or 0
-      a = math.min(math.max(a, p.a + (p.a - last.a)), p.a + 9 * (p.a - last.a))
+      -- downhill still: where the cubic has its minimum, within bounds, if it
+      -- has one ahead
+      local a, width = minimum(last, p), p.a - last.a
+      if not a or a <= p.a then a = math.huge end
+      a = math.min(math.max(a, p.a + 2 * width), p.a + 5 * width)
       if limit then a = math.min(a, p.a + 0.5 * (limit - p.a)) end
       if not (a > p.a and a < math.huge) then break end
       last, step = p, a
