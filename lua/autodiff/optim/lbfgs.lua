@@ -13,7 +13,8 @@ lbfgs.defaults = run.union(run.defaults, { memory = 10, step = 1.0, c1 = 1e-4, c
 
 -- The inverse of the approximate Hessian times -g (algorithm 7.4), from what
 -- is known of the last steps, the oldest first; the first Hessian is that of
--- equation 7.20.
+-- equation 7.20. The differences of gradients have length 1 here, and `length`
+-- is what they had: so no scale of f overflows in squares.
 local function direction(layout, history, g)
   local q, alpha = space.scale(-1.0, g), {}
   for i = #history, 1, -1 do
@@ -24,7 +25,7 @@ local function direction(layout, history, g)
   q = space.scale(history[#history].gamma, q)
   for i = 1, #history do
     local p = history[i]
-    q = space.axpy(alpha[i] - p.rho * layout:dot(p.y, q), p.s, q)
+    q = space.axpy(alpha[i] / p.length - p.rho * layout:dot(p.y, q), p.s, q)
   end
   return q
 end
@@ -69,12 +70,14 @@ function lbfgs.minimize(r)
       history = {} -- once more, along the gradient
     else
       local y = space.sub(p.g, g)
-      local sy, yy = layout:dot(s, y), layout:dot(y, y)
+      local norm = layout:norm(y)
+      y = norm > 0 and space.scale(1 / norm, y) or y
+      local sy = layout:dot(s, y)
       -- not where the curvature is lost in rounding, or negative because the
       -- search had to stop early
-      if sy > 2.0 ^ -52 * yy and sy * yy < math.huge then
+      if sy > 2.0 ^ -52 * moved then
         if #history == opts.memory then table.remove(history, 1) end
-        history[#history + 1] = { s = s, y = y, rho = 1 / sy, gamma = sy / yy }
+        history[#history + 1] = { s = s, y = y, length = norm, rho = 1 / sy, gamma = sy / norm }
       end
       local x0, f0 = x, f
       x, f, g, length = p.x, p.f, p.g, moved
