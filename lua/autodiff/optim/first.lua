@@ -38,17 +38,18 @@ end
 -- D. P. Kingma and J. Ba, "Adam: a method for stochastic optimization", ICLR
 -- 2015, algorithm 1. With a decay it is AdamW (I. Loshchilov and F. Hutter,
 -- "Decoupled weight decay regularization", ICLR 2019, algorithm 2, where the
--- schedule multiplies both terms as the rate does here).
+-- schedule multiplies both terms as the rate does here). The corrections of the
+-- bias are where no array is needed for them.
 local function adam(x, g, state, rate, o)
   local m, v, new = state.m or {}, state.v or {}, {}
-  local c1, c2 = 1 - o.beta1 ^ state.steps, 1 - o.beta2 ^ state.steps
+  local c = (1 - o.beta2 ^ state.steps) ^ 0.5
+  local epsilon, factor = o.epsilon * c, rate * (c / (1 - o.beta1 ^ state.steps))
   for i = 1, #x do
     local gi = g[i]
     m[i] = o.beta1 * (m[i] or 0.0) + (1 - o.beta1) * gi
     v[i] = o.beta2 * (v[i] or 0.0) + (1 - o.beta2) * (gi * gi)
-    local step = (m[i] / c1) / (sqrt(v[i] / c2) + o.epsilon)
-    if o.decay > 0 then step = step + o.decay * x[i] end
-    new[i] = x[i] - rate * step
+    local old = o.decay > 0 and x[i] * (1 - rate * o.decay) or x[i]
+    new[i] = old - factor * (m[i] / (sqrt(v[i]) + epsilon))
   end
   state.m, state.v = m, v
   return new
