@@ -72,12 +72,11 @@ else
 SHARED = -shared -Wl,--version-script=$(BUILD)/core.map
 endif
 
-# BLAS and LAPACK are looked for when they are first needed, by dlopen, which
-# older systems have in a library of its own. BLAS=none builds without that.
+# What is looked for only when it is needed, BLAS and LAPACK, NLopt, zlib, is
+# found by dlopen, which was in a library of its own once. BLAS=none builds
+# without the first two.
+LIBS = -lm $(if $(filter Linux,$(shell uname -s)),-ldl)
 BLAS = auto
-ifneq ($(BLAS),none)
-DL = $(if $(filter Linux,$(shell uname -s)),-ldl)
-endif
 
 COMPILE = $(CC) $(WARNINGS) $(CPPFLAGS) $(CFLAGS) $(LOOPS) $(NEEDED) -MMD -MP
 
@@ -112,13 +111,13 @@ all: $(CORE) $(LIBRARY)  ## build the module and the library (the default)
 
 $(CORE): $(OBJECTS) $(BUILD)/core.map
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(NEEDED) $(LDFLAGS) $(SHARED) -o $@ $(OBJECTS) -lm $(DL)
+	$(CC) $(CFLAGS) $(NEEDED) $(LDFLAGS) $(SHARED) -o $@ $(OBJECTS) $(LIBS)
 
 # A module cannot be linked with -z defs, because Lua's functions are the
 # program's. This is the same with Lua's library: nothing else may be missing.
 defs: $(OBJECTS) $(BUILD)/core.map
 	$(CC) $(CFLAGS) $(NEEDED) $(LDFLAGS) $(SHARED) -Wl,-z,defs \
-	  -o $(BUILD)/defs.so $(OBJECTS) $(LUA_LIBS) -lm $(DL)
+	  -o $(BUILD)/defs.so $(OBJECTS) $(LUA_LIBS) $(LIBS)
 
 $(BUILD)/core.map: Makefile
 	@mkdir -p $(@D)
@@ -156,19 +155,19 @@ $(BUILD)/test/special_test $(BUILD)/test/tape_test \
 $(BUILD)/test/%: spec/c/%.c $(LIBRARY) Makefile
 	@mkdir -p $(@D)
 	$(COMPILE) -pthread -Isrc $(LDFLAGS) -o $@ $< $(LIBRARY) \
-	  $(TEST_LIBS) -lm $(DL) -lpthread
+	  $(TEST_LIBS) $(LIBS) -lpthread
 
 $(BUILD)/host/readme.c: README.md
 	@mkdir -p $(@D)
 	@awk '/^```c$$/ { on = 1; next } /^```$$/ { on = 0 } on' $< >$@
 
 $(BUILD)/host/readme: $(BUILD)/host/readme.c $(LIBRARY) Makefile
-	$(COMPILE) -Isrc $(LDFLAGS) -o $@ $< $(LIBRARY) $(LUA_LIBS) -lm $(DL)
+	$(COMPILE) -Isrc $(LDFLAGS) -o $@ $< $(LIBRARY) $(LUA_LIBS) $(LIBS)
 
 $(BUILD)/host/%: examples/host/%.c $(LIBRARY) Makefile
 	@mkdir -p $(@D)
 	$(COMPILE) -pthread -Isrc $(LDFLAGS) -o $@ $< $(LIBRARY) \
-	  $(LUA_LIBS) -lm $(DL) -lpthread
+	  $(LUA_LIBS) $(LIBS) -lpthread
 
 -include $(wildcard $(BUILD)/*.d $(BUILD)/test/*.d $(BUILD)/host/*.d)
 
@@ -337,14 +336,15 @@ PC = 'prefix=$(PREFIX)' 'includedir=$(INCDIR)' 'libdir=$(CLIBDIR)' '' \
   'Name: autodiff' 'Description: Automatic differentiation for Lua' \
   'Version: $(VERSION)' $(if $(lua_pc),'Requires: $(lua_pc)') \
   'Cflags: -I$${includedir}$(if $(lua_pc),, -I$(LUA_INCDIR))' \
-  'Libs: -L$${libdir} -lautodiff$(if $(lua_pc),, $(LUA_LIBS)) -lm$(DL:%= %)'
+  'Libs: -L$${libdir} -lautodiff$(if $(lua_pc),, $(LUA_LIBS)) $(LIBS)'
 
 # The first line of the command; a path as it is, a name through env.
 SHEBANG = $(if $(findstring /,$(LUA)),$(LUA),/usr/bin/env $(LUA))
 
 install: all  ## install under $(DESTDIR)$(PREFIX)
 	$(INSTALL) -d '$(DESTDIR)$(LIBDIR)/autodiff' '$(DESTDIR)$(LUADIR)/autodiff' \
-	  '$(DESTDIR)$(LUADIR)/autodiff/repl' '$(DESTDIR)$(BINDIR)'
+	  '$(DESTDIR)$(LUADIR)/autodiff/repl' '$(DESTDIR)$(LUADIR)/autodiff/optim' \
+	  '$(DESTDIR)$(BINDIR)'
 	$(INSTALL) -m 755 $(CORE) '$(DESTDIR)$(LIBDIR)/autodiff/core.so'
 	set -e; for f in $(LUA_FILES); do \
 	  $(INSTALL) -m 644 lua/$$f '$(DESTDIR)$(LUADIR)'/$$f; done
@@ -365,7 +365,7 @@ uninstall:  ## remove what install has put there
 	for f in $(LUA_FILES); do rm -f '$(DESTDIR)$(LUADIR)'/$$f; done
 	rm -f '$(DESTDIR)$(INCDIR)/autodiff.h' '$(DESTDIR)$(CLIBDIR)/libautodiff.a' \
 	  '$(DESTDIR)$(PCDIR)/autodiff.pc'
-	for d in '$(LUADIR)/autodiff/repl' '$(LUADIR)/autodiff' '$(LIBDIR)/autodiff'; do \
+	for d in '$(LUADIR)/autodiff/repl' '$(LUADIR)/autodiff/optim' '$(LUADIR)/autodiff' '$(LIBDIR)/autodiff'; do \
 	  rmdir "$(DESTDIR)$$d" 2>/dev/null || true; done
 
 VERSION = $(shell sed -n 's/.*_VERSION = "autodiff \(.*\)".*/\1/p' lua/autodiff.lua)

@@ -10,7 +10,7 @@ package.path = (arg[0]:match("^.*/") or "./") .. "support/?.lua;" .. package.pat
 local ad = require "autodiff"
 local plot = require "plot"
 local options = require "options"
-local solve = require "solve"
+local solve = require "autodiff.dense".solve
 
 local usage = [[
 usage: lua5.4 examples/arm.lua [LENGTH...] [--points N] [--svg FILE]

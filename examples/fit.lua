@@ -15,6 +15,7 @@ local directory = arg[0]:match("^(.*[/\\])") or ""
 package.path = directory .. "fit/?.lua;" .. package.path
 
 local ad = require "autodiff"
+local dense = require "autodiff.dense"
 local dd = require "dd"
 local formula = require "formula"
 local least_squares = require "least_squares"
@@ -77,21 +78,6 @@ local function subtract(a, b)
   return list
 end
 
--- Of f along v, by forward mode inside of forward mode.
-local function second_derivative(f, b, v)
-  local function along(t)
-    local moved = {}
-    for j = 1, #b do moved[j] = b[j] + t * v[j] end
-    return f(moved)
-  end
-  local function slope(t)
-    local _, dy = ad.jvp(along, {t}, {1.0})
-    return dy
-  end
-  local _, dy = ad.jvp(slope, {0.0}, {1.0})
-  return dy
-end
-
 local function make_problem(dataset)
   local source = formula.translate(dataset)
   local observed, predict = instantiate(dataset, source, differentiable())
@@ -100,7 +86,6 @@ local function make_problem(dataset)
     residuals = function(b) return subtract(observed, predict(b)) end,
     precise = function(b) return subtract(observed_dd, predict_dd(b)) end,
     jacobian = ad.jacobian(predict),
-    curvature = function(b, v) return second_derivative(predict, b, v) end,
   }
 end
 
@@ -159,7 +144,7 @@ local function warn_if_contradictory(path, dataset, task)
   local certified = map(dataset.parameters, function(p) return p.estimate end)
   local jacobian, sum, slack = task.jacobian(certified), 0.0, math.sqrt(dataset.sum_of_squares)
   for j, x in ipairs(certified) do
-    slack = slack + 1e-9 * math.abs(x) * least_squares.column_norm(jacobian, j)
+    slack = slack + 1e-9 * math.abs(x) * dense.columnnorm(jacobian, j)
   end
   for _, r in ipairs(task.residuals(certified)) do sum = sum + r * r end
   if not (math.sqrt(sum) <= 1.001 * slack) then

@@ -13,7 +13,7 @@ package.path = (arg[0]:match("^.*/") or "./") .. "support/?.lua;" .. package.pat
 local ad = require "autodiff"
 local plot = require "plot"
 local options = require "options"
-local solve = require "solve"
+local solve = require "autodiff.dense".solve
 
 local usage = [[
 usage: lua5.4 examples/layer.lua [--noise N] [--seed N] [--svg FILE]

@@ -9,7 +9,7 @@
 package.path = (arg[0]:match("^.*/") or "./") .. "support/?.lua;" .. package.path
 local ad = require "autodiff"
 local options = require "options"
-local solve = require "solve"
+local solve = require "autodiff.dense".solve
 
 local usage = [[
 usage: lua5.4 examples/newton.lua [X Y]

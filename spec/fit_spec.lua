@@ -294,8 +294,8 @@ describe("examples/fit.lua refuses", function()
   it("starting values from where there is no way", function()
     local text = edited("Misra1a", "y = b1*(1-exp[-b2*x])", "y = b1*sqrt(-b2*x)")
     assert_refused(text, line_of(text, "b1 =", "Start 1"),
-      "from starting values 1: the model has no finite value at the starting values; "
-      .. "from starting values 2: the model has no finite value at the starting values")
+      "from starting values 1: the function is not finite at the start; "
+      .. "from starting values 2: the function is not finite at the start")
   end)
 
   it("one file and still fits the others", function()

@@ -1,20 +1,23 @@
--- autodiff/meta.lua, the types for editors, declares exactly the public names,
--- and its annotations fit its declarations.
+-- autodiff/meta.lua and autodiff/optim/meta.lua, the types for editors, declare
+-- exactly the public names, and their annotations fit their declarations.
 
 local names = require "support.names"
 local docs = require "autodiff.docs"
 
-local classes = { ad = "", Var = "var", Dual = "dual", Tape = "tape", Graph = "graph" }
+local classes = {
+  ad = "", Var = "var", Dual = "dual", Tape = "tape", Graph = "graph", optim = "optim",
+  Optimizer = "optimizer",
+}
 
--- What the file declares: for each public name its annotations, which stand
+-- What the files declare: for each public name its annotations, which stand
 -- in the lines above it, and its parameters.
-local function read(path)
+local function read(...)
   local declared, types, mentioned, comment, class = {}, {}, {}, {}, nil
   local function declare(name, entry)
     assert(declared[name] == nil, name .. " is declared twice")
     declared[name] = entry
   end
-  for line in io.lines(path) do
+  local function take(line)
     local tag, rest = line:match "^%-%-%-@(%a+) ?(.*)$"
     local words = not tag and line:match "^%-%-%-(.*)$"
     if tag == "class" or tag == "alias" then
@@ -29,30 +32,37 @@ local function read(path)
     end
     if tag then
       comment[#comment + 1] = { tag = tag, rest = rest }
-      for name in rest:gmatch "autodiff%.[%a]+" do mentioned[name] = true end
+      for name in rest:gmatch "autodiff%.[%a]+" do
+        if tag ~= "meta" then mentioned[name] = true end
+      end
     elseif words then
       comment.text = comment.text and comment.text .. " " .. words or words
     elseif not line:find "^%-%-" then
       local owner, separator, name, params = line:match "^function (%a+)([.:])([%w_]+)%((.-)%)"
       if name then
         local prefix = assert(classes[owner], owner)
-        assert(separator == (prefix == "" and "." or ":"))
-        declare(prefix == "" and name or prefix .. ":" .. name,
+        assert(separator == (owner:find "^%l" and "." or ":"))
+        declare(prefix == "" and name or prefix .. separator .. name,
           { params = params, comment = comment })
       end
       comment, class = {}, nil
     end
   end
+  for _, path in ipairs { ... } do
+    for line in io.lines(path) do take(line) end
+  end
   return declared, types, mentioned
 end
 
 describe("autodiff/meta.lua", function()
-  local path = "lua/autodiff/meta.lua"
-  local declared, types, mentioned = read(path)
+  local path, second = "lua/autodiff/meta.lua", "lua/autodiff/optim/meta.lua"
+  local declared, types, mentioned = read(path, second)
 
   it("is Lua, and is marked as declarations", function()
     assert.is_truthy(loadfile(path))
     assert.is_equal("---@meta autodiff", io.lines(path)())
+    assert.is_truthy(loadfile(second))
+    assert.is_equal("---@meta autodiff.optim", io.lines(second)())
   end)
 
   it("declares exactly the public names", function()

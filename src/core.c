@@ -22,6 +22,7 @@ LUAMOD_API int luaopen_autodiff_core(lua_State *L) {
   ad_opentape(L, S);
   ad_opencustom(L, S);
   ad_openinterrupt(L);
+  ad_opennlopt(L);
   ad_openterminal(L);
   ad_openlook(L, S);
   lua_newtable(L); /* core.array */

@@ -413,6 +413,7 @@ void ad_deeper(lua_State *L, Level *lv, const Arg *a);
 int ad_nodeof(lua_State *L, State *S, uint64_t key, uint32_t *node);
 void ad_opencustom(lua_State *L, State *S);
 void ad_openinterrupt(lua_State *L);
+void ad_opennlopt(lua_State *L);
 void ad_openterminal(lua_State *L);
 
 int ad_error(lua_State *L, const char *fmt, ...);

@@ -28,15 +28,25 @@ void ad_checkcallable(lua_State *L, int arg) {
   if (!ad_iscallable(L, arg)) luaL_typeerror(L, arg, "function");
 }
 
+/* iscallable(v), also of objects whose metatable Lua does not show */
+static int l_iscallable(lua_State *L) {
+  lua_pushboolean(L, ad_iscallable(L, 1));
+  return 1;
+}
+
 /* is the function of this level one of the library's own in Lua? */
 static int isours(const lua_Debug *ar) {
   static const char *const file[] = {
-      "arrayargs.lua", "array.lua",    "broadcast.lua",   "check.lua",
-      "custom.lua",    "dense.lua",    "explain.lua",     "graph.lua",
-      "implicit.lua",  "jacobian.lua", "joint.lua",       "linalg.lua",
-      "math.lua",      "npy.lua",      "optim/nlopt.lua", "optim.lua",
-      "prim.lua",      "product.lua",  "reduce.lua",      "shapes.lua",
-      "trace.lua",     "vmap.lua"};
+      "optim/first.lua",  "optim/lbfgs.lua",  "optim/least.lua",
+      "optim/newton.lua", "optim/run.lua",    "optim/search.lua",
+      "optim/space.lua",  "optim/vector.lua", "arrayargs.lua",
+      "array.lua",        "broadcast.lua",    "check.lua",
+      "custom.lua",       "dense.lua",        "explain.lua",
+      "graph.lua",        "implicit.lua",     "jacobian.lua",
+      "joint.lua",        "linalg.lua",       "math.lua",
+      "npy.lua",          "optim/nlopt.lua",  "optim.lua",
+      "prim.lua",         "product.lua",      "reduce.lua",
+      "shapes.lua",       "trace.lua",        "vmap.lua"};
   for (size_t i = 0; i < sizeof file / sizeof file[0]; i++) {
     const char *at = strstr(ar->source, "autodiff/");
     for (; at != NULL; at = strstr(at + 1, "autodiff/"))
@@ -808,12 +818,17 @@ static int l_taylor(lua_State *L) {
 }
 
 void ad_opentransform(lua_State *L, State *S) {
-  static const luaL_Reg fn[] = {
-      {"grad", l_grad},     {"value_and_grad", l_value_and_grad},
-      {"vjp", l_vjp},       {"linearize", l_linearize},
-      {"jvp", l_jvp},       {"jvp_for", l_jvp_for},
-      {"taylor", l_taylor}, {"badarg", l_badarg},
-      {"fail", l_fail},     {NULL, NULL}};
+  static const luaL_Reg fn[] = {{"grad", l_grad},
+                                {"value_and_grad", l_value_and_grad},
+                                {"iscallable", l_iscallable},
+                                {"vjp", l_vjp},
+                                {"linearize", l_linearize},
+                                {"jvp", l_jvp},
+                                {"jvp_for", l_jvp_for},
+                                {"taylor", l_taylor},
+                                {"badarg", l_badarg},
+                                {"fail", l_fail},
+                                {NULL, NULL}};
   (void)S;
   ad_setfuncs(L, fn, LUA_NOREF);
 }

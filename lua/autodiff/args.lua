@@ -2,6 +2,8 @@
 -- functions of autodiff that are written in Lua. Each takes the number of
 -- the argument, the name of the function, and all of its arguments, and is
 -- called by that function itself: errors get the position of its caller.
+local core = require "autodiff.core"
+
 local args = {}
 
 local function typename(v)
@@ -20,11 +22,7 @@ local function got(what, n, ...)
 end
 
 --- Can the value be called?
-function args.iscallable(v)
-  if type(v) == "function" then return true end
-  local mt = getmetatable(v)
-  return type(mt) == "table" and mt.__call ~= nil
-end
+args.iscallable = core.iscallable
 
 --- Raises an error about an argument.
 function args.bad(n, fname, message)

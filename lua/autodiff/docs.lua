@@ -11,8 +11,8 @@
 --   section  under which heading the name belongs
 --   order    its place in this file
 -- Methods and fields are named after what they belong to: "tape:gradient",
--- "var.grad". DLMF is the NIST Digital Library of Mathematical Functions,
--- https://dlmf.nist.gov.
+-- "var.grad"; what is in a module of its own, "optim.lbfgs". DLMF is the NIST
+-- Digital Library of Mathematical Functions, https://dlmf.nist.gov.
 
 local docs = {}
 local heading, count = nil, 0
@@ -665,5 +665,109 @@ A list of exp of each number over the sum of them all, without overflow. With y 
 result, the derivative of y[i] by element j is y[i] ((i == j and 1 or 0) - y[j]).]], [[
 print(table.unpack(ad.softmax{1000, 1000}))    --> 0.5	0.5
 print(ad.jacobian(ad.softmax){0, 0}[1][2])     --> -0.25]])
+
+---------------------------------------------------------------------------------------------------
+section "Minimization (the module autodiff.optim)"
+---------------------------------------------------------------------------------------------------
+
+def("optim.minimize", "optim.minimize(f, x0[, options])", [[
+A minimum of f, a function from a structure to a number, near the structure x0, by the method
+`options.method`: "lbfgs" (the default), "newton", "descent", "adam" or "adamw". The result has
+the fields `x` and `gradient` (structures like x0), `value`, `iterations`, `evaluations`,
+`reason` (in words) and `converged`; all plain, whatever transform is running. Options of all
+methods: `gtol` (1e-8: the largest number in the gradient), `ftol` and `xtol` (0: the relative
+change of value and x), `max_iterations` (1000), `max_evaluations`, `fg` (used instead of f: a
+function that gives value and gradient, such as a compiled one; f may then be nil), `callback` (is
+given a table after each iteration, and stops by returning true or a string) and `progress`
+(true, or n, prints a line for each, or each n-th, iteration; a function is called instead).
+Other options are errors.]], [[
+local optim = require "autodiff.optim"
+local function f(p) return (p.x - 1)^2 + ad.cosh(p.y) end
+local r = optim.minimize(f, {x = 5, y = 2}, {method = "newton"})
+print(("%.4f %.4f"):format(r.x.x, r.value), r.reason)  --> 1.0000 1.0000	gradient below 1e-08]])
+
+def("optim.lbfgs", "optim.lbfgs(f, x0[, options])", [[
+A minimum by L-BFGS with a line search for the strong Wolfe conditions (Nocedal and Wright,
+Numerical Optimization, 2006, algorithms 7.5, 3.5 and 3.6), which is what to begin with for a
+smooth function. Options besides those of `minimize`: `memory` (10), `step` (1: the length of
+the first step), `c1` and `c2` (1e-4 and 0.9).]], [[
+local optim = require "autodiff.optim"
+local function rosenbrock(v) return (1 - v[1])^2 + 100 * (v[2] - v[1]^2)^2 end
+local r = optim.lbfgs(rosenbrock, {-1.2, 1})
+print(r.converged, ("%.6f %.6f"):format(r.x[1], r.x[2]))  --> true	1.000000 1.000000]])
+
+def("optim.newton", "optim.newton(f, x0[, options])", [[
+A minimum by Newton's method in a trust region, its steps by conjugate gradients on
+Hessian-vector products (Nocedal and Wright, Numerical Optimization, 2006, algorithms 4.1 and
+7.2); directions of negative curvature are followed. Options besides those of `minimize`: `hvp`
+(a function of x and v instead of ad.hvp), `radius`, `max_radius`, `max_products` (per step).
+The result also has `products`.]], [[
+local optim = require "autodiff.optim"
+local r = optim.newton(function(v) return v[1]^4 - v[1]^2 + v[2]^2 end, {0.001, 1})
+print(("%.6f"):format(r.value))  --> -0.250000]])
+
+def("optim.descent", "optim.descent(f, x0[, options]) or optim.descent([options])", [[
+Gradient descent: a minimum as by `minimize`, or without a function an object for training
+loops, see `optimizer:step`. Options: `rate` (0.01; a function of the number of the step is a
+schedule), `momentum` (0.9), `nesterov` (false), `clip` (bound of the gradient's norm) and
+`clip_value` (of each number in it). Momentum as in Sutskever et al., ICML 2013.]], [[
+local optim = require "autodiff.optim"
+local r = optim.descent(function(x) return (x - 3)^2 end, 0, {rate = 0.1})
+print(("%.6f"):format(r.x))  --> 3.000000]])
+
+def("optim.adam", "optim.adam(f, x0[, options]) or optim.adam([options])", [[
+Adam (Kingma and Ba, ICLR 2015): a minimum as by `minimize`, or without a function an object
+for training loops, see `optimizer:step`. Options: `rate` (0.001; a function of the number of
+the step is a schedule), `beta1`, `beta2` (0.9, 0.999), `epsilon` (1e-8), `clip` and
+`clip_value`.]], [[
+local optim = require "autodiff.optim"
+local opt = optim.adam{rate = function(t) return 0.9^t end}
+local params = {w = 2.0}
+for _ = 1, 50 do
+  params = opt:step(params, ad.grad(function(p) return (p.w - 1)^2 end)(params))
+end
+print(("%.1f"):format(params.w))  --> 1.0]])
+
+def("optim.adamw", "optim.adamw(f, x0[, options]) or optim.adamw([options])", [[
+AdamW (Loshchilov and Hutter, ICLR 2019): Adam with a decay of the parameters that is not part
+of the gradient: each step subtracts rate times `decay` (0.01) times the parameter, too.]], [[
+local optim = require "autodiff.optim"
+local opt = optim.adamw{rate = 0.1, decay = 0.5}
+print(opt:step(1, 0))  --> 0.95]])
+
+def("optim.least_squares", "optim.least_squares(f, x0[, options])", [[
+The least half sum of squares of the numbers in the structure f(x), by Levenberg and Marquardt's
+method with Moré's scaling and steps that are corrected by second derivatives (Moré 1978;
+Transtrum and Sethna, arXiv:1201.5885). Options as for `minimize`, but `gtol` (1e-12) bounds the
+cosine between residuals and columns of the Jacobian, `xtol` (1e-12) a step in the scale of x,
+and `max_iterations` is 10000; `jacobian` (instead of ad.jacobian(f)), `damping` (1e-3),
+`accelerate` (true) and `refine` (true). The result also has `residuals`, `jacobian` (a list of
+rows) and `jacobians`, their number.]], [[
+local optim = require "autodiff.optim"
+local t, y = {0, 1, 2, 3}, {2.0, 1.2, 0.75, 0.44}
+local r = optim.least_squares(function(p)
+  local residuals = {}
+  for i = 1, #t do residuals[i] = p.a * ad.exp(-p.k * t[i]) - y[i] end
+  return residuals
+end, {a = 1, k = 1})
+print(r.converged, ("%.3f %.3f"):format(r.x.a, r.x.k))  --> true	1.997 0.500]])
+
+def("optimizer:step", "optimizer:step(params, grads)", [[
+The parameters after one step of `optim.descent`, `optim.adam` or `optim.adamw`: a structure like
+`params`, which is not changed. What carries derivatives keeps them, so a training loop can
+be differentiated, by its rate for example. The object has the fields `steps` and `rate`, those of
+the last step. Parameters of another form than before are an error.]], [[
+local optim = require "autodiff.optim"
+local opt = optim.descent{rate = 0.1, momentum = 0.5}
+local p = opt:step({w = 1}, {w = 2})
+p = opt:step(p, {w = 2})
+print(p.w, opt.steps)  --> 0.5	2]])
+
+def("optimizer:reset", "optimizer:reset()", [[
+Forgets all steps: the next parameters may have another form.]], [[
+local opt = require("autodiff.optim").descent{rate = 1}
+opt:step(0, 1)
+opt:reset()
+print(opt.steps, opt:step({2}, {1})[1])  --> 0	1.0]])
 
 return docs

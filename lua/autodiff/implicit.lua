@@ -9,44 +9,8 @@
 -- closes over is differentiated like θ itself.
 local core = require "autodiff.core"
 local args = require "autodiff.args"
+local dense = require "autodiff.dense"
 local jacobian = require "autodiff.jacobian".jacobian
-
--- LU factors of a square matrix (list of rows) with partial pivoting, in
--- place; the permutation of the rows.
-local function factor(a)
-  local n, perm = #a, {}
-  for i = 1, n do perm[i] = i end
-  for k = 1, n do
-    local p = k
-    for i = k + 1, n do
-      if math.abs(a[i][k]) > math.abs(a[p][k]) then p = i end
-    end
-    a[k], a[p] = a[p], a[k]
-    perm[k], perm[p] = perm[p], perm[k]
-    if not (math.abs(a[k][k]) > 0) then
-      error("implicit: the Jacobian of f by x is singular at the solution", 0)
-    end
-    for i = k + 1, n do
-      local m = a[i][k] / a[k][k]
-      a[i][k] = m
-      for j = k + 1, n do a[i][j] = a[i][j] - m * a[k][j] end
-    end
-  end
-  return perm
-end
-
-local function solve(lu, perm, b)
-  local n, x = #lu, {}
-  for i = 1, n do
-    x[i] = b[perm[i]]
-    for j = 1, i - 1 do x[i] = x[i] - lu[i][j] * x[j] end
-  end
-  for i = n, 1, -1 do
-    for j = i + 1, n do x[i] = x[i] - lu[i][j] * x[j] end
-    x[i] = x[i] / lu[i][i]
-  end
-  return x
-end
 
 -- Does any of these values carry derivatives?
 local function active(...) return core.highest(...) ~= nil end
@@ -85,10 +49,13 @@ local function implicit(...)
     local r = residual(x)
     if not active(r) then return x0 end
     local lu = core.stop(jacobian(residual)(start))
-    local perm = factor(lu)
+    local perm = dense.lu(lu)
+    if not perm then
+      error("implicit: the Jacobian of f by x is singular at the solution", 0)
+    end
     for step = 1, core.order() do
       if step > 1 then r = residual(x) end
-      local dx, new = solve(lu, perm, r), {}
+      local dx, new = dense.lusolve(lu, perm, r), {}
       for i = 1, #x do
         local y = x[i] - dx[i]
         -- the primal stays what solve has found

@@ -1,6 +1,7 @@
 -- Every public name, asked of the module itself.
 
 local ad = require "autodiff"
+local optim = require "autodiff.optim"
 
 local names = {}
 
@@ -35,6 +36,8 @@ function names.all()
   methods(set, "var", ad.var(1))
   methods(set, "dual", ad.dual(1, 1))
   methods(set, "graph", ad.graph(ad.sin, 1))
+  for name in pairs(optim) do set["optim." .. name] = true end
+  methods(set, "optimizer", optim.adam())
   for name, get in pairs(fields) do
     assert(get() ~= nil, name)
     set[name] = true
