@@ -268,7 +268,7 @@ static void expandlist(Dag *d, int id) {
 /* operations that need no partial derivatives */
 static int isbasic(int op) {
   return op == -1 || op == OP_add || op == OP_sub || op == OP_unm ||
-         op == OP_mul || op == OP_div;
+         op == OP_mul || op == OP_div || op == OP_where;
 }
 
 static int isconstantpower(Dag *d, const Node *x) {
@@ -328,6 +328,11 @@ static val basic(Dag *d, const Node *x, int id, int k) {
   case OP_mul:
     for (int j = 0; j <= k; j++) s = product(d, s, a[j], j, b[k - j], k - j);
     return s;
+  case OP_where: { /* what is not chosen takes no part, whatever it is */
+    val v[3];
+    v[0] = a[0], v[1] = b[k], v[2] = coefs(d, arg[2])[k];
+    return ad_apply(d->L, d->S, OP_where, 3, v);
+  }
   default: /* z b = a */
     for (int j = 1; j <= k; j++) s = product(d, s, b[j], j, z[k - j], k - j);
     if (!ad_isnum(s, 0))

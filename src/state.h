@@ -133,6 +133,8 @@ typedef struct Level {
   uint32_t capmark, caplist, epoch;
   uint64_t swept; /* AD_GRAPH: nodes swept since the last compaction ... */
   uint32_t limit; /* ... and the size at which the next one is due */
+  size_t heavy;   /* bytes of arrays that were saved since then ... */
+  size_t heaviest; /* ... and how many make the next one due */
   int order;      /* AD_FORWARD: directions; AD_SERIES: highest order */
   int depth;      /* of values of levels inside values */
   int paused;     /* how many no_grad or stop are at work on it somewhere */
@@ -359,6 +361,8 @@ void ad_sweepbegin(lua_State *L, Sweep *w, Level *lv, int owner);
 void ad_sweeprange(lua_State *L, Sweep *w, Level *lv, int owner, uint32_t lo,
                    uint32_t hi);
 void ad_sweepadd(lua_State *L, Sweep *w, uint32_t node, val v);
+/* the same for a value of the user's */
+void ad_sweepseed(lua_State *L, Sweep *w, uint32_t node, val v);
 void ad_sweepreverse(lua_State *L, Sweep *w, uint32_t from, uint32_t to);
 void ad_sweepforward(lua_State *L, Sweep *w, uint32_t from, uint32_t to);
 void ad_sweepget(lua_State *L, const Sweep *w, uint32_t node); /* pushes */

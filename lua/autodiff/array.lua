@@ -40,21 +40,23 @@ broadcast = define {
   vjp = function(_, g, _, _, x) return sumto(shapeof(x), g) end,
 }
 
---- v in the shape of x (which may be a number): summed over the dimensions
--- that x was broadcast along, or broadcast.
-function M.like(v, x)
-  local have, want = shapeof(v), shapeof(x)
+--- v in a shape (nil: a number): summed over the dimensions that the shape was
+-- broadcast along to become v's, or broadcast to it.
+function M.toshape(v, want)
+  local have = shapeof(v)
   if sameshape(have, want) then return v end
-  local n = 1
+  local summed = have and (not want or #want < #have)
   if have and want then
-    for i = 1, #have do n = n * have[i] end
-    for i = 1, #want do
-      if want[i] ~= 0 then n = n / want[i] end
+    for i = 1, math.min(#have, #want) do
+      summed = summed or (want[#want + 1 - i] == 1 and have[#have + 1 - i] ~= 1)
     end
   end
-  if have and (not want or #want < #have or n > 1) then return sumto(want, v) end
+  if summed then return sumto(want, v) end
   return broadcast(want, v)
 end
+
+--- v in the shape of x (which may be a number).
+function M.like(v, x) return M.toshape(v, shapeof(x)) end
 
 --
 -- Parts
