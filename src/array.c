@@ -745,11 +745,7 @@ void ad_checkfits(lua_State *L, State *S, const Array *shape, int idx,
   lua_settop(L, top);
 }
 
-/*
-** What a sweep has found leaves it: the value at the top becomes one that
-** nobody else has, so that it may be written to.
-*/
-static void handout(lua_State *L, State *S) {
+void ad_handout(lua_State *L, State *S) {
   Array *a = ad_toarray(L, S, -1);
   if (a == NULL) return;
   if (a->view || a->given) {
@@ -781,7 +777,7 @@ void ad_sweepresult(lua_State *L, Sweep *w, int idx) {
   else
     lua_pushnumber(L, 0);
   spread(L, S, shape);
-  handout(L, S);
+  ad_handout(L, S);
 }
 
 void ad_shapelike(lua_State *L, State *S, int idx) {
@@ -798,7 +794,7 @@ void ad_shapelike(lua_State *L, State *S, int idx) {
     }
     lua_settop(L, top);
   }
-  handout(L, S);
+  ad_handout(L, S);
 }
 
 int ad_addinplace(lua_State *L, val acc, val v) {

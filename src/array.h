@@ -58,6 +58,7 @@ void ad_gather(const Array *a, double *to);
 void ad_scatter(const Array *a, const double *from); /* the other way */
 /* the arrays' own error forms: "(2, 3)" is pushed */
 const char *ad_shapetext(lua_State *L, int ndim, const ptrdiff_t *shape);
+void ad_pushshape(lua_State *L, const Array *a); /* as a list */
 /* reads a shape from a list, an integer, or from integers on the stack */
 int ad_checkshape(lua_State *L, int arg, ptrdiff_t *shape);
 /* index from 1, or from the end, to one from 0; error if out of range */
@@ -158,6 +159,9 @@ void ad_checkfits(lua_State *L, State *S, const Array *shape, int idx,
 /* a sweep's value for the leaf of a skeleton at idx: pushes it */
 void ad_sweepresult(lua_State *L, Sweep *w, int idx);
 
+/* what a sweep has found leaves it: the value at the top becomes one that
+   nobody else has, so that it may be written to */
+void ad_handout(lua_State *L, State *S);
 /* the value at the top, of a sweep, in the shape of the leaf at idx */
 void ad_shapelike(lua_State *L, State *S, int idx);
 /* acc + v, in place if acc is a sweep's own; 0: that cannot be */

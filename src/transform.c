@@ -33,7 +33,8 @@ static int isours(const lua_Debug *ar) {
   static const char *const file[] = {
       "jacobian.lua", "custom.lua",  "implicit.lua", "check.lua",
       "math.lua",     "explain.lua", "graph.lua",    "trace.lua",
-      "array.lua",    "prim.lua",    "linalg.lua"};
+      "array.lua",    "prim.lua",    "linalg.lua",
+      "leaves.lua"};
   for (size_t i = 0; i < sizeof file / sizeof file[0]; i++) {
     const char *at = strstr(ar->source, "autodiff/");
     for (; at != NULL; at = strstr(at + 1, "autodiff/"))
