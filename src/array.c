@@ -341,6 +341,12 @@ void ad_shapeof(lua_State *L, State *S, val v, Shape *shape) {
   lua_pop(L, 1);
 }
 
+const char *ad_shapename(lua_State *L, const Shape *shape) {
+  if (shape->ndim == 0) return lua_pushliteral(L, "a number");
+  return lua_pushfstring(L, "an array of shape %s",
+                         ad_shapetext(L, shape->ndim, shape->len));
+}
+
 val ad_toshape(lua_State *L, State *S, val v, const Shape *shape) {
   Shape have;
   ad_shapeof(L, S, v, &have);
@@ -583,6 +589,44 @@ size_t ad_marklist(lua_State *L, State *S, int holder) {
     }
   lua_settop(L, list - 1);
   return bytes;
+}
+
+void ad_addowner(lua_State *L, State *S, int idx, int list) {
+  const int top = lua_gettop(L);
+  const Array *a;
+  lua_Integer n;
+  ad_pushplain(L, S, idx);
+  a = ad_toarray(L, S, -1);
+  if (a != NULL) {
+    lua_getfield(L, list, "n");
+    n = lua_tointeger(L, -1) + 1;
+    lua_pushinteger(L, n);
+    lua_setfield(L, list, "n");
+    if (a->view)
+      lua_getiuservalue(L, top + 1, 1);
+    else
+      lua_pushvalue(L, top + 1);
+    lua_rawseti(L, list, n);
+  }
+  lua_settop(L, top);
+}
+
+void ad_addsaved(lua_State *L, State *S, int idx, int list) {
+  const Saved *s = ad_tosaved(L, S, idx);
+  for (int i = s ? ad_savedcount(s) : 0; i >= 1; i--) {
+    lua_getiuservalue(L, idx, i);
+    if (lua_isuserdata(L, -1)) ad_addowner(L, S, lua_gettop(L), list);
+    lua_pop(L, 1);
+  }
+}
+
+void ad_addlist(lua_State *L, State *S, int idx, int list) {
+  if (lua_type(L, idx) != LUA_TTABLE) return;
+  for (lua_Integer i = listsize(L, idx); i >= 1; i--) {
+    if (lua_rawgeti(L, idx, i) == LUA_TUSERDATA)
+      ad_addowner(L, S, lua_gettop(L), list);
+    lua_pop(L, 1);
+  }
 }
 
 size_t ad_savedbytes(lua_State *L, State *S, int idx) {

@@ -88,6 +88,8 @@ typedef struct Shape {
 /* of the plain value behind a value */
 void ad_shapeof(lua_State *L, State *S, val v, Shape *shape);
 int ad_sameshape(const Array *a, const Shape *shape);
+/* "a number", "an array of shape (2, 3)": pushed */
+const char *ad_shapename(lua_State *L, const Shape *shape);
 
 /* acc + t * (partial derivative by operand i), all of them plain */
 val ad_arraypull(lua_State *L, State *S, int op, int i, int n, const val *x,
@@ -126,6 +128,12 @@ int ad_savedcount(const Saved *s);
 size_t ad_marksaved(lua_State *L, State *S, int idx, int holder);
 /* the same for all that is in the list at the top, which is popped */
 size_t ad_marklist(lua_State *L, State *S, int holder);
+/* appends to the list, which counts them in its field n, the owners of the
+   elements of: the value at idx, if it is an array; what the Saved at idx
+   holds; what is in the list at idx */
+void ad_addowner(lua_State *L, State *S, int idx, int list);
+void ad_addsaved(lua_State *L, State *S, int idx, int list);
+void ad_addlist(lua_State *L, State *S, int idx, int list);
 /* bytes of the arrays in the one of these at idx; 0 for anything else */
 size_t ad_savedbytes(lua_State *L, State *S, int idx);
 /* the table of that reference holds nothing any more ... */

@@ -4,7 +4,9 @@
 ** autodiff/custom.lua): to take arguments apart by level and to put results
 ** together. Keys of levels go through Lua as integers.
 */
-#include "state.h"
+#include "array.h"
+
+#include <string.h>
 
 static void highest_leaf(lua_State *L, State *S, void *ud, int numeric) {
   Arg *best = ud, a;
@@ -177,6 +179,20 @@ static int c_join(lua_State *L) {
   return 1;
 }
 
+/* is what stands for the leaf below the top of its shape? 0 stands for all */
+static void checkleaf(lua_State *L, State *S) {
+  const int top = lua_gettop(L);
+  Shape want, have;
+  if (lua_type(L, top) == LUA_TNUMBER && lua_tonumber(L, top) == 0) return;
+  ad_shapeof(L, S, ad_at(top - 1), &want);
+  ad_shapeof(L, S, ad_at(top), &have);
+  if (want.ndim == have.ndim &&
+      memcmp(want.len, have.len, sizeof *want.len * (size_t)want.ndim) == 0)
+    return;
+  ad_error(L, "custom: a rule gave %s in place of %s",
+           ad_shapename(L, &have), ad_shapename(L, &want));
+}
+
 /* top: leaf of x, what stands there in 'other' */
 static void flatten_leaf(lua_State *L, State *S, void *ud, int numeric) {
   Split *s = ud;
@@ -185,8 +201,11 @@ static void flatten_leaf(lua_State *L, State *S, void *ud, int numeric) {
     lua_pop(L, 1);
     lua_pushnumber(L, 0);
   } else if (!ad_isleaf(L, S, -1))
-    ad_error(L, "custom: a rule gave a %s in place of a number",
-             luaL_typename(L, -1));
+    ad_error(L, "custom: a rule gave a %s in place of %s", luaL_typename(L, -1),
+             ad_arrayvalued(L, S, -2) ? "an array" : "a number");
+  else if (!lua_rawequal(L, -1, -2) &&
+           (lua_isuserdata(L, -1) || lua_isuserdata(L, -2)))
+    checkleaf(L, S);
   lua_rawseti(L, s->list, ++s->n);
 }
 
@@ -215,11 +234,14 @@ static int c_flatten(lua_State *L) {
 
 static void unflatten_leaf(lua_State *L, State *S, void *ud, int numeric) {
   Split *s = ud;
-  (void)S;
-  if (!numeric)
+  const int top = lua_gettop(L);
+  if (!numeric) {
     lua_pushnil(L);
-  else
-    lua_rawgeti(L, s->list, ++s->n);
+    return;
+  }
+  lua_rawgeti(L, s->list, ++s->n);
+  if (lua_isuserdata(L, top) && lua_type(L, -1) == LUA_TNUMBER)
+    ad_shapelike(L, S, top); /* 0 for an array is one of zeros */
 }
 
 /* unflatten(x, list): the structure of x with the leaves of a list */
@@ -353,9 +375,28 @@ static int c_call(lua_State *L) {
 /* chain(acc, t, p): acc + t p, where an exact 0 of t wins */
 static int c_chain(lua_State *L) {
   State *S = ad_state(L);
-  val acc = ad_checkarg(L, S, 1), t = ad_checkarg(L, S, 2),
-      p = ad_checkarg(L, S, 3);
+  val acc = ad_checkoperand(L, S, 1), t = ad_checkoperand(L, S, 2),
+      p = ad_checkoperand(L, S, 3);
   ad_pushval(L, ad_chain(L, S, acc, t, p));
+  return 1;
+}
+
+static void array_leaf(lua_State *L, State *S, void *ud, int numeric) {
+  const int *list = ud;
+  if (!numeric || !lua_isuserdata(L, -1) || !ad_arrayvalued(L, S, -1)) return;
+  lua_rawseti(L, *list, (lua_Integer)lua_rawlen(L, *list) + 1);
+}
+
+/* arraysin(x): the leaves of x that are arrays, in a list; nil if none is */
+static int c_arraysin(lua_State *L) {
+  State *S = ad_state(L);
+  int list = 2;
+  lua_settop(L, 1);
+  lua_newtable(L);
+  lua_pushvalue(L, 1);
+  ad_tree(L, S, 1, 0, array_leaf, &list, "custom");
+  lua_settop(L, 2);
+  if (lua_rawlen(L, 2) == 0) lua_pushnil(L);
   return 1;
 }
 
@@ -380,6 +421,7 @@ void ad_opencustom(lua_State *L, State *S) {
                                 {"members", c_members},
                                 {"call", c_call},
                                 {"chain", c_chain},
+                                {"arraysin", c_arraysin},
                                 {"order", c_order},
                                 {NULL, NULL}};
   (void)S;

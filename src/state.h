@@ -375,6 +375,7 @@ uint32_t ad_addcall(lua_State *L, Level *lv, int ninput, const uint32_t *input,
 /* scope.c */
 Level *ad_spanhere(const State *S, const Level *lv);
 void ad_rerun(lua_State *L, Level *lv, int slot);
+void ad_forget(lua_State *L, Level *t, uint32_t entry, uint32_t call, int list);
 int ad_results(lua_State *L, int status, lua_KContext ctx);
 int ad_pausetape(lua_State *L, Level *lv);
 void ad_openscope(lua_State *L, State *S);

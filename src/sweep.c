@@ -357,6 +357,7 @@ static void rerun(lua_State *L, Sweep *w, uint32_t c, int backward) {
       lua_settop(L, base + 3);
     }
   }
+  ad_forget(L, lv, ad_tapefirst(&lv->tape, end), ncall, 0);
   ad_tapecut(&lv->tape, end);
   if (lv->nnote > end) lv->nnote = end;
   lv->tape.ninput = ninput;

@@ -46,4 +46,15 @@ function M.merge(outer, inner, first, list)
   return merge({ outer = outer, inner = inner, first = first }, table.unpack(list))
 end
 
+--- An array of the given shape from numbers: by(e) for each array e of that
+-- shape that is 0 but for one element, which is 1.
+function M.build(shape, by)
+  local list, n = {}, 1
+  for d = 1, #shape do n = n * shape[d] end
+  for e = 1, n do
+    list[e] = by(core.array.putpart(shape, keyof(shape, e, 0), 1.0))
+  end
+  return M.merge(shape, nil, true, list)
+end
+
 return M
