@@ -532,6 +532,74 @@ static int l_merge(lua_State *L) {
   return 1;
 }
 
+/* copies the elements of the number or array at the top; their number */
+static size_t put(lua_State *L, State *S, double *to) {
+  const Array *a = ad_toarray(L, S, -1);
+  if (a == NULL) {
+    if (to) *to = lua_tonumber(L, -1);
+    return 1;
+  }
+  if (to) ad_gather(a, to);
+  return a->size;
+}
+
+/* core.flat(list): the elements of numbers and arrays, one after another */
+static int l_flat(lua_State *L) {
+  State *S = ad_state(L);
+  const lua_Integer n = (lua_Integer)lua_rawlen(L, 1);
+  ptrdiff_t size = 0;
+  double *to;
+  lua_settop(L, 1);
+  for (lua_Integer i = 1; i <= n; i++) {
+    lua_rawgeti(L, 1, i);
+    size += (ptrdiff_t)put(L, S, NULL);
+    lua_pop(L, 1);
+  }
+  to = ad_newarray(L, S, 1, &size)->data;
+  for (lua_Integer i = 1; i <= n; i++) {
+    lua_rawgeti(L, 1, i);
+    to += put(L, S, to);
+    lua_pop(L, 1);
+  }
+  return 1;
+}
+
+/* core.piece(a, first, shape): what flat has put at element 'first' (from 0);
+   a number if there is no shape */
+static int l_piece(lua_State *L) {
+  State *S = ad_state(L);
+  const size_t first = (size_t)lua_tointeger(L, 2);
+  const Array *a;
+  ptrdiff_t shape[AD_MAXDIM];
+  Array *p;
+  int ndim;
+  lua_settop(L, 3);
+  a = ad_packed(L, S, 1);
+  if (lua_isnil(L, 3)) {
+    lua_pushnumber(L, a->data[first]);
+    return 1;
+  }
+  ndim = ad_checkshape(L, 3, shape);
+  p = ad_newarray(L, S, ndim, shape);
+  memcpy(p->data, a->data + first, p->size * sizeof *p->data);
+  return 1;
+}
+
+/* core.place(n, first, v): zeros but for that piece */
+static int l_place(lua_State *L) {
+  State *S = ad_state(L);
+  const ptrdiff_t n = (ptrdiff_t)lua_tointeger(L, 1);
+  const size_t first = (size_t)lua_tointeger(L, 2);
+  Array *a;
+  lua_settop(L, 3);
+  a = ad_newarray(L, S, 1, &n);
+  memset(a->data, 0, a->size * sizeof *a->data);
+  lua_pushvalue(L, 3);
+  put(L, S, a->data + first);
+  lua_settop(L, 4);
+  return 1;
+}
+
 /*
 ** core.trace(fname, f, ...): runs f with a note for each operation. Returns a
 ** table: 'inputs', the arguments with nodes for leaves; 'results', the list
@@ -611,6 +679,9 @@ void ad_openjacobian(lua_State *L, State *S) {
                                 {"linear", l_linear},
                                 {"assemble", l_assemble},
                                 {"merge", l_merge},
+                                {"flat", l_flat},
+                                {"piece", l_piece},
+                                {"place", l_place},
                                 {"trace", l_trace},
                                 {NULL, NULL}};
   (void)S;

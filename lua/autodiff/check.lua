@@ -153,7 +153,8 @@ end
 
 -- All numbers and arrays among f's results, as one list.
 local function outputs(...)
-  return (core.flatten({ ... }))
+  core.flatten({ ... }) -- refuses what contains itself
+  return require "autodiff.leaves".sorted({ ... })
 end
 
 -- The numbers in such a list, and where each comes from.
