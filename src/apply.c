@@ -349,7 +349,7 @@ static val record(lua_State *L, State *S, Level *lv, int op, int n,
   if (lv->kind == AD_GRAPH) ad_compact(L, lv);
   if (looked) {
     ad_notehere(L, tapeof(lv), &note);
-    ad_noteoperands(L, &note, S, op, n, a, x, y);
+    ad_noteoperands(L, tapeof(lv), &note, op, n, a, x, y);
   }
   v = ad_pushvar(L, S, stampedby(S, lv), y, 0, 0);
   c = lua_touserdata(L, v.i);
@@ -655,7 +655,7 @@ static val nary_var(lua_State *L, State *S, Nary *w, const Arg *a, Level *lv,
   const int looked = ad_looked(tapeof(lv));
   if (looked) {
     ad_notehere(L, tapeof(lv), &note);
-    ad_noteoperands(L, &note, S, w->op, w->n, a, w->x, w->y);
+    ad_noteoperands(L, tapeof(lv), &note, w->op, w->n, a, w->x, w->y);
   }
   if (numbers) {
     const double *d = numbersof(L, w->n, w->x);

@@ -43,7 +43,7 @@ static int c_highest(lua_State *L) {
 typedef struct Split {
   uint64_t key;
   int part, most, kind;
-  int list; /* stack index */
+  int list, last; /* stack indices */
   lua_Integer n;
   const char *name;
 } Split;
@@ -133,6 +133,19 @@ static int c_count(lua_State *L) {
   return 1;
 }
 
+/* debug_nans: the value at top + 1, made of that at top, has a NaN or inf */
+static void nanpart(lua_State *L, State *S, const Split *s, int top) {
+  const char *name = s->name;
+  int derivative = 0;
+  if (s->last > 5) { /* an operation, with its operands */
+    Arg a;
+    ad_resolve(L, S, top, &a);
+    derivative = !ad_isbad(L, S, a.v);
+    name = ad_callname(L, S, name, 6, s->last);
+  }
+  ad_nanrule(L, S, name, ad_at(top + 1), derivative);
+}
+
 /* top: y leaf, list of part leaves */
 static void join_leaf(lua_State *L, State *S, void *ud, int numeric) {
   const Split *s = ud;
@@ -156,18 +169,22 @@ static void join_leaf(lua_State *L, State *S, void *ud, int numeric) {
   }
   ad_resolve(L, S, top, &a);
   one(L, top, ad_pushparts(L, S, s->key, s->kind, a.v, s->most, part));
-  if (S->debug && s->name != NULL) ad_nanrule(L, S, s->name);
+  if (S->debug && s->name != NULL && ad_isbad(L, S, ad_at(top + 1)))
+    nanpart(L, S, s, top);
   ((Split *)ud)->n++;
 }
 
 /*
-** join(key, kind, y, {leaves of part 1, leaves of part 2, ...}[, name]): y's
-** leaves with their tangents or coefficients; 'name' is for debug_nans
+** join(key, kind, y, {leaves of part 1, leaves of part 2, ...}[, name, ...]):
+** y's leaves with their tangents or coefficients; 'name' is for debug_nans, and
+** so are the operands behind it
 */
 static int c_join(lua_State *L) {
   State *S = ad_state(L);
   Split s;
-  lua_settop(L, 5);
+  if (lua_gettop(L) < 5) lua_settop(L, 5);
+  s.last = lua_gettop(L);
+  ad_checkstack(L, 20, NULL);
   s.name = lua_tostring(L, 5);
   s.key = (uint64_t)lua_tointeger(L, 1);
   s.kind = lua_tostring(L, 2)[0] == 'd' ? AD_DUALN : AD_SERN;
@@ -303,6 +320,20 @@ static void input_leaf(lua_State *L, State *S, void *ud, int numeric) {
   lua_settop(L, top);
 }
 
+/*
+** Pushes the name of the handler at idx: of an operation with its operands,
+** which are at first .. last.
+*/
+static const char *handlername(lua_State *L, State *S, int idx, int first,
+                               int last) {
+  const char *name;
+  lua_getfield(L, idx, "name");
+  name = lua_tostring(L, -1);
+  if (lua_getfield(L, idx, "operation") != LUA_TNIL)
+    name = ad_callname(L, S, name, first, last);
+  return name;
+}
+
 static void output_leaf(lua_State *L, State *S, void *ud, int numeric) {
   Inputs *in = ud;
   const int top = lua_gettop(L);
@@ -314,12 +345,14 @@ static void output_leaf(lua_State *L, State *S, void *ud, int numeric) {
   }
   ad_resolve(L, S, top, &a);
   ad_pushvar(L, S, in->lv, a.v, in->node, 0);
-  if (ad_looked(t)) ad_notevalue(t, in->node, ad_notednumber(L, S, a.v));
-  if (S->debug) {
-    lua_getfield(L, 2, "name");
-    lua_insert(L, -2);
-    ad_nanrule(L, S, lua_tostring(L, -2));
-    lua_remove(L, -2);
+  lua_copy(L, -1, top + 1);
+  lua_settop(L, top + 1);
+  if (ad_looked(t)) {
+    const val v = ad_at(top + 1);
+    ad_notevalue(L, t, in->node, v);
+    if (S->debug && ad_isbad(L, S, v))
+      ad_nanrule(L, S, handlername(L, S, 2, 5, in->list - 1), v, 0);
+    lua_settop(L, top + 1);
   }
   if (t->handles != LUA_NOREF) {
     lua_rawgeti(L, LUA_REGISTRYINDEX, t->handles);
@@ -367,6 +400,10 @@ static int c_call(lua_State *L) {
   }
   if (in.lv == t && (span = ad_spanhere(S, t)) != NULL) in.lv = span;
   in.node = ad_addcall(L, t, (int)in.n, input, nout, 2) + 1;
+  if (S->debug && ad_looked(t)) {
+    ad_notecall(L, t, in.node - 1, handlername(L, S, 2, 5, n));
+    lua_settop(L, n + 2);
+  }
   lua_pushvalue(L, 4);
   ad_tree(L, S, 1, 1 | AD_OBJECTS, output_leaf, &in, "custom");
   return 1;

@@ -486,6 +486,19 @@ static int l_assemble(lua_State *L) {
   return 1;
 }
 
+/* core.node(x): the node, and for an array the shape, of a leaf of the inputs
+   that trace gives */
+static int l_node(lua_State *L) {
+  State *S = ad_state(L);
+  uint32_t node;
+  const Array *shape;
+  if (!ad_skeletonnode(L, S, 1, &node, &shape)) return 0;
+  lua_pushinteger(L, node);
+  if (shape == NULL) return 1;
+  ad_pushshape(L, shape);
+  return 2;
+}
+
 /*
 ** core.merge(outer, inner, first, list): an array from one (or a number) for
 ** each element of another: their shapes are 'inner' and 'outer', and the
@@ -613,7 +626,7 @@ static void trace_leaf(lua_State *L, State *S, void *ud, int numeric) {
   const int top = lua_gettop(L);
   nodes_leaf(L, S, ud, numeric);
   if (!numeric) return;
-  lua_pushnumber(L, ad_plain(L, S, top));
+  ad_pushplain(L, S, top);
   lua_rawseti(L, s->list + 1, s->n);
 }
 
@@ -678,6 +691,7 @@ void ad_openjacobian(lua_State *L, State *S) {
   static const luaL_Reg fn[] = {{"forward", l_forward},
                                 {"linear", l_linear},
                                 {"assemble", l_assemble},
+                                {"node", l_node},
                                 {"merge", l_merge},
                                 {"flat", l_flat},
                                 {"piece", l_piece},

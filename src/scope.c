@@ -260,8 +260,13 @@ static void leave_leaf(lua_State *L, State *S, void *ud, int numeric) {
   ad_resolve(L, S, top, &a);
   if (o->cut) node = o->call + 1 + n;
   ad_pushvar(L, S, o->t, ad_primalof(L, &a), node, 0);
-  if (o->cut) ad_notevalue(o->t, node,
-                           ad_notednumber(L, S, ad_valat(L, lua_gettop(L))));
+  lua_copy(L, -1, top + 1);
+  lua_settop(L, top + 1);
+  if (o->cut && ad_looked(o->t)) {
+    lua_pushvalue(L, -1);
+    ad_notevalue(L, o->t, node, ad_takeval(L));
+    lua_settop(L, top + 1);
+  }
   if (o->t->handles != LUA_NOREF) {
     lua_rawgeti(L, LUA_REGISTRYINDEX, o->t->handles);
     lua_pushvalue(L, -2);

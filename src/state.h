@@ -99,6 +99,9 @@ typedef struct Note {
   uint8_t kind, op;
   uint8_t active; /* bit i: operand i is on the tape */
   uint8_t rule;   /* 1 + the operation whose derivative it is a part of */
+  /* numbers of texts among the level's sources, or 0: in the place of a value
+     that is an array; its shape; those of operands. Of a call the operation */
+  uint32_t text, shape, operand[AD_MAXARITY];
 } Note;
 
 /* an operation of a tape whose rule is Lua's business (custom, checkpoint) */
@@ -280,7 +283,6 @@ void ad_pushval(lua_State *L, val v);
 val ad_valat(lua_State *L, int idx);
 double ad_plain(lua_State *L, State *S, int idx);
 double ad_plainval(lua_State *L, State *S, val v);
-double ad_notednumber(lua_State *L, State *S, val v);
 Cell *ad_newcell(lua_State *L, State *S, int mt, size_t size, int nuv);
 val ad_pushvar(lua_State *L, State *S, Level *lv, val primal, uint32_t node,
                int leaf);
@@ -316,12 +318,18 @@ static inline val ad_op2(lua_State *L, State *S, int op, val x, val y) {
 
 /* look.c */
 void ad_notehere(lua_State *L, Level *t, Note *note);
-void ad_noteoperands(lua_State *L, Note *note, State *S, int op, int n,
+void ad_noteoperands(lua_State *L, Level *t, Note *note, int op, int n,
                      const Arg *a, const val *x, val y);
+void ad_noteresult(lua_State *L, Level *t, Note *note, val y);
 void ad_note(lua_State *L, Level *t, const Note *note);
-void ad_notevalue(Level *t, uint32_t node, double y);
+void ad_notevalue(lua_State *L, Level *t, uint32_t node, val y);
+void ad_notecall(lua_State *L, Level *t, uint32_t node, const char *text);
+const char *ad_callname(lua_State *L, State *S, const char *name, int first,
+                        int last);
 void ad_nancheck(lua_State *L, State *S, int op, int n, const val *x, val y);
-void ad_nanrule(lua_State *L, State *S, const char *name);
+int ad_isbad(lua_State *L, State *S, val v);
+void ad_nanrule(lua_State *L, State *S, const char *name, val v,
+                int derivative);
 void ad_nansweep(lua_State *L, Level *t, uint32_t node, const char *name,
                  int backward, val v);
 void ad_nanplace(lua_State *L, Level *t, uint32_t node);
@@ -366,6 +374,9 @@ void ad_sweepseed(lua_State *L, Sweep *w, uint32_t node, val v);
 void ad_sweepreverse(lua_State *L, Sweep *w, uint32_t from, uint32_t to);
 void ad_sweepforward(lua_State *L, Sweep *w, uint32_t from, uint32_t to);
 void ad_sweepget(lua_State *L, const Sweep *w, uint32_t node); /* pushes */
+/* pushes the partial derivative by the operand of entry number j of a node:
+   of what the tape has saved, at the top */
+val ad_sweeppartial(lua_State *L, State *S, uint32_t j);
 void ad_sweepclear(lua_State *L, Sweep *w, uint32_t node);
 void ad_sweepend(Sweep *w);
 void ad_sweepguard(lua_State *L, Level *lv); /* pushes one slot */

@@ -227,6 +227,10 @@ static val savedchain(lua_State *L, State *S, uint32_t j, val t, val acc,
   return ad_elementchain(L, S, s->op, i, s->n, x, x[s->n], t, acc, &shape);
 }
 
+val ad_sweeppartial(lua_State *L, State *S, uint32_t j) {
+  return savedchain(L, S, j, ad_num(1), ad_num(0), 1);
+}
+
 static int issaved(lua_State *L, val p) {
   return p.i && ad_isarray(lua_touserdata(L, p.i)); /* no array is a partial */
 }

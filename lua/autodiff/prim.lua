@@ -126,7 +126,7 @@ function M.define(def)
         end
       end
     end
-    return join(key, "series", y, ys)
+    return join(key, "series", y, ys, name, ...)
   end
 
   function op(at, ...)
@@ -152,7 +152,7 @@ function M.define(def)
           saved[#saved + 1] = y
         end
       end
-      local handler = { name = name, saved = saved }
+      local handler = { name = name, operation = true, saved = saved }
       function handler.pull(g)
         local list = {}
         local own = multiple and g or g[1]
@@ -187,7 +187,7 @@ function M.define(def)
           end
           tangents[d] = multiple and dy or { dy }
         end
-        result = join(key, "dual", y, tangents)
+        result = join(key, "dual", y, tangents, name, ...)
       end
     end
     if multiple then return unpack(result, 1, y.n) end
