@@ -141,6 +141,8 @@ val ad_elementchain(lua_State *L, State *S, int op, int i, int n, const val *x,
   s = partial(L, S, op, i, x, y, 1);
   if (op == OP_where) /* what is not chosen takes no part */
     s = chosen(L, S, s, t, ad_num(0));
+  else if (AD_BOTHWIN(op, i))
+    s = ad_op2(L, S, OP_bmul, t, s);
   else
     s = ad_chain(L, S, ad_num(0), t, s);
   s = ad_toshape(L, S, s, shape);

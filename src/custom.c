@@ -42,7 +42,7 @@ static int c_highest(lua_State *L) {
 
 typedef struct Split {
   uint64_t key;
-  int part, most, kind;
+  int part, most, kind, spread;
   int list, last; /* stack indices */
   lua_Integer n;
   const char *name;
@@ -88,13 +88,15 @@ static void part_leaf(lua_State *L, State *S, void *ud, int numeric) {
       one(L, top, ad_part(L, &a, s->part));
   } else
     one(L, top, s->part == 0 ? a.v : ad_num(0));
+  if (s->part > 0 && s->spread && lua_isuserdata(L, top) &&
+      lua_type(L, -1) == LUA_TNUMBER)
+    ad_shapelike(L, S, top);
 }
 
-/* parts(key, k, ...): the arguments' primals (k = 0) or k-th tangents or
-   coefficients at a level */
-static int c_parts(lua_State *L) {
+static int parts(lua_State *L, int spread) {
   State *S = ad_state(L);
   Split s;
+  s.spread = spread;
   const int n = lua_gettop(L);
   s.key = (uint64_t)lua_tointeger(L, 1);
   s.part = (int)lua_tointeger(L, 2);
@@ -105,6 +107,13 @@ static int c_parts(lua_State *L) {
   }
   return n - 2;
 }
+
+/* parts(key, k, ...): the arguments' primals (k = 0) or k-th tangents or
+   coefficients at a level; 0 may stand for an array of zeros */
+static int c_parts(lua_State *L) { return parts(L, 0); }
+
+/* the same, all in their shapes */
+static int c_tangents(lua_State *L) { return parts(L, 1); }
 
 static void count_leaf(lua_State *L, State *S, void *ud, int numeric) {
   Split *s = ud;
@@ -451,6 +460,7 @@ static int c_order(lua_State *L) {
 void ad_opencustom(lua_State *L, State *S) {
   static const luaL_Reg fn[] = {{"highest", c_highest},
                                 {"parts", c_parts},
+                                {"tangents", c_tangents},
                                 {"count", c_count},
                                 {"join", c_join},
                                 {"flatten", c_flatten},

@@ -26,6 +26,7 @@ static const char *infix(int op) {
     return "-";
   case OP_mul:
   case OP_cmul:
+  case OP_bmul:
     return "*";
   case OP_div:
     return "/";

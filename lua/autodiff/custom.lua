@@ -216,7 +216,7 @@ local function custom(...)
       return series(key, primals, y, n, ...)
     end
     local parts = {}
-    for d = 1, n do parts[d] = push(primals, pack(core.parts(key, d, ...)), y) end
+    for d = 1, n do parts[d] = push(primals, pack(core.tangents(key, d, ...)), y) end
     return core.join(key, "dual", y, parts, title)
   end
 
