@@ -76,9 +76,9 @@ static val step(lua_State *L, State *S, int op, val x, val y, val z) {
   return ad_num(ad_opvalue(op, d));
 }
 
-static val rule(lua_State *L, State *S, int op, int i, const val *x, val Y) {
+static val rule(lua_State *L, State *S, int op, int i, const val *x, val Y,
+                int arrays) {
   const val A = x[0], B = x[1], C = x[2];
-  const int arrays = anyarray(L, S, ad_opinfo[op].arity, x);
   (void)A, (void)B, (void)C, (void)arrays;
   switch (op) {
 #define OP1(name, v, d0, l0, h0, kind)                                         \
@@ -103,12 +103,15 @@ static val rule(lua_State *L, State *S, int op, int i, const val *x, val Y) {
 }
 
 /* S->rule: for the notes of what a rule's own operations record */
-static val partial(lua_State *L, State *S, int op, int i, const val *x, val y) {
+static val partial(lua_State *L, State *S, int op, int i, const val *x, val y,
+                   int arrays) {
   const int before = S->rule;
   val p;
-  if (!S->debug) return rule(L, S, op, i, x, y);
+  if (S->arrays && !arrays) /* or values of a batch */
+    arrays = anyarray(L, S, ad_opinfo[op].arity, x);
+  if (!S->debug) return rule(L, S, op, i, x, y, arrays);
   if (before == 0) S->rule = op + 1;
-  p = rule(L, S, op, i, x, y);
+  p = rule(L, S, op, i, x, y, arrays);
   S->rule = before;
   return p;
 }
@@ -144,25 +147,27 @@ val ad_chain(lua_State *L, State *S, val acc, val t, val p) {
 
 /*
 ** acc + t * (partial derivative by operand i) of an operation on arrays, in
-** the shape of that operand, or forwards in that of the result
+** the shape of that operand, or forwards in that of the result. What of x and y
+** the partial derivative does not look at may be anything.
 */
 val ad_elementchain(lua_State *L, State *S, int op, int i, int n, const val *x,
-                    val y, val t, val acc, int forwards) {
+                    val y, val t, val acc, const Shape *shape) {
   const int base = lua_gettop(L);
-  const val like = forwards ? y : x[i];
   int plain = 1;
   val s;
   if (ad_isnum(t, 0)) return acc;
   ad_checkstack(L, RULESLOTS, NULL);
   for (int k = 0; k < n; k++) plain &= ad_isplain(L, x[k]);
   plain &= ad_isplain(L, y) && ad_isplain(L, t) && ad_isplain(L, acc);
-  if (plain) return ad_arraypull(L, S, op, i, n, x, y, t, acc, forwards);
-  s = partial(L, S, op, i, x, y);
+  if (plain) return ad_arraypull(L, S, op, i, n, x, y, t, acc, shape);
+  s = partial(L, S, op, i, x, y, 1);
   if (op == OP_where) /* what is not chosen takes no part */
     s = chosen(L, S, s, t, ad_num(0));
+  else if (AD_BOTHWIN(op, i))
+    s = ad_op2(L, S, OP_bmul, t, s);
   else
     s = ad_chain(L, S, ad_num(0), t, s);
-  s = ad_like(L, S, s, like);
+  s = ad_toshape(L, S, s, shape);
   if (!ad_isnum(acc, 0)) s = ad_op2(L, S, OP_add, acc, s);
   return settle(L, base, s);
 }
@@ -200,6 +205,11 @@ static val dual_numbers(lua_State *L, State *S, int op, int n, const Arg *a,
   return ad_at(lua_gettop(L));
 }
 
+/* from here on others have what was computed */
+static void release(lua_State *L, val t) {
+  if (t.i && ad_isplain(L, t)) ((Array *)lua_touserdata(L, t.i))->own = 0;
+}
+
 /*
 ** Pushes the dual whose user values are put together one by one: with many
 ** directions they would not fit on the C stack, nor in few slots of Lua's.
@@ -207,18 +217,21 @@ static val dual_numbers(lua_State *L, State *S, int op, int n, const Arg *a,
 static val dual_general(lua_State *L, State *S, int op, int n, const Arg *a,
                         const val *x, uint64_t key, int dirs) {
   val p[AD_MAXARITY], y = ad_apply(L, S, op, n, x);
-  const int isarray = y.i && ad_arrayvalued(L, S, y.i);
-  int known[AD_MAXARITY] = {0, 0, 0}, top;
+  int isarray, known[AD_MAXARITY] = {0, 0, 0}, top;
   Cell *c;
+  Shape shape;
+  ad_shapeof(L, S, y, &shape);
+  isarray = shape.ndim > 0;
   if (dirs == 1) { /* the usual case: perhaps it is all numbers after all */
     val t = ad_num(0);
     for (int i = 0; i < n; i++) {
       val ti = ad_part(L, &a[i], 1);
       if (isarray)
-        t = ad_elementchain(L, S, op, i, n, x, y, ti, t, 1);
+        t = ad_elementchain(L, S, op, i, n, x, y, ti, t, &shape);
       else if (!ad_isnum(ti, 0))
-        t = ad_chain(L, S, t, ti, partial(L, S, op, i, x, y));
+        t = ad_chain(L, S, t, ti, partial(L, S, op, i, x, y, 0));
     }
+    if (isarray) release(L, t);
     return ad_pushparts(L, S, key, AD_DUALN, y, 1, &t);
   }
   for (int i = 0; i < n; i++) { /* before the dual: they stay on the stack */
@@ -229,7 +242,7 @@ static val dual_general(lua_State *L, State *S, int op, int n, const Arg *a,
       ti = ad_part(L, &a[i], d);
       lua_settop(L, top);
       if (ad_isnum(ti, 0)) continue;
-      if (!isarray) p[i] = partial(L, S, op, i, x, y);
+      if (!isarray) p[i] = partial(L, S, op, i, x, y, 0);
       known[i] = 1;
     }
   }
@@ -242,9 +255,11 @@ static val dual_general(lua_State *L, State *S, int op, int n, const Arg *a,
     val t = ad_num(0);
     for (int i = 0; i < n; i++)
       if (known[i] && isarray)
-        t = ad_elementchain(L, S, op, i, n, x, y, ad_part(L, &a[i], d), t, 1);
+        t = ad_elementchain(L, S, op, i, n, x, y, ad_part(L, &a[i], d), t,
+                            &shape);
       else if (known[i])
         t = ad_chain(L, S, t, ad_part(L, &a[i], d), p[i]);
+    if (isarray) release(L, t);
     ad_pushval(L, t);
     lua_setiuservalue(L, top, d + 1);
     lua_settop(L, top);
@@ -290,9 +305,9 @@ static void keep(lua_State *L, Level *lv, uint32_t j, val p) {
   }
   lua_rawgeti(L, LUA_REGISTRYINDEX, lv->objects);
   saved = ad_tosaved(L, lv->S, p.i);
-  for (int i = 1; saved != NULL && i <= saved->n + 1; i++) {
+  for (int i = saved ? ad_savedcount(saved) : 0; i >= 1; i--) {
     lua_getiuservalue(L, p.i, i);
-    ad_marksaved(L, lv->S, -1, -2);
+    lv->heavy += ad_marksaved(L, lv->S, -1, -2);
     lua_pop(L, 1);
   }
   lua_pushvalue(L, p.i);
@@ -358,7 +373,7 @@ static val record(lua_State *L, State *S, Level *lv, int op, int n,
   if (lv->kind == AD_GRAPH) ad_compact(L, lv);
   if (looked) {
     ad_notehere(L, tapeof(lv), &note);
-    ad_noteoperands(L, &note, S, op, n, a, x, y);
+    ad_noteoperands(L, tapeof(lv), &note, op, n, a, x, y);
   }
   v = ad_pushvar(L, S, stampedby(S, lv), y, 0, 0);
   c = lua_touserdata(L, v.i);
@@ -401,16 +416,13 @@ static val var_apply(lua_State *L, State *S, int op, int n, const Arg *a,
   } else {
     y = ad_apply(L, S, op, n, x);
     if (y.i && ad_arrayvalued(L, S, y.i)) {
-      val saved = ad_save(L, S, op, n, x, y);
-      uint8_t active = 0;
-      for (int i = 0; i < n; i++) {
-        p[i] = saved;
-        active |= (uint8_t)((a[i].key != 0) << i);
-      }
-      ((Saved *)lua_touserdata(L, saved.i))->active = active;
+      int active = 0;
+      for (int i = 0; i < n; i++) active |= (a[i].key != 0) << i;
+      p[0] = ad_save(L, S, op, n, x, y, active);
+      for (int i = 1; i < n; i++) p[i] = p[0];
     } else
       for (int i = 0; i < n; i++)
-        if (a[i].key) p[i] = partial(L, S, op, i, x, y);
+        if (a[i].key) p[i] = partial(L, S, op, i, x, y, 0);
   }
   return record(L, S, lv, op, n, a, x, y, p);
 }
@@ -681,7 +693,7 @@ static val nary_var(lua_State *L, State *S, Nary *w, const Arg *a, Level *lv,
   const int looked = ad_looked(tapeof(lv));
   if (looked) {
     ad_notehere(L, tapeof(lv), &note);
-    ad_noteoperands(L, &note, S, w->op, w->n, a, w->x, w->y);
+    ad_noteoperands(L, tapeof(lv), &note, w->op, w->n, a, w->x, w->y);
   }
   if (numbers) {
     const double *d = numbersof(L, w->n, w->x);

@@ -349,56 +349,87 @@ static int sameshape(const Array *a, int ndim, const ptrdiff_t *shape) {
          memcmp(a->shape, shape, sizeof shape[0] * (size_t)ndim) == 0;
 }
 
-val ad_like(lua_State *L, State *S, val v, val like) {
-  const Array *a = NULL, *from;
-  const int base = lua_gettop(L);
-  if (like.i) {
-    ad_pushplain(L, S, like.i);
-    a = ad_toarray(L, S, -1);
+int ad_sameshape(const Array *a, const Shape *shape) {
+  return sameshape(a, shape->ndim, shape->len);
+}
+
+void ad_shapeof(lua_State *L, State *S, val v, Shape *shape) {
+  const Array *a;
+  shape->ndim = 0;
+  if (v.i == 0) return;
+  ad_pushplain(L, S, v.i);
+  a = ad_toarray(L, S, -1);
+  if (a != NULL) {
+    shape->ndim = a->ndim;
+    memcpy(shape->len, a->shape, sizeof a->shape);
   }
-  if (v.i) {
-    ad_pushplain(L, S, v.i);
-    from = ad_toarray(L, S, -1);
-  } else
-    from = NULL;
-  lua_settop(L, base);
-  if (a == NULL ? from == NULL
-                : from != NULL && sameshape(from, a->ndim, a->shape))
+  lua_pop(L, 1);
+}
+
+const char *ad_shapename(lua_State *L, const Shape *shape) {
+  if (shape->ndim == 0) return lua_pushliteral(L, "a number");
+  return lua_pushfstring(L, "an array of shape %s",
+                         ad_shapetext(L, shape->ndim, shape->len));
+}
+
+val ad_toshape(lua_State *L, State *S, val v, const Shape *shape) {
+  Shape have;
+  ad_shapeof(L, S, v, &have);
+  if (have.ndim == shape->ndim &&
+      memcmp(have.len, shape->len, sizeof have.len[0] * (size_t)have.ndim) == 0)
     return v;
   ad_pushval(L, v);
-  ad_pushval(L, like);
-  ad_arraycalln(L, S, "like", 2);
+  if (shape->ndim == 0)
+    lua_pushnil(L);
+  else
+    lua_createtable(L, shape->ndim, 0);
+  for (int d = 0; d < shape->ndim; d++) {
+    lua_pushinteger(L, (lua_Integer)shape->len[d]);
+    lua_rawseti(L, -2, d + 1);
+  }
+  ad_arraycalln(L, S, "toshape", 2);
   return ad_takeval(L);
+}
+
+val ad_like(lua_State *L, State *S, val v, val like) {
+  Shape shape;
+  ad_shapeof(L, S, like, &shape);
+  return ad_toshape(L, S, v, &shape);
 }
 
 /*
 ** acc + g * (partial derivative of 'op' by operand i), all of them plain, in
-** the shape of that operand (or of y, forwards); the sum goes where acc is if
-** nobody else has that.
+** the given shape: that of the operand, or forwards of y. The sum goes where
+** acc is if nobody else has that. What of x and y the partial derivative does
+** not look at may be anything.
 */
 val ad_arraypull(lua_State *L, State *S, int op, int i, int n, const val *given,
-                 val y, val g, val acc, int forwards) {
+                 val y, val g, val acc, const Shape *like) {
   val x[AD_MAXARITY + 2];
   ptrdiff_t shape[AD_MAXDIM], stride[AD_MAXARITY + 2][AD_MAXDIM];
   ad_Strided in[AD_MAXARITY + 2];
   double number[AD_MAXARITY + 2];
-  const val like = forwards ? y : given[i];
   Array *into = acc.i ? lua_touserdata(L, acc.i) : NULL, *out;
   val r;
   int ndim;
-  if (g.i == 0 && g.n == 0) return acc;
+  if (ad_isnum(g, 0)) return acc;
   numbers(L, n, given, x);
   x[n] = y;
   x[n + 1] = g;
   align(L, S, ad_opinfo[op].name, n + 2, x, &ndim, shape, stride, in, number);
+  if (ndim == 0) { /* numbers, which stand for all elements */
+    ndim = 1;
+    shape[0] = 1;
+    for (int k = 0; k < n + 2; k++) stride[k][0] = 0;
+  }
   if (into != NULL && into->own && !into->view &&
-      sameshape(into, ndim, shape)) {
+      sameshape(into, ndim, shape) && ad_sameshape(into, like)) {
     ad_elementpull(op, i, ndim, shape, into->data, n, in, in[n], in[n + 1], 1);
     return acc;
   }
   out = ad_newarray(L, S, ndim, shape);
   ad_elementpull(op, i, ndim, shape, out->data, n, in, in[n], in[n + 1], 0);
-  r = ad_like(L, S, ad_at(lua_gettop(L)), like);
+  r = ad_toshape(L, S, ad_at(lua_gettop(L)), like);
   if (!ad_isnum(acc, 0)) r = ad_op2(L, S, OP_add, acc, r);
   if (r.i) ((Array *)lua_touserdata(L, r.i))->own = 1;
   return r;
@@ -408,20 +439,111 @@ val ad_arraypull(lua_State *L, State *S, int op, int i, int n, const val *given,
 ** What tapes hold
 */
 
-val ad_save(lua_State *L, State *S, int op, int n, const val *x, val y) {
-  Saved *s = lua_newuserdatauv(L, sizeof *s, n + 1);
+/*
+** For each partial derivative of the table, what its expression looks at: the
+** expression itself, with sets for values.
+*/
+enum { A = 1, B = 2, C = 4, Y = 8 };
+#define K(c) 0
+#define ADD(x, y) ((x) | (y))
+#define SUB(x, y) ((x) | (y))
+#define MUL(x, y) ((x) | (y))
+#define DIV(x, y) ((x) | (y))
+#define NEG(x) (x)
+#define F1(name, x) (x)
+#define F2(name, x, y) ((x) | (y))
+#define P2(name, x, y) ((x) | (y))
+#define P3(name, x, y, z) ((x) | (y) | (z))
+#define LT(x, y) ((x) | (y))
+#define EQ(x, y) ((x) | (y))
+#define OR(c, d) ((c) | (d))
+#define AND(c, d) ((c) | (d))
+#define IF(c, x, y) ((c) | (x) | (y))
+#define ZERO(x) (x)
+static const uint8_t looksat[][AD_MAXARITY] = {
+#define OP1(name, v, d0, l0, h0, kind) {d0, 0, 0},
+#define OP2(name, v, d0, d1, l0, h0, l1, h1, kind) {d0, d1, 0},
+#define OP3(name, v, d0, d1, d2, l0, h0, l1, h1, l2, h2, kind) {d0, d1, d2},
+#include "ops.h"
+#undef OP1
+#undef OP2
+#undef OP3
+};
+#undef K
+#undef ADD
+#undef SUB
+#undef MUL
+#undef DIV
+#undef NEG
+#undef F1
+#undef F2
+#undef P2
+#undef P3
+#undef LT
+#undef EQ
+#undef OR
+#undef AND
+#undef IF
+#undef ZERO
+
+val ad_save(lua_State *L, State *S, int op, int n, const val *x, val y,
+            int active) {
+  int looks = 0, kept = 0, nuv = 0, dims = 0, top;
+  Shape shape[AD_MAXARITY + 1];
+  Saved *s;
+  for (int i = 0; i < n; i++)
+    if (active >> i & 1) looks |= looksat[op][i];
+  for (int i = 0; i <= n; i++) {
+    if (looks & (i < n ? A << i : Y)) {
+      kept |= 1 << i;
+      nuv++;
+    }
+    ad_shapeof(L, S, i < n ? x[i] : y, &shape[i]);
+    dims += shape[i].ndim;
+  }
+  s = lua_newuserdatauv(
+      L, offsetof(Saved, len) + (size_t)(dims + 1) * sizeof s->len[0], nuv);
+  top = lua_gettop(L);
   memset(s, 0, sizeof *s);
   s->op = (uint8_t)op;
   s->n = (uint8_t)n;
-  for (int i = 0; i < n; i++) {
-    ad_pushval(L, x[i]);
-    lua_setiuservalue(L, -2, i + 1);
+  s->active = (uint8_t)active;
+  s->kept = (uint8_t)kept;
+  dims = nuv = 0;
+  for (int i = 0; i <= n; i++) {
+    s->ndim[i] = (uint8_t)shape[i].ndim;
+    for (int d = 0; d < shape[i].ndim; d++) s->len[dims++] = shape[i].len[d];
+    if (kept >> i & 1) {
+      ad_pushval(L, i < n ? x[i] : y);
+      lua_setiuservalue(L, top, ++nuv);
+    }
   }
-  ad_pushval(L, y);
-  lua_setiuservalue(L, -2, n + 1);
   lua_rawgeti(L, LUA_REGISTRYINDEX, S->mt[AD_MTSAVED]);
   lua_setmetatable(L, -2);
-  return ad_at(lua_gettop(L));
+  return ad_at(top);
+}
+
+void ad_unsave(lua_State *L, const Saved *s, int idx, val *x) {
+  int uv = 0;
+  for (int i = 0; i <= s->n; i++) {
+    x[i] = ad_num(0);
+    if (!(s->kept >> i & 1)) continue;
+    lua_getiuservalue(L, idx, ++uv);
+    x[i] = ad_takeval(L);
+  }
+}
+
+void ad_savedshape(const Saved *s, int i, Shape *shape) {
+  const ptrdiff_t *len = s->len;
+  for (int k = 0; k < i; k++) len += s->ndim[k];
+  shape->ndim = s->ndim[i];
+  memcpy(shape->len, len, sizeof *len * (size_t)shape->ndim);
+}
+
+int ad_savedcount(const Saved *s) {
+  int n = 0;
+  for (int i = 0; i <= s->n; i++) n += s->kept >> i & 1;
+  return n;
 }
 
 Saved *ad_tosaved(lua_State *L, const State *S, int idx) {
@@ -451,9 +573,9 @@ static Array *ownerbehind(lua_State *L, State *S, int idx) {
   return a;
 }
 
-void ad_marksaved(lua_State *L, State *S, int idx, int holder) {
+size_t ad_marksaved(lua_State *L, State *S, int idx, int holder) {
   Array *owner = ownerbehind(L, S, idx);
-  if (owner == NULL) return;
+  if (owner == NULL) return 0;
   holder = lua_absindex(L, holder);
   if (S->savers == LUA_NOREF) {
     lua_newtable(L);
@@ -469,6 +591,109 @@ void ad_marksaved(lua_State *L, State *S, int idx, int holder) {
   lua_rawset(L, -3);
   lua_pop(L, 1);
   owner->saved = 1;
+  return owner->size * sizeof(double);
+}
+
+/* the list may be weak, and then has a field n */
+static lua_Integer listsize(lua_State *L, int idx) {
+  lua_Integer n;
+  if (lua_getfield(L, idx, "n") == LUA_TNUMBER)
+    n = lua_tointeger(L, -1);
+  else
+    n = (lua_Integer)lua_rawlen(L, idx);
+  lua_pop(L, 1);
+  return n;
+}
+
+size_t ad_marklist(lua_State *L, State *S, int holder) {
+  const int list = lua_gettop(L);
+  size_t bytes = 0;
+  holder = lua_absindex(L, holder);
+  if (lua_type(L, list) == LUA_TTABLE)
+    for (lua_Integer i = listsize(L, list); i >= 1; i--) {
+      if (lua_rawgeti(L, list, i) == LUA_TUSERDATA)
+        bytes += ad_marksaved(L, S, -1, holder);
+      lua_pop(L, 1);
+    }
+  lua_settop(L, list - 1);
+  return bytes;
+}
+
+void ad_addowner(lua_State *L, State *S, int idx, int list) {
+  const int top = lua_gettop(L);
+  const Array *a;
+  lua_Integer n;
+  ad_pushplain(L, S, idx);
+  a = ad_toarray(L, S, -1);
+  if (a != NULL) {
+    lua_getfield(L, list, "n");
+    n = lua_tointeger(L, -1) + 1;
+    lua_pushinteger(L, n);
+    lua_setfield(L, list, "n");
+    if (a->view)
+      lua_getiuservalue(L, top + 1, 1);
+    else
+      lua_pushvalue(L, top + 1);
+    lua_rawseti(L, list, n);
+  }
+  lua_settop(L, top);
+}
+
+void ad_addsaved(lua_State *L, State *S, int idx, int list) {
+  const Saved *s = ad_tosaved(L, S, idx);
+  for (int i = s ? ad_savedcount(s) : 0; i >= 1; i--) {
+    lua_getiuservalue(L, idx, i);
+    if (lua_isuserdata(L, -1)) ad_addowner(L, S, lua_gettop(L), list);
+    lua_pop(L, 1);
+  }
+}
+
+void ad_addlist(lua_State *L, State *S, int idx, int list) {
+  if (lua_type(L, idx) != LUA_TTABLE) return;
+  for (lua_Integer i = listsize(L, idx); i >= 1; i--) {
+    if (lua_rawgeti(L, idx, i) == LUA_TUSERDATA)
+      ad_addowner(L, S, lua_gettop(L), list);
+    lua_pop(L, 1);
+  }
+}
+
+size_t ad_savedbytes(lua_State *L, State *S, int idx) {
+  const Saved *s = ad_tosaved(L, S, idx);
+  size_t bytes = 0;
+  for (int i = s ? ad_savedcount(s) : 0; i >= 1; i--) {
+    const Array *owner;
+    lua_getiuservalue(L, idx, i);
+    owner = ownerbehind(L, S, -1);
+    if (owner != NULL) bytes += owner->size * sizeof(double);
+    lua_pop(L, 1);
+  }
+  return bytes;
+}
+
+void ad_rehold(lua_State *L, State *S, int ref, int idx) {
+  if (S->savers == LUA_NOREF) return;
+  idx = lua_absindex(L, idx);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, S->savers);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, ref);
+  if (lua_rawget(L, -2) != LUA_TNIL) {
+    lua_pushvalue(L, idx);
+    lua_insert(L, -2);
+    lua_rawset(L, -3);
+  } else
+    lua_pop(L, 1);
+  lua_pop(L, 1);
+  ad_unhold(L, S, ref);
+}
+
+void ad_unhold(lua_State *L, State *S, int ref) {
+  if (ref == LUA_NOREF || S->savers == LUA_NOREF) return;
+  lua_rawgeti(L, LUA_REGISTRYINDEX, S->savers);
+  if (lua_rawgeti(L, LUA_REGISTRYINDEX, ref) == LUA_TTABLE) {
+    lua_pushnil(L);
+    lua_rawset(L, -3);
+  } else
+    lua_pop(L, 1);
+  lua_pop(L, 1);
 }
 
 /* does the object at the top, of some tape, hold the array's elements? */
@@ -477,15 +702,16 @@ static int holds(lua_State *L, State *S, const Array *owner) {
   const Saved *s = ad_tosaved(L, S, -1);
   int found = 0;
   if (s != NULL)
-    for (int i = 1; i <= s->n + 1 && !found; i++) {
+    for (int i = ad_savedcount(s); i >= 1 && !found; i--) {
       lua_getiuservalue(L, top, i);
       found = ownerbehind(L, S, -1) == owner;
+      lua_settop(L, top);
     }
   else if (lua_type(L, -1) == LUA_TTABLE && /* handler of a call */
            lua_getfield(L, -1, "saved") == LUA_TTABLE)
-    for (lua_Integer i = 1; !found && lua_rawgeti(L, top + 1, i) != LUA_TNIL;
-         i++) {
-      found = ownerbehind(L, S, -1) == owner;
+    for (lua_Integer i = listsize(L, top + 1); i >= 1 && !found; i--) {
+      if (lua_rawgeti(L, top + 1, i) == LUA_TUSERDATA)
+        found = ownerbehind(L, S, -1) == owner;
       lua_settop(L, top + 1);
     }
   lua_settop(L, top);
@@ -577,53 +803,75 @@ int ad_skeletonnode(lua_State *L, const State *S, int idx, uint32_t *node,
 
 void ad_checkfits(lua_State *L, State *S, const Array *shape, int idx,
                   const char *what) {
-  const Array *a;
-  ad_pushplain(L, S, idx);
-  a = ad_toarray(L, S, -1);
+  const int top = lua_gettop(L);
+  const Array *a = NULL;
+  if (ad_isleaf(L, S, idx)) {
+    ad_pushplain(L, S, idx);
+    a = ad_toarray(L, S, -1);
+  } else if (shape == NULL)
+    ad_error(L, "%s: number expected, got %s", what, luaL_typename(L, idx));
   if (shape == NULL && a != NULL)
     ad_error(L, "%s: number expected, got an array of shape %s", what,
              ad_shapetext(L, a->ndim, a->shape));
   if (shape != NULL && (a == NULL || !sameshape(a, shape->ndim, shape->shape)))
     ad_error(L, "%s: array of shape %s expected, got %s", what,
              ad_shapetext(L, shape->ndim, shape->shape),
-             a ? ad_shapetext(L, a->ndim, a->shape) : luaL_typename(L, idx));
-  lua_pop(L, 1);
+             a                        ? ad_shapetext(L, a->ndim, a->shape)
+             : lua_isuserdata(L, idx) ? "number"
+                                      : luaL_typename(L, idx));
+  lua_settop(L, top);
+}
+
+void ad_handout(lua_State *L, State *S) {
+  Array *a = ad_toarray(L, S, -1);
+  if (a == NULL) return;
+  if (a->view || a->given) {
+    const Array *from = a;
+    a = ad_newarray(L, S, from->ndim, from->shape);
+    ad_gather(from, a->data);
+    lua_remove(L, -2);
+  }
+  a->own = 0;
+  a->given = 1;
+}
+
+/* the number at the top becomes an array, if that is what 'shape' says */
+static void spread(lua_State *L, State *S, const Array *shape) {
+  const double x = lua_tonumber(L, -1);
+  Array *a;
+  if (shape == NULL || lua_type(L, -1) != LUA_TNUMBER) return;
+  a = ad_newarray(L, S, shape->ndim, shape->shape);
+  for (size_t i = 0; i < a->size; i++) a->data[i] = x;
+  lua_remove(L, -2);
 }
 
 void ad_sweepresult(lua_State *L, Sweep *w, int idx) {
   State *S = w->lv->S;
   const Array *shape;
-  Array *a;
   uint32_t node = 0;
   if (ad_skeletonnode(L, S, idx, &node, &shape))
     ad_sweepget(L, w, node);
   else
     lua_pushnumber(L, 0);
-  if (shape != NULL && lua_type(L, -1) == LUA_TNUMBER) {
-    const double x = lua_tonumber(L, -1);
-    lua_pop(L, 1);
-    a = ad_newarray(L, S, shape->ndim, shape->shape);
-    for (size_t i = 0; i < a->size; i++) a->data[i] = x;
-  } else if ((a = ad_toarray(L, S, -1)) != NULL) {
-    if (a->view) { /* its elements may be somebody else's, or repeated */
-      const Array *view = a;
-      a = ad_newarray(L, S, view->ndim, view->shape);
-      ad_gather(view, a->data);
-      lua_remove(L, -2);
-    }
-    a->own = 0; /* from here on others have it */
-  }
+  spread(L, S, shape);
+  ad_handout(L, S);
 }
 
 void ad_shapelike(lua_State *L, State *S, int idx) {
-  idx = lua_absindex(L, idx);
   const int top = lua_gettop(L);
-  Array *a = ad_toarray(L, S, top);
-  if (a != NULL) a->own = 0;
-  if (!ad_arrayvalued(L, S, idx)) return;
-  ad_pushval(L, ad_like(L, S, ad_valat(L, top), ad_at(lua_absindex(L, idx))));
-  lua_replace(L, top);
-  lua_settop(L, top);
+  if (lua_isuserdata(L, idx)) {
+    val v;
+    ad_pushplain(L, S, idx);
+    if (ad_toarray(L, S, -1)) {
+      lua_pushvalue(L, top);
+      spread(L, S, lua_touserdata(L, top + 1));
+      v = ad_like(L, S, ad_valat(L, -1), ad_at(top + 1));
+      ad_pushval(L, v);
+      lua_replace(L, top);
+    }
+    lua_settop(L, top);
+  }
+  ad_handout(L, S);
 }
 
 int ad_addinplace(lua_State *L, val acc, val v) {

@@ -28,6 +28,7 @@ typedef struct Array {
   uint8_t view;  /* user value 1 is the owner of the elements */
   uint8_t saved; /* a tape may have it: look before writing (owners) */
   uint8_t own;   /* made in a sweep, which alone has it: may be overwritten */
+  uint8_t given; /* a sweep has handed it out */
   ptrdiff_t shape[AD_MAXDIM];
   ptrdiff_t stride[AD_MAXDIM]; /* in elements; any sign; 0: repeated */
 } Array;
@@ -57,6 +58,7 @@ void ad_gather(const Array *a, double *to);
 void ad_scatter(const Array *a, const double *from); /* the other way */
 /* the arrays' own error forms: "(2, 3)" is pushed */
 const char *ad_shapetext(lua_State *L, int ndim, const ptrdiff_t *shape);
+void ad_pushshape(lua_State *L, const Array *a); /* as a list */
 /* reads a shape from a list, an integer, or from integers on the stack */
 int ad_checkshape(lua_State *L, int arg, ptrdiff_t *shape);
 /* index from 1, or from the end, to one from 0; error if out of range */
@@ -80,26 +82,66 @@ int ad_arraycall(lua_State *L, State *S, const char *name);
 void ad_arraycalln(lua_State *L, State *S, const char *name, int n);
 /* an operation of the table on plain numbers and arrays: pushes an array */
 val ad_arrayapply(lua_State *L, State *S, int op, int n, const val *x);
+
+typedef struct Shape {
+  int ndim; /* 0: a number */
+  ptrdiff_t len[AD_MAXDIM];
+} Shape;
+/* of the plain value behind a value */
+void ad_shapeof(lua_State *L, State *S, val v, Shape *shape);
+int ad_sameshape(const Array *a, const Shape *shape);
+/* "a number", "an array of shape (2, 3)": pushed */
+const char *ad_shapename(lua_State *L, const Shape *shape);
+
 /* acc + t * (partial derivative by operand i), all of them plain */
 val ad_arraypull(lua_State *L, State *S, int op, int i, int n, const val *x,
-                 val y, val t, val acc, int forwards);
-/* v in the shape of another value: summed over what that was broadcast along,
-   or broadcast */
+                 val y, val t, val acc, const Shape *shape);
+/* v in another shape: summed over what that was broadcast along to become v's,
+   or broadcast to it */
+val ad_toshape(lua_State *L, State *S, val v, const Shape *shape);
+/* the same, in the shape of another value */
 val ad_like(lua_State *L, State *S, val v, val like);
 
-/* what a tape keeps of an operation on arrays: user values 1.. n are the
-   operands, n + 1 the result */
+/*
+** What a tape keeps of an operation on arrays: the shapes of operands and
+** result, and of their values what the partial derivatives look at.
+*/
 typedef struct Saved {
   uint64_t stamp; /* 0: not a Cell */
   uint8_t op, n;
   uint8_t active; /* bit i: operand i is on the tape */
+  uint8_t kept;   /* bit i: operand i (n: the result) is the next user value */
+  uint8_t ndim[AD_MAXARITY + 1];
+  ptrdiff_t len[1]; /* those of all of them, one after another */
 } Saved;
-val ad_save(lua_State *L, State *S, int op, int n, const val *x, val y);
+/* pushes one; 'active' as there */
+val ad_save(lua_State *L, State *S, int op, int n, const val *x, val y,
+            int active);
+/* pushes what it has: x[n] is the result; 0 stands for what is not kept */
+void ad_unsave(lua_State *L, const Saved *s, int idx, val *x);
+/* the shape of operand i (n: of the result) */
+void ad_savedshape(const Saved *s, int i, Shape *shape);
 /* is the value at the index one of these? */
 Saved *ad_tosaved(lua_State *L, const State *S, int idx);
+/* number of its user values */
+int ad_savedcount(const Saved *s);
 /* the array behind the value at idx, if any, is saved by a tape; 'holder' is
-   the table through which the tape holds it */
-void ad_marksaved(lua_State *L, State *S, int idx, int holder);
+   the table through which the tape holds it; its size in bytes */
+size_t ad_marksaved(lua_State *L, State *S, int idx, int holder);
+/* the same for all that is in the list at the top, which is popped */
+size_t ad_marklist(lua_State *L, State *S, int holder);
+/* appends to the list, which counts them in its field n, the owners of the
+   elements of: the value at idx, if it is an array; what the Saved at idx
+   holds; what is in the list at idx */
+void ad_addowner(lua_State *L, State *S, int idx, int list);
+void ad_addsaved(lua_State *L, State *S, int idx, int list);
+void ad_addlist(lua_State *L, State *S, int idx, int list);
+/* bytes of the arrays in the one of these at idx; 0 for anything else */
+size_t ad_savedbytes(lua_State *L, State *S, int idx);
+/* the table of that reference holds nothing any more ... */
+void ad_unhold(lua_State *L, State *S, int ref);
+/* ... as the table at idx holds what it has held */
+void ad_rehold(lua_State *L, State *S, int ref, int idx);
 /* the array that owns the elements of the one at idx */
 Array *ad_owner(lua_State *L, int idx);
 /* copies elements, broadcasting */
@@ -130,6 +172,9 @@ void ad_checkfits(lua_State *L, State *S, const Array *shape, int idx,
 /* a sweep's value for the leaf of a skeleton at idx: pushes it */
 void ad_sweepresult(lua_State *L, Sweep *w, int idx);
 
+/* what a sweep has found leaves it: the value at the top becomes one that
+   nobody else has, so that it may be written to */
+void ad_handout(lua_State *L, State *S);
 /* the value at the top, of a sweep, in the shape of the leaf at idx */
 void ad_shapelike(lua_State *L, State *S, int idx);
 /* acc + v, in place if acc is a sweep's own; 0: that cannot be */
@@ -145,7 +190,7 @@ void ad_openvmap(lua_State *L, State *S);
 /* apply.c */
 val ad_condition(lua_State *L, State *S, int op, const val *x);
 val ad_elementchain(lua_State *L, State *S, int op, int i, int n, const val *x,
-                    val y, val t, val acc, int forwards);
+                    val y, val t, val acc, const Shape *shape);
 
 /* a number or a plain array? */
 static inline int ad_isplain(lua_State *L, val v) {

@@ -184,7 +184,7 @@ typedef struct Job {
   Kernel *f;
   double *out;
   int arity;
-  int add;
+  int add, select, both;
 } Job;
 
 static void value(void *ud, size_t at, size_t n, const double *const *x) {
@@ -196,7 +196,7 @@ static void value(void *ud, size_t at, size_t n, const double *const *x) {
 void ad_elementwise(int op, int ndim, const ptrdiff_t *shape, double *y, int n,
                     const ad_Strided *x) {
   Walk w;
-  Job j = {kernel[op][0], y, n, 0};
+  Job j = {kernel[op][0], y, n, 0, 0, 0};
   collapse(&w, ndim, shape, n, x);
   walk(&w, value, &j);
 }
@@ -211,7 +211,7 @@ void ad_elementpartial(int op, int i, int ndim, const ptrdiff_t *shape,
                        double *out, int n, const ad_Strided *x, ad_Strided y) {
   ad_Strided in[MAXIN];
   Walk w;
-  Job j = {kernel[op][1 + i], out, n, 0};
+  Job j = {kernel[op][1 + i], out, n, 0, 0, 0};
   for (int k = 0; k < n; k++) in[k] = x[k];
   in[n] = y;
   collapse(&w, ndim, shape, n + 1, in);
@@ -227,7 +227,17 @@ static void pull(void *ud, size_t at, size_t total, const double *const *x) {
     double *out = j->out + at + i;
     j->f(n, p, x[0] + i, j->arity > 1 ? x[1] + i : NULL,
          j->arity > 2 ? x[2] + i : NULL, x[j->arity] + i);
-    if (j->add)
+    if (j->select) { /* what is not chosen takes no part, whatever it is */
+      for (size_t k = 0; k < n; k++) {
+        const double s = p[k] == 0 ? 0 : g[k];
+        out[k] = j->add ? out[k] + s : s;
+      }
+    } else if (j->both) {
+      for (size_t k = 0; k < n; k++) {
+        const double s = g[k] == 0 || p[k] == 0 ? 0 : g[k] * p[k];
+        out[k] = j->add ? out[k] + s : s;
+      }
+    } else if (j->add)
       for (size_t k = 0; k < n; k++) out[k] += g[k] == 0 ? 0 : g[k] * p[k];
     else
       for (size_t k = 0; k < n; k++) out[k] = g[k] == 0 ? 0 : g[k] * p[k];
@@ -239,7 +249,7 @@ void ad_elementpull(int op, int i, int ndim, const ptrdiff_t *shape,
                     ad_Strided g, int add) {
   ad_Strided in[MAXIN];
   Walk w;
-  Job j = {kernel[op][1 + i], out, n, add};
+  Job j = {kernel[op][1 + i], out, n, add, op == OP_where, AD_BOTHWIN(op, i)};
   for (int k = 0; k < n; k++) in[k] = x[k];
   in[n] = y;
   in[n + 1] = g;

@@ -4,7 +4,9 @@
 ** autodiff/custom.lua): to take arguments apart by level and to put results
 ** together. Keys of levels go through Lua as integers.
 */
-#include "state.h"
+#include "array.h"
+
+#include <string.h>
 
 static void highest_leaf(lua_State *L, State *S, void *ud, int numeric) {
   Arg *best = ud, a;
@@ -42,8 +44,8 @@ static int c_highest(lua_State *L) {
 
 typedef struct Split {
   uint64_t key;
-  int part, most, kind;
-  int list; /* stack index */
+  int part, most, kind, spread;
+  int list, last; /* stack indices */
   lua_Integer n;
   const char *name;
 } Split;
@@ -88,13 +90,15 @@ static void part_leaf(lua_State *L, State *S, void *ud, int numeric) {
       one(L, top, ad_part(L, &a, s->part));
   } else
     one(L, top, s->part == 0 ? a.v : ad_num(0));
+  if (s->part > 0 && s->spread && lua_isuserdata(L, top) &&
+      lua_type(L, -1) == LUA_TNUMBER)
+    ad_shapelike(L, S, top);
 }
 
-/* parts(key, k, ...): the arguments' primals (k = 0) or k-th tangents or
-   coefficients at a level */
-static int c_parts(lua_State *L) {
+static int parts(lua_State *L, int spread) {
   State *S = ad_state(L);
   Split s;
+  s.spread = spread;
   const int n = lua_gettop(L);
   s.key = (uint64_t)lua_tointeger(L, 1);
   s.part = (int)lua_tointeger(L, 2);
@@ -105,6 +109,13 @@ static int c_parts(lua_State *L) {
   }
   return n - 2;
 }
+
+/* parts(key, k, ...): the arguments' primals (k = 0) or k-th tangents or
+   coefficients at a level; 0 may stand for an array of zeros */
+static int c_parts(lua_State *L) { return parts(L, 0); }
+
+/* the same, all in their shapes */
+static int c_tangents(lua_State *L) { return parts(L, 1); }
 
 static void count_leaf(lua_State *L, State *S, void *ud, int numeric) {
   Split *s = ud;
@@ -133,6 +144,19 @@ static int c_count(lua_State *L) {
   return 1;
 }
 
+/* debug_nans: the value at top + 1, made of that at top, has a NaN or inf */
+static void nanpart(lua_State *L, State *S, const Split *s, int top) {
+  const char *name = s->name;
+  int derivative = 0;
+  if (s->last > 5) { /* an operation, with its operands */
+    Arg a;
+    ad_resolve(L, S, top, &a);
+    derivative = !ad_isbad(L, S, a.v);
+    name = ad_callname(L, S, name, 6, s->last);
+  }
+  ad_nanrule(L, S, name, ad_at(top + 1), derivative);
+}
+
 /* top: y leaf, list of part leaves */
 static void join_leaf(lua_State *L, State *S, void *ud, int numeric) {
   const Split *s = ud;
@@ -156,18 +180,22 @@ static void join_leaf(lua_State *L, State *S, void *ud, int numeric) {
   }
   ad_resolve(L, S, top, &a);
   one(L, top, ad_pushparts(L, S, s->key, s->kind, a.v, s->most, part));
-  if (S->debug && s->name != NULL) ad_nanrule(L, S, s->name);
+  if (S->debug && s->name != NULL && ad_isbad(L, S, ad_at(top + 1)))
+    nanpart(L, S, s, top);
   ((Split *)ud)->n++;
 }
 
 /*
-** join(key, kind, y, {leaves of part 1, leaves of part 2, ...}[, name]): y's
-** leaves with their tangents or coefficients; 'name' is for debug_nans
+** join(key, kind, y, {leaves of part 1, leaves of part 2, ...}[, name, ...]):
+** y's leaves with their tangents or coefficients; 'name' is for debug_nans, and
+** so are the operands behind it
 */
 static int c_join(lua_State *L) {
   State *S = ad_state(L);
   Split s;
-  lua_settop(L, 5);
+  if (lua_gettop(L) < 5) lua_settop(L, 5);
+  s.last = lua_gettop(L);
+  ad_checkstack(L, 20, NULL);
   s.name = lua_tostring(L, 5);
   s.key = (uint64_t)lua_tointeger(L, 1);
   s.kind = lua_tostring(L, 2)[0] == 'd' ? AD_DUALN : AD_SERN;
@@ -179,6 +207,20 @@ static int c_join(lua_State *L) {
   return 1;
 }
 
+/* is what stands for the leaf below the top of its shape? 0 stands for all */
+static void checkleaf(lua_State *L, State *S) {
+  const int top = lua_gettop(L);
+  Shape want, have;
+  if (lua_type(L, top) == LUA_TNUMBER && lua_tonumber(L, top) == 0) return;
+  ad_shapeof(L, S, ad_at(top - 1), &want);
+  ad_shapeof(L, S, ad_at(top), &have);
+  if (want.ndim == have.ndim &&
+      memcmp(want.len, have.len, sizeof *want.len * (size_t)want.ndim) == 0)
+    return;
+  ad_error(L, "custom: a rule gave %s in place of %s", ad_shapename(L, &have),
+           ad_shapename(L, &want));
+}
+
 /* top: leaf of x, what stands there in 'other' */
 static void flatten_leaf(lua_State *L, State *S, void *ud, int numeric) {
   Split *s = ud;
@@ -187,8 +229,11 @@ static void flatten_leaf(lua_State *L, State *S, void *ud, int numeric) {
     lua_pop(L, 1);
     lua_pushnumber(L, 0);
   } else if (!ad_isleaf(L, S, -1))
-    ad_error(L, "custom: a rule gave a %s in place of a number",
-             luaL_typename(L, -1));
+    ad_error(L, "custom: a rule gave a %s in place of %s", luaL_typename(L, -1),
+             ad_arrayvalued(L, S, -2) ? "an array" : "a number");
+  else if (!lua_rawequal(L, -1, -2) &&
+           (lua_isuserdata(L, -1) || lua_isuserdata(L, -2)))
+    checkleaf(L, S);
   lua_rawseti(L, s->list, ++s->n);
 }
 
@@ -217,11 +262,14 @@ static int c_flatten(lua_State *L) {
 
 static void unflatten_leaf(lua_State *L, State *S, void *ud, int numeric) {
   Split *s = ud;
-  (void)S;
-  if (!numeric)
+  const int top = lua_gettop(L);
+  if (!numeric) {
     lua_pushnil(L);
-  else
-    lua_rawgeti(L, s->list, ++s->n);
+    return;
+  }
+  lua_rawgeti(L, s->list, ++s->n);
+  if (lua_isuserdata(L, top) && lua_type(L, -1) == LUA_TNUMBER)
+    ad_shapelike(L, S, top); /* 0 for an array is one of zeros */
 }
 
 /* unflatten(x, list): the structure of x with the leaves of a list */
@@ -283,6 +331,20 @@ static void input_leaf(lua_State *L, State *S, void *ud, int numeric) {
   lua_settop(L, top);
 }
 
+/*
+** Pushes the name of the handler at idx: of an operation with its operands,
+** which are at first .. last.
+*/
+static const char *handlername(lua_State *L, State *S, int idx, int first,
+                               int last) {
+  const char *name;
+  lua_getfield(L, idx, "name");
+  name = lua_tostring(L, -1);
+  if (lua_getfield(L, idx, "operation") != LUA_TNIL)
+    name = ad_callname(L, S, name, first, last);
+  return name;
+}
+
 static void output_leaf(lua_State *L, State *S, void *ud, int numeric) {
   Inputs *in = ud;
   const int top = lua_gettop(L);
@@ -294,12 +356,14 @@ static void output_leaf(lua_State *L, State *S, void *ud, int numeric) {
   }
   ad_resolve(L, S, top, &a);
   ad_pushvar(L, S, in->lv, a.v, in->node, 0);
-  if (ad_looked(t)) ad_notevalue(t, in->node, ad_notednumber(L, S, a.v));
-  if (S->debug) {
-    lua_getfield(L, 2, "name");
-    lua_insert(L, -2);
-    ad_nanrule(L, S, lua_tostring(L, -2));
-    lua_remove(L, -2);
+  lua_copy(L, -1, top + 1);
+  lua_settop(L, top + 1);
+  if (ad_looked(t)) {
+    const val v = ad_at(top + 1);
+    ad_notevalue(L, t, in->node, v);
+    if (S->debug && ad_isbad(L, S, v))
+      ad_nanrule(L, S, handlername(L, S, 2, 5, in->list - 1), v, 0);
+    lua_settop(L, top + 1);
   }
   if (t->handles != LUA_NOREF) {
     lua_rawgeti(L, LUA_REGISTRYINDEX, t->handles);
@@ -347,6 +411,10 @@ static int c_call(lua_State *L) {
   }
   if (in.lv == t && (span = ad_spanhere(S, t)) != NULL) in.lv = span;
   in.node = ad_addcall(L, t, (int)in.n, input, nout, 2) + 1;
+  if (S->debug && ad_looked(t)) {
+    ad_notecall(L, t, in.node - 1, handlername(L, S, 2, 5, n));
+    lua_settop(L, n + 2);
+  }
   lua_pushvalue(L, 4);
   ad_tree(L, S, 1, 1 | AD_OBJECTS, output_leaf, &in, "custom");
   return 1;
@@ -358,6 +426,25 @@ static int c_chain(lua_State *L) {
   val acc = ad_checkoperand(L, S, 1), t = ad_checkoperand(L, S, 2),
       p = ad_checkoperand(L, S, 3);
   ad_pushval(L, ad_chain(L, S, acc, t, p));
+  return 1;
+}
+
+static void array_leaf(lua_State *L, State *S, void *ud, int numeric) {
+  const int *list = ud;
+  if (!numeric || !lua_isuserdata(L, -1) || !ad_arrayvalued(L, S, -1)) return;
+  lua_rawseti(L, *list, (lua_Integer)lua_rawlen(L, *list) + 1);
+}
+
+/* arraysin(x): the leaves of x that are arrays, in a list; nil if none is */
+static int c_arraysin(lua_State *L) {
+  State *S = ad_state(L);
+  int list = 2;
+  lua_settop(L, 1);
+  lua_newtable(L);
+  lua_pushvalue(L, 1);
+  ad_tree(L, S, 1, 0, array_leaf, &list, "custom");
+  lua_settop(L, 2);
+  if (lua_rawlen(L, 2) == 0) lua_pushnil(L);
   return 1;
 }
 
@@ -375,6 +462,7 @@ static int c_order(lua_State *L) {
 void ad_opencustom(lua_State *L, State *S) {
   static const luaL_Reg fn[] = {{"highest", c_highest},
                                 {"parts", c_parts},
+                                {"tangents", c_tangents},
                                 {"count", c_count},
                                 {"join", c_join},
                                 {"flatten", c_flatten},
@@ -382,6 +470,7 @@ void ad_opencustom(lua_State *L, State *S) {
                                 {"members", c_members},
                                 {"call", c_call},
                                 {"chain", c_chain},
+                                {"arraysin", c_arraysin},
                                 {"order", c_order},
                                 {NULL, NULL}};
   (void)S;

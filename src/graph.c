@@ -15,8 +15,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* a graph smaller than this just grows */
+/* a graph smaller than this just grows, unless it has saved this much */
 #define SMALL 1024
+#define LIGHT ((size_t)1 << 16)
+
+/* so many bytes of saved arrays are worth a cycle of the collector */
+#define HEAVY ((size_t)1 << 25)
 
 /* how many times its nodes a graph may be swept between two compactions */
 #define SWEEPS 8
@@ -108,15 +112,18 @@ static int newtable(lua_State *L, int ref, uint32_t size) {
   return lua_gettop(L);
 }
 
-static void replaceref(lua_State *L, int ref, int idx) {
+static void replaceref(lua_State *L, State *S, int ref, int idx) {
   if (ref == LUA_NOREF) return;
+  ad_rehold(L, S, ref, idx);
   lua_pushvalue(L, idx);
   lua_rawseti(L, LUA_REGISTRYINDEX, ref);
 }
 
 /*
 ** Drops what no var needs any more when the collector has been through a
-** cycle or the graph has doubled since the last time, or when sweeps have gone over it often: both cost more than this does.
+** cycle or the graph has doubled since the last time, or when sweeps have gone
+** over it often: both cost more than this does. Where arrays are large few
+** nodes hold much: then, if the collector does not come round, it is called.
 ** Not while somebody holds numbers of its nodes (a sweep, a checkpoint).
 */
 void ad_compact(lua_State *L, Level *lv) {
@@ -124,11 +131,17 @@ void ad_compact(lua_State *L, Level *lv) {
   const Tape *t = &lv->tape;
   const uint32_t n = t->nnode;
   uint32_t kept = 0, entries = 0;
+  const int heavy = lv->heavy > lv->heaviest;
   Move m;
-  if (n < SMALL || lv->busy || lv->spans) return;
-  if (n < lv->limit && lv->swept < (uint64_t)n * SWEEPS) return;
+  if (n < SMALL && lv->heavy < LIGHT) return;
+  if (lv->busy || lv->spans) return;
+  if (n < lv->limit && lv->swept < (uint64_t)n * SWEEPS && !heavy) return;
   lv->swept = 0;
   ad_checkstack(L, 20, NULL);
+  if (heavy) {
+    lua_gc(L, LUA_GCCOLLECT);
+    if (t->nnode != n || lv->busy) return;
+  }
   m.mark = lua_newuserdatauv(L, n, 0);
   m.to = lua_newuserdatauv(L, n * sizeof *m.to, 0);
   m.handles = registered(L, lv->handles);
@@ -148,7 +161,10 @@ void ad_compact(lua_State *L, Level *lv) {
       entries += t->end[k] - ad_tapefirst(t, k);
     }
   lv->limit = kept > SMALL / 2 ? kept * 2 : SMALL;
-  if (kept <= n / 2) {
+  if (kept <= n / 2 || lv->heavy >= LIGHT) {
+    const size_t inuse = (size_t)lua_gc(L, LUA_GCCOUNT) << 10;
+    lv->heavy = 0;
+    lv->heaviest = inuse / 2 > HEAVY ? inuse / 2 : HEAVY;
     m.objects = registered(L, lv->objects);
     m.callers = registered(L, lv->callers);
     m.newobjects = newtable(L, lv->objects, t->ngeneral ? entries : 0);
@@ -158,9 +174,9 @@ void ad_compact(lua_State *L, Level *lv) {
     lua_setmetatable(L, m.newhandles);
     if (t->nnode == n) {
       movenodes(L, lv, &m);
-      replaceref(L, lv->objects, m.newobjects);
-      replaceref(L, lv->callers, m.newcallers);
-      replaceref(L, lv->handles, m.newhandles);
+      replaceref(L, lv->S, lv->objects, m.newobjects);
+      replaceref(L, lv->S, lv->callers, m.newcallers);
+      replaceref(L, lv->S, lv->handles, m.newhandles);
       ad_tapetrim(&lv->tape);
     }
   }
@@ -177,6 +193,7 @@ static Level *graphof(lua_State *L, State *S, uint64_t key) {
   if (lv != NULL) return lv;
   in = ad_innermost(L, S, 0);
   lv = ad_newlevel(L, S, AD_GRAPH, 0);
+  lv->heaviest = HEAVY;
   lv->context = in ? in->key : 0;
   lua_newtable(L);
   lua_rawgetp(L, LUA_REGISTRYINDEX, S);
@@ -403,6 +420,10 @@ static void scattered(Sweep *w, const Reach *r) {
   }
 }
 
+static void lighten(Level *lv, size_t bytes) {
+  lv->heavy -= bytes < lv->heavy ? bytes : lv->heavy;
+}
+
 /* the nodes that were swept are not needed again */
 static void freenodes(lua_State *L, Level *lv, const Reach *r) {
   Tape *t = &lv->tape;
@@ -412,6 +433,9 @@ static void freenodes(lua_State *L, Level *lv, const Reach *r) {
       if (t->idx[j] & AD_GENERAL) {
         t->ngeneral--;
         lua_rawgeti(L, LUA_REGISTRYINDEX, lv->objects);
+        lua_rawgeti(L, -1, (lua_Integer)j + 1);
+        lighten(lv, ad_savedbytes(L, lv->S, lua_gettop(L)));
+        lua_pop(L, 1);
         lua_pushnil(L);
         lua_rawseti(L, -2, (lua_Integer)j + 1);
         lua_pop(L, 1);
@@ -424,6 +448,11 @@ static void freenodes(lua_State *L, Level *lv, const Reach *r) {
   for (uint32_t c = 0; c < lv->ncall; c++)
     if (isfreed(t, lv->calls[c].node)) {
       lua_rawgeti(L, LUA_REGISTRYINDEX, lv->callers);
+      if (lua_rawgeti(L, -1, (lua_Integer)c + 1) == LUA_TTABLE) {
+        lua_getfield(L, -1, "saved");
+        lighten(lv, ad_marklist(L, lv->S, -3));
+      }
+      lua_pop(L, 1);
       lua_pushboolean(L, 0); /* its handler is no longer needed */
       lua_rawseti(L, -2, (lua_Integer)c + 1);
       lua_pop(L, 1);
@@ -449,10 +478,25 @@ static void leafgrads(lua_State *L, State *S, Level *lv, Sweep *w,
 }
 
 /* number i of a list of seeds at index 3; 1 if there is none */
-static val seedat(lua_State *L, State *S, int i) {
+static val seedat(lua_State *L, State *S, int i, const char *fname) {
   Arg a;
-  if (lua_isnil(L, 3)) return ad_num(1);
+  const Array *shape;
+  lua_rawgeti(L, 1, i);
+  ad_pushplain(L, S, -1);
+  shape = ad_toarray(L, S, -1);
+  if (lua_isnil(L, 3) && shape == NULL) return ad_num(1);
+  if (lua_isnil(L, 3))
+    ad_error(L,
+             "%s: an array of shape %s needs a seed: ad.backward({y}, nil, "
+             "{seed}), or take its sum",
+             fname, ad_shapetext(L, shape->ndim, shape->shape));
   lua_rawgeti(L, 3, i);
+  if (ad_isleaf(L, S, -1) ? shape != NULL || ad_arrayvalued(L, S, -1)
+                          : shape != NULL) {
+    const char *what = lua_pushfstring(L, "%s: seeds: index %d", fname, i);
+    lua_insert(L, -2);
+    ad_checkfits(L, S, shape, -1, what);
+  }
   if (!ad_isleaf(L, S, -1))
     luaL_argerror(L, 3,
                   lua_pushfstring(L, "number expected at index %d, got %s", i,
@@ -506,7 +550,7 @@ static int backward(lua_State *L, State *S, const char *fname) {
     r.sparse = (r.top - r.lo) / 4 > r.n && lv->ncall == 0 &&
                lv->tape.ngeneral == 0 && lv->tape.dirs == 0 && !S->debug;
     for (int i = 1; i <= n && r.sparse; i++) {
-      r.sparse = seedat(L, S, i).i == 0;
+      r.sparse = seedat(L, S, i, fname).i == 0;
       lua_settop(L, 5);
     }
     lv->swept += r.sparse ? r.n : r.top - r.lo;
@@ -523,7 +567,7 @@ static int backward(lua_State *L, State *S, const char *fname) {
       const int here = lua_gettop(L);
       lua_rawgeti(L, 1, i);
       if (ad_nodeof(L, S, lv->key, &node))
-        ad_sweepadd(L, &w, node, seedat(L, S, i));
+        ad_sweepseed(L, &w, node, seedat(L, S, i, fname));
       lua_settop(L, here);
     }
     if (r.sparse) {
@@ -613,14 +657,14 @@ static int l_dual(lua_State *L) {
   val primal, *part;
   Arg a;
   lua_settop(L, 2);
-  ad_checkarg(L, S, 1);
+  ad_checkoperand(L, S, 1);
   if (list) {
     const lua_Integer len = luaL_len(L, 2);
     luaL_argcheck(L, len >= 1 && len <= 60000, 2,
                   "list of 1 to 60000 tangents expected");
     n = (int)len;
   } else
-    ad_checkarg(L, S, 2);
+    ad_checkoperand(L, S, 2);
   ad_checkstack(L, 2 * n + 20, "too many tangents");
   part = lua_newuserdatauv(L, (size_t)n * sizeof *part, 0);
   for (int k = 0; k <= n; k++) { /* value and tangents, from index 4 */
@@ -634,6 +678,12 @@ static int l_dual(lua_State *L) {
                                            k, luaL_typename(L, -1)));
     if (lua_type(L, -1) == LUA_TSTRING) { /* a string like a number */
       lua_pushnumber(L, lua_tonumber(L, -1));
+      lua_remove(L, -2);
+    }
+    if (k > 0 && (lua_isuserdata(L, 4) || lua_isuserdata(L, -1))) {
+      ad_pushplain(L, S, 4);
+      lua_insert(L, -2);
+      ad_checkfits(L, S, ad_toarray(L, S, -2), -1, "dual: tangent");
       lua_remove(L, -2);
     }
   }

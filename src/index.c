@@ -140,7 +140,7 @@ static int getpart(lua_State *L, State *S, int idx, int key) {
 ** Properties and methods
 */
 
-static void pushshape(lua_State *L, const Array *a) {
+void ad_pushshape(lua_State *L, const Array *a) {
   lua_createtable(L, a->ndim, 0);
   for (int d = 0; d < a->ndim; d++) {
     lua_pushinteger(L, (lua_Integer)a->shape[d]);
@@ -156,7 +156,7 @@ int ad_arrayfield(lua_State *L, State *S, const char *key) {
   const Array *a = lua_touserdata(L, -1);
   (void)S;
   if (strcmp(key, "shape") == 0)
-    pushshape(L, a);
+    ad_pushshape(L, a);
   else if (strcmp(key, "ndim") == 0)
     lua_pushinteger(L, a->ndim);
   else if (strcmp(key, "size") == 0)
@@ -552,7 +552,7 @@ static int l_shapeof(lua_State *L) {
   ad_pushplain(L, S, 1);
   a = ad_toarray(L, S, -1);
   if (a == NULL) return 0;
-  pushshape(L, a);
+  ad_pushshape(L, a);
   return 1;
 }
 

@@ -144,4 +144,10 @@ static inline double ad_sign(double a) {
 #undef P3
 #endif
 
+/* in the derivative of this operation by operand i, does a partial derivative
+   that is exactly 0 win as well? */
+#define AD_BOTHWIN(op, i)                                                      \
+  ((op) == OP_bmul || ((op) == OP_cmul && (i) == 1) ||                         \
+   ((op) == OP_cadd && (i) == 2))
+
 #endif

@@ -32,7 +32,9 @@
 **
 ** A tangent that is exactly 0 contributes exactly 0 whatever its partial
 ** derivative is: products of the chain rule are 'cmul' and 'cadd', not
-** 'mul', and their own derivatives are written so that this stays true.
+** 'mul'. Of an array some elements may be exact zeros and others not; then
+** this has to stay true of the derivatives of these products as well: where
+** their operand is such a 0, so is what they contribute (AD_BOTHWIN).
 */
 
 /* clang-format off */
@@ -151,8 +153,10 @@ OP3(where, A != 0 ? B : C, K(0),
     IF(EQ(A, K(0)), K(0), K(1)), IF(EQ(A, K(0)), K(1), K(0)),
                                                      1, 1, -3, 3, -3, 3, I)
 
-/* ---- products of the chain rule: an exact 0 in A (or B) wins ---- */
+/* ---- products of the chain rule: an exact 0 in A wins (cadd: B), in bmul
+   in either ---- */
 OP2(cmul,  A == 0 ? 0 : A * B, B, A,                 -3, 3, -3, 3, I)
 OP3(cadd,  B == 0 ? A : A + B * C, K(1), C, B,       -3, 3, -3, 3, -3, 3, I)
+OP2(bmul,  A == 0 || B == 0 ? 0 : A * B, B, A,       -3, 3, -3, 3, I)
 
 /* clang-format on */

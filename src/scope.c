@@ -268,8 +268,13 @@ static void leave_leaf(lua_State *L, State *S, void *ud, int numeric) {
   ad_resolve(L, S, top, &a);
   if (o->cut) node = o->call + 1 + n;
   ad_pushvar(L, S, o->t, ad_primalof(L, &a), node, 0);
-  if (o->cut && ad_looked(o->t))
-    ad_notevalue(o->t, node, ad_notednumber(L, S, ad_valat(L, lua_gettop(L))));
+  lua_copy(L, -1, top + 1);
+  lua_settop(L, top + 1);
+  if (o->cut && ad_looked(o->t)) {
+    lua_pushvalue(L, -1);
+    ad_notevalue(L, o->t, node, ad_takeval(L));
+    lua_settop(L, top + 1);
+  }
   if (o->t->handles != LUA_NOREF) {
     lua_rawgeti(L, LUA_REGISTRYINDEX, o->t->handles);
     lua_pushvalue(L, -2);
@@ -353,6 +358,69 @@ static uint32_t *inputs(lua_State *L, const Outputs *o, uint32_t start,
 }
 
 /*
+** What the tape holds beside its entries from 'entry' on, and the calls from
+** 'call' on, goes. A checkpoint runs again with the values that it has seen:
+** so the arrays that were saved are noted in the table at 'list', weakly (what
+** nobody else has, nobody can write to), unless that is 0.
+*/
+void ad_forget(lua_State *L, Level *t, uint32_t entry, uint32_t call,
+               int list) {
+  const int top = lua_gettop(L);
+  if (t->objects != LUA_NOREF && t->tape.ngeneral) {
+    lua_rawgeti(L, LUA_REGISTRYINDEX, t->objects);
+    for (uint32_t j = entry; j < t->tape.nentry; j++) {
+      if (!(t->tape.idx[j] & AD_GENERAL)) continue;
+      if (list) {
+        lua_rawgeti(L, top + 1, (lua_Integer)j + 1);
+        ad_addsaved(L, t->S, lua_gettop(L), list);
+        lua_settop(L, top + 1);
+      }
+      lua_pushnil(L);
+      lua_rawseti(L, top + 1, (lua_Integer)j + 1);
+    }
+    lua_settop(L, top);
+  }
+  if (t->callers != LUA_NOREF && call < t->ncall) {
+    lua_rawgeti(L, LUA_REGISTRYINDEX, t->callers);
+    for (uint32_t c = call; c < t->ncall; c++) {
+      if (list && lua_rawgeti(L, top + 1, (lua_Integer)c + 1) == LUA_TTABLE) {
+        lua_getfield(L, -1, "saved");
+        ad_addlist(L, t->S, lua_gettop(L), list);
+      }
+      lua_settop(L, top + 1);
+      lua_pushnil(L);
+      lua_rawseti(L, top + 1, (lua_Integer)c + 1);
+    }
+    lua_settop(L, top);
+  }
+}
+
+/* an argument of a checkpoint, for the list at *ud */
+static void hold_leaf(lua_State *L, State *S, void *ud, int numeric) {
+  if (numeric && lua_isuserdata(L, -1))
+    ad_addowner(L, S, lua_gettop(L), *(int *)ud);
+}
+
+/* pushes the list of arrays that a checkpoint needs as they are, or nil */
+static void pushneeded(lua_State *L, Level *t, uint32_t entry, uint32_t call,
+                       int args) {
+  int list;
+  lua_newtable(L);
+  list = lua_gettop(L);
+  ad_forget(L, t, entry, call, list);
+  lua_pushvalue(L, args);
+  ad_tree(L, t->S, 1, 0, hold_leaf, &list, "checkpoint");
+  lua_settop(L, list);
+  if (lua_getfield(L, list, "n") == LUA_TNIL) {
+    lua_replace(L, list);
+    return;
+  }
+  lua_pop(L, 1);
+  lua_rawgetp(L, LUA_REGISTRYINDEX, t->S); /* what makes it weak */
+  lua_setmetatable(L, list);
+}
+
+/*
 ** Stack: list of the arguments, their number, nodes of the tape at the
 ** start, inputs of it, span, results.
 */
@@ -390,6 +458,8 @@ static int checkpoint_finish(lua_State *L, int status, lua_KContext ctx) {
     lua_pushvalue(L, 2);
     lua_setfield(L, -2, "n");
     lua_setfield(L, -2, "rerun");
+    pushneeded(L, o.t, ad_tapefirst(&o.t->tape, start), ncall, 1);
+    lua_setfield(L, -2, "saved");
     if (o.t->handles != LUA_NOREF) {
       lua_rawgeti(L, LUA_REGISTRYINDEX, o.t->handles);
       for (uint32_t k = start; k < o.t->tape.nnode; k++) {

@@ -278,8 +278,8 @@ static void expandlist(Dag *d, int id) {
       else if (x.n > most.n)
         m = constant(d, x);
     }
-    infinite = ad_holds(d->L, d->S, P_EQ, coefs(d, F1(abs, m))[0],
-                        ad_num(HUGE_VAL));
+    infinite =
+        ad_holds(d->L, d->S, P_EQ, coefs(d, F1(abs, m))[0], ad_num(HUGE_VAL));
     for (int i = 0; i < w->n; i++) {
       list.before[i] = infinite ? P2(equal, X(i), m) : F1(exp, SUB(X(i), m));
       s = ADD(s, list.before[i]);
@@ -299,7 +299,12 @@ static void expandlist(Dag *d, int id) {
 /* operations that need no partial derivatives */
 static int isbasic(int op) {
   return op == -1 || op == OP_add || op == OP_sub || op == OP_unm ||
-         op == OP_mul || op == OP_div;
+         op == OP_mul || op == OP_div || op == OP_where;
+}
+
+/* products whose exact zeros are those of single elements */
+static int ischain(const Dag *d, int op) {
+  return d->arrays && (op == OP_cmul || op == OP_cadd || op == OP_bmul);
 }
 
 static int isconstantpower(Dag *d, const Node *x) {
@@ -310,7 +315,9 @@ static int isconstantpower(Dag *d, const Node *x) {
 static void expand(Dag *d, int id) {
   const Node x = d->node[id];
   int a[AD_MAXARITY] = {0, 0, 0};
-  if (isbasic(x.op) || x.isnum || x.need < 1 || isconstantpower(d, &x)) return;
+  if (isbasic(x.op) || ischain(d, x.op) || x.isnum || x.need < 1 ||
+      isconstantpower(d, &x))
+    return;
   d->need = x.need - 1;
   if (x.op >= OP_list_sum) {
     expandlist(d, id);
@@ -359,6 +366,11 @@ static val basic(Dag *d, const Node *x, int id, int k) {
   case OP_mul:
     for (int j = 0; j <= k; j++) s = product(d, s, a[j], j, b[k - j], k - j);
     return s;
+  case OP_where: { /* what is not chosen takes no part, whatever it is */
+    val v[3];
+    v[0] = a[0], v[1] = b[k], v[2] = coefs(d, arg[2])[k];
+    return ad_apply(d->L, d->S, OP_where, 3, v);
+  }
   default: /* z b = a */
     for (int j = 1; j <= k; j++) s = product(d, s, b[j], j, z[k - j], k - j);
     if (!ad_isnum(s, 0))
@@ -368,6 +380,25 @@ static val basic(Dag *d, const Node *x, int id, int k) {
     if (ad_isnum(s, 0)) return s; /* whatever it is divided by */
     return ad_op2(d->L, d->S, OP_div, s, b[0]);
   }
+}
+
+/* coefficient of a * b, or a + b * c, as the chain rule has them */
+static val product3(Dag *d, const Node *x, int k) {
+  const int *arg = d->args + x->arg, sum = x->op == OP_cadd;
+  const val *a = coefs(d, arg[sum]), *b = coefs(d, arg[1 + sum]);
+  val s = sum ? coefs(d, arg[0])[k] : ad_num(0);
+  for (int j = 0; j <= k; j++) {
+    val p;
+    if (ad_isnum(a[j], 0) || ad_isnum(b[k - j], 0)) continue;
+    ad_checkstack(d->L, 16, "series is too long");
+    p = ad_op2(d->L, d->S,
+               j < k              ? OP_bmul
+               : x->op == OP_bmul ? OP_bmul
+                                  : OP_cmul,
+               a[j], b[k - j]);
+    s = ad_isnum(s, 0) ? p : ad_op2(d->L, d->S, OP_add, s, p);
+  }
+  return s;
 }
 
 /* k x_0 z_k = sum over j of (p j - (k - j)) x_j z_{k-j} */
@@ -464,6 +495,7 @@ val ad_series(lua_State *L, State *S, int op, int n, const Arg *a,
       coefs(d, id)[k] =
           settle(L, base,
                  isbasic(x.op)            ? basic(d, &x, id, k)
+                 : ischain(d, x.op)       ? product3(d, &x, k)
                  : isconstantpower(d, &x) ? constantpower(d, &x, id, k)
                                           : byrule(d, &x, k));
       ad_checkstack(L, 16, "series is too long");

@@ -3,7 +3,7 @@
 ** The state of a lua_State, and the levels in it: what runs, in which
 ** coroutine, in which order, and what no longer does.
 */
-#include "state.h"
+#include "array.h"
 
 #include <string.h>
 
@@ -311,6 +311,9 @@ void ad_leave(lua_State *L, Level *lv) {
 
 void ad_drop(lua_State *L, Level *lv) {
   ad_leave(L, lv);
+  ad_unhold(L, lv->S, lv->objects);
+  ad_unhold(L, lv->S, lv->callers);
+  lv->heavy = 0;
   unref(L, &lv->objects);
   unref(L, &lv->callers);
   unref(L, &lv->handles);

@@ -107,6 +107,9 @@ typedef struct Note {
   uint8_t kind, op;
   uint8_t active; /* bit i: operand i is on the tape */
   uint8_t rule;   /* 1 + the operation whose derivative it is a part of */
+  /* numbers of texts among the level's sources, or 0: in the place of a value
+     that is an array; its shape; those of operands. Of a call the operation */
+  uint32_t text, shape, operand[AD_MAXARITY];
 } Note;
 
 /* an operation of a tape whose rule is Lua's business (custom, checkpoint) */
@@ -139,12 +142,14 @@ typedef struct Level {
   size_t capadj;
   uint32_t *mark, *list; /* AD_GRAPH: scratch of backward */
   uint32_t capmark, caplist, epoch;
-  uint64_t swept; /* AD_GRAPH: nodes swept since the last compaction ... */
-  uint32_t limit; /* ... and the size at which the next one is due */
-  int order;      /* AD_FORWARD: directions; AD_SERIES: highest order */
-  int depth;      /* of values of levels inside values */
-  int paused;     /* how many no_grad or stop are at work on it somewhere */
-  int spans;      /* checkpoints that are running on this tape */
+  uint64_t swept;  /* AD_GRAPH: nodes swept since the last compaction ... */
+  uint32_t limit;  /* ... and the size at which the next one is due */
+  size_t heavy;    /* bytes of arrays that were saved since then ... */
+  size_t heaviest; /* ... and how many make the next one due */
+  int order;       /* AD_FORWARD: directions; AD_SERIES: highest order */
+  int depth;       /* of values of levels inside values */
+  int paused;      /* how many no_grad or stop are at work on it somewhere */
+  int spans;       /* checkpoints that are running on this tape */
   uint8_t kind;
   uint8_t live;
   uint8_t kept; /* a pullback has the tape: closing only ends the level */
@@ -289,7 +294,6 @@ void ad_pushval(lua_State *L, val v);
 val ad_valat(lua_State *L, int idx);
 double ad_plain(lua_State *L, State *S, int idx);
 double ad_plainval(lua_State *L, State *S, val v);
-double ad_notednumber(lua_State *L, State *S, val v);
 val ad_base(lua_State *L, State *S, val v); /* may push */
 int ad_holds(lua_State *L, State *S, int cmp, val x, val y);
 Cell *ad_newcell(lua_State *L, State *S, int mt, size_t size, int nuv);
@@ -328,12 +332,18 @@ static inline val ad_op2(lua_State *L, State *S, int op, val x, val y) {
 
 /* look.c */
 void ad_notehere(lua_State *L, Level *t, Note *note);
-void ad_noteoperands(lua_State *L, Note *note, State *S, int op, int n,
+void ad_noteoperands(lua_State *L, Level *t, Note *note, int op, int n,
                      const Arg *a, const val *x, val y);
+void ad_noteresult(lua_State *L, Level *t, Note *note, val y);
 void ad_note(lua_State *L, Level *t, const Note *note);
-void ad_notevalue(Level *t, uint32_t node, double y);
+void ad_notevalue(lua_State *L, Level *t, uint32_t node, val y);
+void ad_notecall(lua_State *L, Level *t, uint32_t node, const char *text);
+const char *ad_callname(lua_State *L, State *S, const char *name, int first,
+                        int last);
 void ad_nancheck(lua_State *L, State *S, int op, int n, const val *x, val y);
-void ad_nanrule(lua_State *L, State *S, const char *name);
+int ad_isbad(lua_State *L, State *S, val v);
+void ad_nanrule(lua_State *L, State *S, const char *name, val v,
+                int derivative);
 void ad_nansweep(lua_State *L, Level *t, uint32_t node, const char *name,
                  int backward, val v);
 void ad_nanplace(lua_State *L, Level *t, uint32_t node);
@@ -383,9 +393,14 @@ void ad_sweepbegin(lua_State *L, Sweep *w, Level *lv, int owner);
 void ad_sweeprange(lua_State *L, Sweep *w, Level *lv, int owner, uint32_t lo,
                    uint32_t hi);
 void ad_sweepadd(lua_State *L, Sweep *w, uint32_t node, val v);
+/* the same for a value of the user's */
+void ad_sweepseed(lua_State *L, Sweep *w, uint32_t node, val v);
 void ad_sweepreverse(lua_State *L, Sweep *w, uint32_t from, uint32_t to);
 void ad_sweepforward(lua_State *L, Sweep *w, uint32_t from, uint32_t to);
 void ad_sweepget(lua_State *L, const Sweep *w, uint32_t node); /* pushes */
+/* pushes the partial derivative by the operand of entry number j of a node:
+   of what the tape has saved, at the top */
+val ad_sweeppartial(lua_State *L, State *S, uint32_t j);
 void ad_sweepclear(lua_State *L, Sweep *w, uint32_t node);
 void ad_sweepend(Sweep *w);
 void ad_sweepguard(lua_State *L, Level *lv); /* pushes one slot */
@@ -395,6 +410,7 @@ uint32_t ad_addcall(lua_State *L, Level *lv, int ninput, const uint32_t *input,
 /* scope.c */
 Level *ad_spanhere(const State *S, const Level *lv);
 void ad_rerun(lua_State *L, Level *lv, int slot);
+void ad_forget(lua_State *L, Level *t, uint32_t entry, uint32_t call, int list);
 int ad_results(lua_State *L, int status, lua_KContext ctx);
 int ad_pausetape(lua_State *L, Level *lv);
 void ad_openscope(lua_State *L, State *S);

@@ -174,10 +174,21 @@ void ad_sweepadd(lua_State *L, Sweep *w, uint32_t node, val v) {
   if (ad_isnum(v, 0)) return;
   acc = get(L, w, node);
   if (!ad_addinplace(L, acc, v)) {
+    const int first = ad_isnum(acc, 0);
     acc = ad_chain(L, w->lv->S, acc, v, ad_num(1));
+    if (acc.i && ad_isplain(L, acc)) /* a sum is nobody else's */
+      ((Array *)lua_touserdata(L, acc.i))->own = (uint8_t)!first;
     put(L, w, node, acc);
   }
   lua_settop(L, top);
+}
+
+void ad_sweepseed(lua_State *L, Sweep *w, uint32_t node, val v) {
+  if (v.i && ad_isarray(lua_touserdata(L, v.i))) {
+    ad_newview(L, w->lv->S, v.i); /* what comes out is never what went in */
+    v = ad_at(lua_gettop(L));
+  }
+  ad_sweepadd(L, w, node, v);
 }
 
 void ad_sweepclear(lua_State *L, Sweep *w, uint32_t node) {
@@ -208,13 +219,16 @@ static val savedchain(lua_State *L, State *S, uint32_t j, val t, val acc,
                       int forwards) {
   const int idx = lua_gettop(L);
   const Saved *s = lua_touserdata(L, idx);
+  const int i = operandof(s, j);
   val x[AD_MAXARITY + 1];
-  for (int i = 0; i <= s->n; i++) {
-    lua_getiuservalue(L, idx, i + 1);
-    x[i] = ad_takeval(L);
-  }
-  return ad_elementchain(L, S, s->op, operandof(s, j), s->n, x, x[s->n], t, acc,
-                         forwards);
+  Shape shape;
+  ad_unsave(L, s, idx, x);
+  ad_savedshape(s, forwards ? s->n : i, &shape);
+  return ad_elementchain(L, S, s->op, i, s->n, x, x[s->n], t, acc, &shape);
+}
+
+val ad_sweeppartial(lua_State *L, State *S, uint32_t j) {
+  return savedchain(L, S, j, ad_num(1), ad_num(0), 1);
 }
 
 static int issaved(lua_State *L, val p) {
@@ -347,6 +361,7 @@ static void rerun(lua_State *L, Sweep *w, uint32_t c, int backward) {
       lua_settop(L, base + 3);
     }
   }
+  ad_forget(L, lv, ad_tapefirst(&lv->tape, end), ncall, 0);
   ad_tapecut(&lv->tape, end);
   if (lv->nnote > end) lv->nnote = end;
   lv->tape.ninput = ninput;
@@ -527,6 +542,8 @@ uint32_t ad_addcall(lua_State *L, Level *lv, int ninput, const uint32_t *input,
   ad_room(L, lv, nout + 1, (uint32_t)ninput + nout);
   if (looked) ad_notehere(L, lv, &note);
   lua_rawgeti(L, LUA_REGISTRYINDEX, lv->callers);
+  lua_getfield(L, idx, "saved");
+  lv->heavy += ad_marklist(L, lv->S, -2);
   lua_pushvalue(L, idx);
   lua_rawseti(L, -2, (lua_Integer)lv->ncall + 1);
   lua_pop(L, 1);

@@ -95,26 +95,34 @@ static lua_Integer count(const Level *lv) {
   return (lua_Integer)lv->tape.nnode - lv->tape.ninput - lv->ncall;
 }
 
-static void addtarget(lua_State *L, State *S, Sweep *w, val seed,
-                      uint32_t *top) {
+/*
+** Adds seed number i of the list at index 'seeds' (0: there is none) to the
+** node of the target at the top. A seed that is not given is 1, and for an
+** array an array of 1.
+*/
+static void addtarget(lua_State *L, State *S, Sweep *w, int seeds,
+                      lua_Integer i, uint32_t *top) {
+  const int target = lua_gettop(L);
+  const Array *shape;
   uint32_t node;
+  Arg a;
+  ad_pushplain(L, S, target);
+  shape = ad_toarray(L, S, -1);
+  if (seeds == 0 || lua_geti(L, seeds, i) == LUA_TNIL) {
+    lua_pushnumber(L, 1);
+    if (shape != NULL) ad_shapelike(L, S, target);
+  } else {
+    const char *what = lua_pushfstring(L, "gradient: seeds: index %d", (int)i);
+    lua_insert(L, -2);
+    ad_checkfits(L, S, shape, -1, what);
+  }
+  ad_resolve(L, S, -1, &a);
+  lua_pushvalue(L, target);
   if (ad_nodeof(L, S, w->lv->key, &node)) {
-    ad_sweepadd(L, w, node, seed);
+    ad_sweepseed(L, w, node, a.v);
     if (node >= *top) *top = node + 1;
   }
-}
-
-static val seedat(lua_State *L, State *S, int list, lua_Integer i) {
-  Arg a;
-  if (lua_geti(L, list, i) == LUA_TNIL) {
-    lua_pop(L, 1);
-    return ad_num(1);
-  }
-  if (!ad_isleaf(L, S, -1))
-    luaL_error(L, "gradient: seeds: number expected at index %d, got %s",
-               (int)i, luaL_typename(L, -1));
-  ad_resolve(L, S, -1, &a);
-  return a.v;
+  lua_settop(L, target);
 }
 
 /*
@@ -175,20 +183,18 @@ static int t_gradient(lua_State *L) {
       const lua_Integer len = luaL_len(L, target);
       for (lua_Integer i = 1; i <= len; i++) {
         const int here = lua_gettop(L);
-        val seed = seeds ? seedat(L, S, seeds, i) : ad_num(1);
         lua_geti(L, target, i);
         if (!ad_isleaf(L, S, -1))
           return luaL_error(L,
                             "gradient: target: number expected at index "
                             "%d, got %s",
                             (int)i, luaL_typename(L, -1));
-        addtarget(L, S, &w, seed, &top);
+        addtarget(L, S, &w, seeds, i, &top);
         lua_settop(L, here);
       }
     } else {
-      val seed = seeds ? seedat(L, S, seeds, 1) : ad_num(1);
       lua_pushvalue(L, target);
-      addtarget(L, S, &w, seed, &top);
+      addtarget(L, S, &w, seeds, 1, &top);
     }
     ad_sweepreverse(L, &w, top, 0);
   }

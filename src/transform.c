@@ -37,16 +37,17 @@ static int l_iscallable(lua_State *L) {
 /* is the function of this level one of the library's own in Lua? */
 static int isours(const lua_Debug *ar) {
   static const char *const file[] = {
-      "optim/first.lua",  "optim/lbfgs.lua",  "optim/least.lua",
-      "optim/newton.lua", "optim/run.lua",    "optim/search.lua",
-      "optim/space.lua",  "optim/vector.lua", "arrayargs.lua",
-      "array.lua",        "broadcast.lua",    "check.lua",
-      "custom.lua",       "dense.lua",        "explain.lua",
-      "graph.lua",        "implicit.lua",     "jacobian.lua",
-      "joint.lua",        "linalg.lua",       "math.lua",
-      "npy.lua",          "optim/nlopt.lua",  "optim.lua",
-      "prim.lua",         "product.lua",      "reduce.lua",
-      "shapes.lua",       "trace.lua",        "vmap.lua"};
+      "leaves.lua",       "optim/first.lua",  "optim/lbfgs.lua",
+      "optim/least.lua",  "optim/newton.lua", "optim/run.lua",
+      "optim/search.lua", "optim/space.lua",  "optim/vector.lua",
+      "arrayargs.lua",    "array.lua",        "broadcast.lua",
+      "check.lua",        "custom.lua",       "dense.lua",
+      "explain.lua",      "graph.lua",        "implicit.lua",
+      "jacobian.lua",     "joint.lua",        "linalg.lua",
+      "math.lua",         "npy.lua",          "optim/nlopt.lua",
+      "optim.lua",        "prim.lua",         "product.lua",
+      "reduce.lua",       "shapes.lua",       "trace.lua",
+      "vmap.lua"};
   for (size_t i = 0; i < sizeof file / sizeof file[0]; i++) {
     const char *at = strstr(ar->source, "autodiff/");
     for (; at != NULL; at = strstr(at + 1, "autodiff/"))
@@ -301,7 +302,8 @@ static int grad_finish(lua_State *L, int status, lua_KContext ctx) {
                     "%s: function must return a number, got %s; for several "
                     "outputs use ad.jacobian",
                     fname, ad_described(L, base + 1));
-  if (c != NULL && ad_arrayvalued(L, S, base + 1))
+  if (c != NULL && c->stamp != ad_stamp(S, lv->key, AD_VARN) &&
+      ad_arrayvalued(L, S, base + 1))
     return badresult(L, S, base + 1, fname);
   ad_checkstack(L, top - base + spec->n + 20, "too many results");
   ad_sweepbegin(L, &w, lv, slot);
@@ -467,14 +469,19 @@ static void seed_leaf(lua_State *L, State *S, void *ud, int numeric) {
   Arg a;
   if (!numeric) return; /* a constant, or no number at all */
   if (lua_isnil(L, -1)) return;
-  if (!ad_isleaf(L, S, -1))
-    ad_error(L, "%s: number expected, got %s", s->what, luaL_typename(L, -1));
   found = ad_skeletonnode(L, S, -2, &node, &shape);
   ad_checkfits(L, S, shape, -1, s->what);
   if (!found) return;
   ad_resolve(L, S, -1, &a);
-  ad_sweepadd(L, s->w, node, a.v);
+  ad_sweepseed(L, s->w, node, a.v);
   if (node >= s->top) s->top = node + 1;
+}
+
+/* is argument 'arg', also at the top, one for the leaf below it? */
+static void checkseed(lua_State *L, State *S, int arg) {
+  if (ad_isleaf(L, S, arg)) return;
+  if (lua_type(L, -2) == LUA_TNUMBER) luaL_typeerror(L, arg, "number");
+  if (ad_toarray(L, S, -2)) luaL_typeerror(L, arg, "array");
 }
 
 /* pull(ybar): upvalues state, level, skeleton of y, list of skeletons, n */
@@ -496,8 +503,7 @@ static int pull_call(lua_State *L) {
   seed.what = "pull";
   lua_pushvalue(L, lua_upvalueindex(3));
   lua_pushvalue(L, 1);
-  if (lua_type(L, -2) == LUA_TNUMBER && !ad_isleaf(L, S, 1))
-    return luaL_typeerror(L, 1, "number");
+  checkseed(L, S, 1);
   ad_tree(L, S, 2, 0, seed_leaf, &seed, "pull");
   ad_sweepreverse(L, &w, seed.top, 0);
   for (int i = 1; i <= nargs; i++) {
@@ -539,8 +545,7 @@ static int lin_call(lua_State *L) {
   for (int i = 1; i <= nargs; i++) {
     lua_rawgeti(L, nargs + 2, i);
     lua_pushvalue(L, i);
-    if (lua_type(L, -2) == LUA_TNUMBER && !ad_isleaf(L, S, i))
-      return luaL_typeerror(L, i, "number");
+    checkseed(L, S, i);
     if (lua_isnil(L, -2))
       lua_pop(L, 2);
     else
@@ -618,7 +623,7 @@ static void checktangent(lua_State *L, State *S, const Forward *f, int idx) {
   const Array *shape;
   ad_pushplain(L, S, idx - 1);
   shape = ad_toarray(L, S, -1);
-  if (shape != NULL || ad_arrayvalued(L, S, idx))
+  if (shape != NULL || !ad_isleaf(L, S, idx) || ad_arrayvalued(L, S, idx))
     ad_checkfits(
         L, S, shape, idx,
         lua_pushfstring(L, "%s: tangent of argument %d", f->fname, f->arg));
@@ -634,9 +639,6 @@ static void dual_leaf(lua_State *L, State *S, void *ud, int numeric) {
     lua_pushvalue(L, top - 1);
     return;
   }
-  if (!ad_isleaf(L, S, top))
-    ad_error(L, "%s: tangent of argument %d: number expected, got %s", f->fname,
-             f->arg, luaL_typename(L, top));
   checktangent(L, S, f, top);
   ad_resolve(L, S, top - 1, &a);
   ad_resolve(L, S, top, &t);
@@ -696,10 +698,7 @@ static void parts_leaf(lua_State *L, State *S, void *ud, int numeric) {
   lua_pushvalue(L, -2);
   ad_partof(L, S, lv->key, 1);
   if (lua_type(L, -2) != LUA_TNUMBER) { /* 0 for an array is one of zeros */
-    const int top = lua_gettop(L);
-    ad_pushval(L, ad_like(L, S, ad_valat(L, top), ad_at(top - 1)));
-    lua_replace(L, top);
-    lua_settop(L, top);
+    ad_shapelike(L, S, -2);
   }
 }
 
@@ -784,6 +783,8 @@ static int taylor_finish(lua_State *L, int status, lua_KContext ctx) {
       lua_pushnumber(L, lua_tonumber(L, -1));
       lua_remove(L, -2);
     }
+    if (k > 0 && lua_isuserdata(L, (int)ctx + 1))
+      ad_shapelike(L, S, (int)ctx + 1);
     lua_rawseti(L, -2, k + 1);
   }
   return 1;
@@ -800,7 +801,8 @@ static int l_taylor(lua_State *L) {
   ad_checkcallable(L, 1);
   n = luaL_checkinteger(L, 3);
   luaL_argcheck(L, n >= 0 && n <= MAXORDER, 3, "order out of range");
-  if (!ad_isleaf(L, S, 2)) return luaL_typeerror(L, 2, "number");
+  if (!ad_isleaf(L, S, 2) || ad_arrayvalued(L, S, 2))
+    return luaL_typeerror(L, 2, "number");
   lua_settop(L, 3);
   lv = ad_enter(L, S, AD_SERIES);
   lv->order = (int)n;

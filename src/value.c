@@ -165,11 +165,6 @@ double ad_plainval(lua_State *L, State *S, val v) {
   return v.i == 0 ? v.n : ad_plain(L, S, v.i);
 }
 
-/* what a note says of a value: the number; of an array it has none */
-double ad_notednumber(lua_State *L, State *S, val v) {
-  return v.i && ad_byelement(L, S, v.i) ? NAN : ad_plainval(L, S, v);
-}
-
 /*
 ** What a value is without what differentiates it, as far as that can be had
 ** without looking: a plain value, that of a program that is being recorded,
@@ -315,7 +310,7 @@ val ad_leafvar(lua_State *L, State *S, Level *lv, val primal, int leaf) {
     Note note;
     memset(&note, 0, sizeof note);
     note.kind = AD_NOTEINPUT;
-    note.y = ad_notednumber(L, S, primal);
+    ad_noteresult(L, lv, &note, primal);
     ad_note(L, lv, &note);
   }
   if (lv->handles != LUA_NOREF) {

@@ -6,8 +6,8 @@ local reduce = require "autodiff.reduce"
 
 local M = { methods = {} }
 
--- The core calls these two.
-M.like, M.index = broadcast.like, shapes.index
+-- The core calls these.
+M.like, M.toshape, M.index = broadcast.like, broadcast.toshape, shapes.index
 
 M.broadcast_to = broadcast.broadcast_to
 M.array = shapes.array

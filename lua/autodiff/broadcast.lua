@@ -28,10 +28,10 @@ broadcast = define {
 
 M.to = broadcast
 
---- v in the shape of x (which may be a number): summed over the dimensions
--- that x was broadcast along, or broadcast.
-function M.like(v, x)
-  local have, want = shapeof(v), shapeof(x)
+--- v in a shape (nil: a number): summed over the dimensions that the shape was
+-- broadcast along to become v's, or broadcast to it.
+function M.toshape(v, want)
+  local have = shapeof(v)
   if have == nil and want == nil then return v end
   if have and want and check.same(have, want) then return v end
   if not have then return broadcast(want, v) end
@@ -42,6 +42,9 @@ function M.like(v, x)
   if sums then return sumto(want, v) end
   return broadcast(want, v)
 end
+
+--- v in the shape of x (which may be a number).
+function M.like(v, x) return M.toshape(v, shapeof(x)) end
 
 --- `broadcast_to(x, shape)`, of an array or a number.
 function M.broadcast_to(...)

@@ -11,18 +11,43 @@ local args = require "autodiff.args"
 local function pack(...) return { n = select("#", ...), ... } end
 local function unpack(t) return table.unpack(t, 1, t.n) end
 
+local isarray, shapeof = core.array.isarray, core.array.shapeof
+
 -- <a, b> of two lists, where an exact 0 in b contributes 0.
 local function inner(a, b)
   local s = 0.0
-  for i = 1, #b do s = core.chain(s, b[i], a[i]) end
+  for i = 1, #b do
+    if isarray(b[i]) then
+      local product = core.chain(0.0, b[i], a[i])
+      s = s + require "autodiff.array".like(product, 0.0)
+    else
+      s = core.chain(s, b[i], a[i])
+    end
+  end
   return s
 end
 
--- The list of `n` numbers of which number `i` is 1.
-local function unit(n, i)
-  local e = {}
-  for k = 1, n do e[k] = k == i and 1.0 or 0.0 end
-  return e
+-- For each leaf of a list, by(e) for each unit vector e: a list of leaves that
+-- are 0 but for one number, or element of an array, that is 1. What it gives,
+-- numbers, becomes a list of the form of the leaves.
+local function columns(leaf, by)
+  local out, e = {}, {}
+  for i = 1, #leaf do e[i] = 0.0 end
+  for i = 1, #leaf do
+    local shape = shapeof(leaf[i])
+    if shape then
+      local leaves = require "autodiff.leaves"
+      out[i] = leaves.build(shape, function(unit)
+        e[i] = unit
+        return by(e)
+      end)
+    else
+      e[i] = 1.0
+      out[i] = by(e)
+    end
+    e[i] = 0.0
+  end
+  return out
 end
 
 -- The leaves of values that correspond to `like`, in one list (in the order
@@ -76,12 +101,10 @@ local function custom(...)
       return (core.flatten(y, dy))
     elseif vjp then
       -- One row of the Jacobian for each number of the result.
-      local t, dy = leaves(primals, tangents), {}
-      local _, m = core.flatten(y)
-      for i = 1, m do
-        dy[i] = inner(byvjp(core.unflatten(y, unit(m, i)), y, primals), t)
-      end
-      return dy
+      local t = leaves(primals, tangents)
+      return columns((core.flatten(y)), function(e)
+        return inner(byvjp(core.unflatten(y, e), y, primals), t)
+      end)
     end
     missing("jvp", "vjp")
   end
@@ -92,21 +115,20 @@ local function custom(...)
       return byvjp(core.unflatten(y, ybar), y, primals, like)
     elseif jvp then
       -- One column of the Jacobian for each number of the arguments.
-      local ct, total = {}, 0
-      local count = {}
+      local all, count = {}, {}
       for i = 1, primals.n do
-        local _, n = core.flatten(like[i])
-        count[i], total = n, total + n
+        local own, n = core.flatten(like[i])
+        count[i] = n
+        table.move(own, 1, n, #all + 1, all)
       end
-      for j = 1, total do
+      return columns(all, function(e)
         local tangents, before = { n = primals.n }, 0
         for i = 1, primals.n do
-          tangents[i] = core.unflatten(like[i], unit(count[i], j - before))
+          tangents[i] = core.unflatten(like[i], table.move(e, before + 1, before + count[i], 1, {}))
           before = before + count[i]
         end
-        ct[j] = inner(push(primals, tangents, y), ybar)
-      end
-      return ct
+        return inner(push(primals, tangents, y), ybar)
+      end)
     end
     missing("vjp", "jvp")
   end
@@ -164,7 +186,7 @@ local function custom(...)
       local _, nout = core.flatten(y)
       -- Inputs of the call are the leaves of this level; others are constants.
       local mark = core.members(key, x)
-      local handler = { name = title }
+      local handler = { name = title, saved = core.arraysin({ primals, y }) }
       function handler.pull(ybar)
         local all, own = pull(ybar, primals, y, x), {}
         for q = 1, #mark do
@@ -194,7 +216,7 @@ local function custom(...)
       return series(key, primals, y, n, ...)
     end
     local parts = {}
-    for d = 1, n do parts[d] = push(primals, pack(core.parts(key, d, ...)), y) end
+    for d = 1, n do parts[d] = push(primals, pack(core.tangents(key, d, ...)), y) end
     return core.join(key, "dual", y, parts, title)
   end
 

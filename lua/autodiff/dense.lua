@@ -39,6 +39,21 @@ function dense.lusolve(lu, perm, b)
   return x
 end
 
+--- The x of Aᵀ x = b, likewise.
+function dense.lusolvetransposed(lu, perm, b)
+  local n, x, out = #lu, {}, {}
+  for i = 1, n do
+    x[i] = b[i]
+    for j = 1, i - 1 do x[i] = x[i] - lu[j][i] * x[j] end
+    x[i] = x[i] / lu[i][i]
+  end
+  for i = n, 1, -1 do
+    for j = i + 1, n do x[i] = x[i] - lu[j][i] * x[j] end
+    out[perm[i]] = x[i]
+  end
+  return out
+end
+
 --- The x of A x = b, or nil if A is singular. Neither argument is changed.
 function dense.solve(a, b)
   local lu = {}

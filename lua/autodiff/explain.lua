@@ -41,11 +41,15 @@ local function columns(lines, rows, right)
   end
 end
 
--- "7.389 v1 + v2 - 0.5 v3" from a list of {partial, name}.
+-- "7.389 v1 + v2 - 0.5 v3" from a list of {partial, name}. Where arrays are
+-- partial derivatives have texts.
 local function sum(terms, total)
   local out = {}
   for i, t in ipairs(terms) do
     local p, name = t[1], t[2]
+    if type(p) == "string" then
+      p, name = 1, ("(%s) %s"):format(p, name)
+    end
     local minus = p < 0
     local size = p ~= p and "nan " or number(math.abs(p), 6) .. " "
     if size == "1 " then size = "" end
@@ -166,8 +170,8 @@ local function tangents(run, shown, lines)
     return { run:name(node, DOT), "= " .. sum(terms, total) }
   end
   blocks(lines, "Forward tangent trace", shown, run.inputs, "inputs",
-    function(x) return marked(x.name, DOT) .. " = 1" end, left,
-    function(x, nodes) return run.tangents(x.node, nodes) end)
+    function(x) return marked(x.name, DOT) .. (x.ones and " = ones" or " = 1") end, left,
+    function(x, nodes) return run.tangents(x.node, nodes, x.seed) end)
 end
 
 local function adjoints(run, shown, lines)
@@ -209,8 +213,8 @@ local function adjoints(run, shown, lines)
     return { name, "= " .. sum(terms, total) }
   end
   blocks(lines, "Reverse adjoint trace", backwards, outputs, "results",
-    function(y) return marked(y.name, BAR) .. " = 1" end, left,
-    function(y, list) return run.adjoints(y.node, list) end)
+    function(y) return marked(y.name, BAR) .. (y.ones and " = ones" or " = 1") end, left,
+    function(y, list) return run.adjoints(y.node, list, y.seed) end)
 end
 
 --- `explain(f, ...)`: text that shows how `f(...)` is computed and

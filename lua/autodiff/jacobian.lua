@@ -19,22 +19,85 @@ local function checkcall(fname, argnum, n)
   end
 end
 
+-- Number of elements.
+local function size(shape)
+  local n = 1
+  for i = 1, #shape do n = n * shape[i] end
+  return n
+end
+
+-- Calls visit(leaf, element) for all elements of `n` leaves, of which those in
+-- `shapes` are arrays.
+local function each(n, shapes, visit)
+  for i = 1, n do
+    local shape = shapes and shapes[i]
+    for e = 1, shape and size(shape) or 1 do visit(i, e) end
+  end
+end
+
+-- The Jacobian from `vectors`, one list of leaves for each element of the
+-- result (`byrow`) or of the argument: blocks of numbers and arrays. `nouter`
+-- and `ninner` are the numbers of leaves.
+local function assemble(y, yshapes, x, xshapes, vectors, byrow, base, nouter, ninner)
+  local merge = require "autodiff.leaves".merge
+  local none = {}
+  local outer, inner = yshapes or none, xshapes or none
+  if not byrow then outer, inner = inner, outer end
+  local data, at = {}, 0
+  for i = 1, nouter do
+    local count = outer[i] and size(outer[i]) or 1
+    data[i] = {}
+    for j = 1, ninner do
+      local list = {}
+      for e = 1, count do list[e] = vectors[at + e][j] end
+      data[i][j] = merge(outer[i], inner[j], byrow, list)
+    end
+    at = at + count
+  end
+  return core.assemble(y, x, data, byrow, base)
+end
+
+-- Number of leaves in a structure that has their numbers in their places.
+local function count(skeleton)
+  if type(skeleton) ~= "table" then return skeleton and 1 or 0 end
+  local n = 0
+  for _, v in pairs(skeleton) do n = n + count(v) end
+  return n
+end
+
 --- Forward mode: chunks of directions, one run of f for each.
 local function byforward(fname, f, argnum, ...)
   local columns, first = {}, 1
   while true do
-    local y, chunk, x, count = core.forward(fname, f, argnum, first, CHUNK, ...)
-    table.move(chunk, 1, math.min(CHUNK, count - first + 1), first, columns)
+    local y, chunk, x, total, yshapes, xshapes =
+      core.forward(fname, f, argnum, first, CHUNK, ...)
+    table.move(chunk, 1, math.min(CHUNK, total - first + 1), first, columns)
     first = first + CHUNK
-    if first > count then return core.assemble(y, x, columns, false, 1) end
+    if first > total then
+      if not (yshapes or xshapes) then return core.assemble(y, x, columns, false, 1) end
+      return assemble(y, yshapes, x, xshapes, columns, false, 1, count(x), count(y))
+    end
   end
 end
 
 --- One recorded run of f, and then sweeps over its tape: one for each output,
 -- or one for each chunk of inputs, whichever are fewer.
 local function byrecord(rows, fname, f, argnum, ...)
-  local y, m, x, n, row, columns = core.linear(fname, f, argnum, ...)
+  local y, m, x, n, row, columns, column, yshapes, xshapes =
+    core.linear(fname, f, argnum, ...)
   local data = {}
+  if yshapes or xshapes then
+    local nrow, ncolumn = 0, 0
+    each(m, yshapes, function() nrow = nrow + 1 end)
+    each(n, xshapes, function() ncolumn = ncolumn + 1 end)
+    rows = rows or nrow < ncolumn
+    if rows then
+      each(m, yshapes, function(i, e) data[#data + 1] = row(i, e) end)
+    else
+      each(n, xshapes, function(j, e) data[#data + 1] = column(j, e) end)
+    end
+    return assemble(y, yshapes, x, xshapes, data, rows, 0, rows and m or n, rows and n or m)
+  end
   if rows or m < n then
     for i = 1, m do data[i] = row(i) end
     return core.assemble(y, x, data, true, 0)
@@ -98,8 +161,9 @@ function M.derivative(...)
   local factorial = 1.0
   for k = 2, n do factorial = factorial * k end
   return function(x, ...)
-    if core.type(x) == nil then
-      error(("bad argument #1 to 'derivative' (number expected, got %s)"):format(type(x)), 2)
+    if core.type(x) == nil or core.array.isarray(x) then
+      error(("bad argument #1 to 'derivative' (number expected, got %s)")
+        :format(core.type(x) and "array" or type(x)), 2)
     end
     local g = f
     if select("#", ...) > 0 then

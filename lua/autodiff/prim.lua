@@ -152,7 +152,7 @@ function M.define(def)
         end
       end
     end
-    return join(key, "series", values, ys)
+    return join(key, "series", values, ys, name, ...)
   end
 
   function op(at, ...)
@@ -179,7 +179,7 @@ function M.define(def)
           saved[#saved + 1] = y
         end
       end
-      local handler = { name = name, saved = saved }
+      local handler = { name = name, operation = true, saved = saved }
       if def.part then handler.key, handler.shape = at, kept[1].shape end
       function handler.pull(g)
         local back = {}
@@ -215,7 +215,7 @@ function M.define(def)
           end
           tangents[d] = multiple and dy or { dy }
         end
-        result = join(key, "dual", list(y), tangents)
+        result = join(key, "dual", list(y), tangents, name, ...)
       end
     end
     if multiple then return unpack(result, 1, y.n) end

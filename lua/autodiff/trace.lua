@@ -5,8 +5,11 @@ local core = require "autodiff.core"
 
 local trace = {}
 
---- A number as the library prints it, or with fewer digits.
+--- A number as the library prints it, or with fewer digits; the text that
+-- stands for an array as it is.
 function trace.number(x, digits)
+  if type(x) == "string" then return x end
+  if core.type(x) == "array" then return core.brief(x) end
   if x ~= x then return "nan" end
   return ("%%.%dg"):format(digits or 14):format(x)
 end
@@ -41,19 +44,26 @@ local function walk(skeleton, name, leaf)
   end
 end
 
+-- What stands for 1 in a shape (nil: a number).
+local function seed(shape)
+  return shape and core.array.ones(shape) or 1.0
+end
+
 local Run = {}
 Run.__index = Run
 
 --- Runs f(...) and gives its record: `inputs` and `outputs`, lists of
--- `{name=, node=, value=}` (node is false for a result that is a constant),
+-- `{name=, node=, value=, seed=}` (node is false for a result that is a constant;
+-- the seed is 1, or for an array one of ones, and then `ones` is true),
 -- `operations`, their number, and the methods below.
 function trace.run(fname, f, ...)
   local run = setmetatable(core.trace(fname, f, ...), Run)
   local n = select("#", ...)
   local inputs, outputs = {}, {}
   for i = 1, n do
-    walk(run.inputs[i], "x" .. i, function(name, node)
-      inputs[#inputs + 1] = { name = name, node = node }
+    walk(run.inputs[i], "x" .. i, function(name, leaf)
+      local node, shape = core.node(leaf)
+      inputs[#inputs + 1] = { name = name, node = node, seed = seed(shape), ones = shape }
     end)
   end
   table.sort(inputs, function(a, b) return a.node < b.node end)
@@ -61,7 +71,10 @@ function trace.run(fname, f, ...)
   for i = 1, #run.results do
     if #run.results > 1 then name = "y" .. i end
     walk(run.results[i], name, function(leaf, k)
-      outputs[#outputs + 1] = { name = leaf, node = run.nodes[k], value = run.values[k] }
+      local value = run.values[k]
+      local shape = core.array.shapeof(value)
+      outputs[#outputs + 1] = { name = leaf, node = run.nodes[k], value = value,
+        seed = seed(shape), ones = shape }
     end)
   end
   for _, x in ipairs(inputs) do x.value = run.row(x.node).value end
