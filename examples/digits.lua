@@ -85,7 +85,7 @@ print(("%d images to learn from, %d for the test; %d weights"):format(n, #test.d
   pixels * hidden + hidden + hidden * 10 + 10))
 local value_and_grad = ad.value_and_grad(loss)
 local adam = optim.adam{rate = rate}
-local terminal = require("autodiff.core").isatty and require("autodiff.core").isatty(1)
+local terminal = require("autodiff.core").terminal.isatty(1)
 
 local function bar(epoch, done)
   if not terminal then return end

@@ -563,6 +563,13 @@ static int l_isarray(lua_State *L) {
   return 1;
 }
 
+/* isbatch(x): is it the value of a batch, however it is differentiated? */
+static int l_isbatch(lua_State *L) {
+  luaL_checkany(L, 1);
+  lua_pushboolean(L, ad_isbatch(L, ad_state(L), 1));
+  return 1;
+}
+
 /* fail(message): an error at the place in the user's code */
 static int l_fail(lua_State *L) {
   return ad_error(L, "%s", luaL_checkstring(L, 1));
@@ -596,21 +603,15 @@ void ad_openindex(lua_State *L, State *S) {
                                 {"__newindex", mm_newindex},
                                 {"__len", mm_len},
                                 {NULL, NULL}};
-  static const luaL_Reg fn[] = {{"tolist", l_tolist},
-                                {"zeros", l_zeros},
-                                {"ones", l_ones},
-                                {"full", l_full},
-                                {"eye", l_eye},
-                                {"arange", l_arange},
-                                {"linspace", l_linspace},
-                                {"plain", l_plain},
-                                {"getpart", l_getpart},
-                                {"putpart", l_putpart},
-                                {"shapeof", l_shapeof},
-                                {"isarray", l_isarray},
-                                {"fail", l_fail},
-                                {"operands", l_operands},
-                                {NULL, NULL}};
+  static const luaL_Reg fn[] = {
+      {"tolist", l_tolist},     {"zeros", l_zeros},
+      {"ones", l_ones},         {"full", l_full},
+      {"eye", l_eye},           {"arange", l_arange},
+      {"linspace", l_linspace}, {"plain", l_plain},
+      {"getpart", l_getpart},   {"putpart", l_putpart},
+      {"shapeof", l_shapeof},   {"isarray", l_isarray},
+      {"fail", l_fail},         {"isbatch", l_isbatch},
+      {"operands", l_operands}, {NULL, NULL}};
   ad_setfuncs(L, mm, S->mt[AD_MTARRAY]);
   ad_setfuncs(L, fn, LUA_NOREF);
 }

@@ -6,6 +6,7 @@ local prim = require "autodiff.prim"
 local kernel = core.array
 local highest, members, record = core.highest, core.members, core.call
 local parts, join, count, shapeof = core.parts, core.join, core.count, kernel.shapeof
+local operands = kernel.operands
 
 local M = {}
 
@@ -31,6 +32,14 @@ local function filled(v, w)
   return list
 end
 
+-- Without levels that are gone.
+local function plain(x)
+  if type(x) ~= "table" then return (operands(x)) end
+  local list = {}
+  for i = 1, #x do list[i] = operands(x[i]) end
+  return list
+end
+
 --- Defines `op(at, x)`, where x is an array, a number or a list of those, and
 -- so is the result; f is linear in all of x together. Fields of `def`:
 --
@@ -45,7 +54,8 @@ function M.define(def)
 
   function op(at, x)
     local key, kind = highest(x)
-    if not key then return f(at, (parts(0, 0, x))) end
+    if not key then return f(at, plain(x)) end
+    if kind == "batch" then return require("autodiff.vmap").joint(name, op, at, key, x) end
     local primal = parts(key, 0, x)
     local y = op(at, primal)
     local xform, yform = form(primal), form(y)

@@ -233,11 +233,21 @@ for name, op in pairs { var = variance, std = std } do
   end
 end
 
--- Constants: positions do not change with the elements.
-for name, f in pairs { argmax = kernel.argmax, argmin = kernel.argmin } do
+-- Positions do not change with the elements: these see constants only, and so
+-- need no rules. (They are operations for the sake of vmap.)
+local positions = {}
+for name, f in pairs {
+  argmax = function(at, x) return kernel.argmax(x, at.axes, at.keep) end,
+  argmin = function(at, x) return kernel.argmin(x, at.axes, at.keep) end,
+  argsort = function(at, x) return kernel.sort(x, at.axes[1], true) end,
+} do
+  positions[name] = define { name = name, keeps = "", constant = true, f = f }
+end
+
+for _, name in ipairs { "argmax", "argmin" } do
   M[name] = function(...)
     local at, a = arguments(name, ...)
-    return f(core.value(a), at.axes, at.keep)
+    return positions[name](at, core.stop(a))
   end
 end
 
@@ -262,14 +272,14 @@ end
 
 function M.argsort(...)
   local axis, a = along("argsort", ...)
-  return kernel.sort(core.value(a), axis, true)
+  return positions.argsort({ axes = { axis } }, core.stop(a))
 end
 
 function M.sort(...)
   local axis, a = along("sort", ...)
-  if core.type(a) == "array" then return kernel.sort(a, axis, false) end
-  local positions = kernel.sort(core.value(a), axis, true)
-  return permuted({ axis = axis, positions = positions, back = false }, a)
+  if not core.highest(a) then return kernel.sort(core.stop(a), axis, false) end
+  local order = positions.argsort({ axes = { axis } }, core.stop(a))
+  return permuted({ axis = axis, positions = order, back = false }, a)
 end
 
 return M

@@ -432,6 +432,9 @@ end
 function M.take(...)
   local a = check.array(1, "take", ...)
   local _, indices, axis = ...
+  if core.type(indices) and kernel.isbatch(indices) then
+    return require("autodiff.vmap").take(a, core.stop(indices), axis)
+  end
   local at, x = choice("take", a, indices, axis, 3)
   return take(at, x)
 end
