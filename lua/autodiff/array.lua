@@ -66,4 +66,9 @@ for _, name in ipairs {
   M.methods[name] = function(...) return require("autodiff.linalg")[name](...) end
 end
 
+--- What tostring gives of a plain array.
+function M.tostring(a)
+  return require "autodiff.show"(a)
+end
+
 return M
