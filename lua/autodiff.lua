@@ -58,6 +58,13 @@ ad.vmap = function(...)
   ad.vmap = require("autodiff.vmap").vmap
   return ad.vmap(...)
 end
+for _, name in ipairs { "save", "load" } do
+  ad[name] = function(...)
+    ad[name] = require("autodiff.npy")[name]
+    return ad[name](...)
+  end
+end
+ad.random = core.random
 
 -- A table that fills when something is looked for in it.
 local function linalg(t)
