@@ -4,6 +4,8 @@ local broadcast = require "autodiff.broadcast"
 local shapes = require "autodiff.shapes"
 local reduce = require "autodiff.reduce"
 
+local shapeof = core.array.shapeof
+
 local M = { methods = {} }
 
 -- The core calls these.
