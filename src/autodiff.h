@@ -46,9 +46,10 @@ extern "C" {
 ** Lua's basic functions and the libraries math, string and table; 'package'
 ** need not be open, but if it is, require "autodiff" finds this module. The
 ** module keeps its own copies of what it uses of Lua's libraries, so a host
-** may take functions away from its scripts afterwards. All other functions
-** here raise an error in a state in which this has not been called, except
-** for ad_type, ad_isvalue and ad_value.
+** may take functions away from its scripts afterwards; from scripts that must
+** not touch files, the module's save and load as well as io and require. All
+** other functions here raise an error in a state in which this has not been
+** called, except for those that only look at a value.
 */
 AD_API int luaopen_autodiff(lua_State *L);
 

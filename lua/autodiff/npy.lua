@@ -14,7 +14,7 @@ local M = {}
 
 local kernel = core.npy
 -- Absent in a host that has not opened them.
-local io, os = io, os
+local io, os, utf8 = io, os, utf8
 
 local MAGIC <const> = "\x93NUMPY"
 local HEADER_MOST <const> = 1 << 20 -- bytes of a header; an array's has some 100
@@ -334,7 +334,7 @@ local function entries(value)
       return nil, ("field '%s': array or number expected, got %s"):format(key, type(x))
     end
     if #name > 0xfff0 then return nil, "a key has more than 65520 bytes" end
-    if name:find("\0", 1, true) or not utf8.len(name) then
+    if name:find("\0", 1, true) or utf8 and not utf8.len(name) then
       return nil, ("field %q: a name in a file has to be UTF-8, without zeros"):format(name)
     end
     if taken[name] then return nil, ("two arrays are called '%s'"):format(name) end

@@ -338,6 +338,9 @@ FAILING(f_hugest, "1", ad_pusharray(L, 1, (const size_t[1]){SIZE_MAX}, NULL))
 FAILING(f_nodims, "print", ad_arraygradient(L, 0, NULL, x, NULL, out))
 FAILING(f_many, "print",
         ad_arraygradient(L, 2, (const size_t[2]){SIZE_MAX, 2}, x, NULL, out))
+FAILING(f_save, "ad.save",
+        (lua_pushliteral(L, "x"), lua_pushnumber(L, 1), lua_call(L, 2, 0)))
+FAILING(f_load, "ad.load", (lua_pushliteral(L, "x"), lua_call(L, 1, 0)))
 FAILING(f_nofunction, "42", ad_gradient(L, 2, x, NULL, out))
 FAILING(f_length, "function(x) return {1} end",
         ad_jacobian(L, 2, 2, x, NULL, out))
@@ -364,6 +367,8 @@ static void errors(lua_State *L) {
   CHECK(fails(L, f_hugest, "array is too large"));
   CHECK(fails(L, f_nodims, "ad_arraygradient: 1 to 8 dimensions expected"));
   CHECK(fails(L, f_many, "ad_arraygradient: too many variables"));
+  CHECK(fails(L, f_save, "save: the host has not opened Lua's libraries io"));
+  CHECK(fails(L, f_load, "load: the host has not opened Lua's libraries io"));
   CHECK(fails(L, f_nofunction, "ad_gradient: function expected, got number"));
   CHECK(fails(L, f_length, "a list of 2 numbers, got one of 1"));
   CHECK(fails(L, f_element, "must return numbers, got a table at index 2"));
@@ -549,6 +554,12 @@ static int withpackage(lua_State *L) {
           " '=user')))");
   CHECK(strncmp(lua_tostring(L, -1), "user:2: jacobian", 16) == 0);
   if (failed) printf("%s\n", lua_tostring(L, -1));
+  /* the module goes on writing files when scripts have no io any more */
+  eval(L, "(function() local path, remove = os.tmpname(), os.remove"
+          " io, os = nil ad.save(path, {ad.ones(2), x = 3})"
+          " local t = ad.load(path) remove(path)"
+          " return t.x == 3 and t[1][2] == 1 end)()");
+  CHECK(lua_toboolean(L, -1));
   eval(L, "(function() local undo = ad.install() local ok = math == ad.math"
           " undo() return ok and math ~= ad.math end)()");
   CHECK(lua_toboolean(L, -1));
