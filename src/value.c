@@ -488,7 +488,7 @@ static int mm_tostring(lua_State *L) {
   head = AD_ISVAR(ad_kindof(S, c))     ? "var("
          : ad_kindof(S, c) == AD_BATCH ? "batch("
                                        : "dual(";
-  lua_pushfstring(L, "\n%s", "      " + (sizeof "batch(" - 1 - strlen(head)));
+  lua_pushfstring(L, "\n%s", &"      "[sizeof "batch(" - 1 - strlen(head)]);
   indent = lua_tostring(L, -1);
   n = nparts(L, S, 1);
   luaL_buffinit(L, &b);
