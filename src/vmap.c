@@ -95,6 +95,23 @@ static int l_inside(lua_State *L) {
   return 1;
 }
 
+/* in: a leaf; the function is at index 1 */
+static void map_leaf(lua_State *L, State *S, void *ud, int numeric) {
+  (void)S, (void)ud;
+  lua_pushvalue(L, -1);
+  if (!numeric) return;
+  lua_pushvalue(L, 1);
+  lua_insert(L, -2);
+  lua_call(L, 1, 1);
+}
+
+/* map(f, x): the structure of x with f of each numeric leaf */
+static int l_map(lua_State *L) {
+  lua_settop(L, 2);
+  ad_tree(L, ad_state(L), 1, 1 | AD_OBJECTS, map_leaf, NULL, "vmap");
+  return 1;
+}
+
 static int results(lua_State *L, int status, lua_KContext ctx) {
   (void)status;
   return lua_gettop(L) - (int)ctx;
@@ -138,6 +155,7 @@ void ad_openvmap(lua_State *L, State *S) {
   static const luaL_Reg fn[] = {{"batched", l_batched},
                                 {"inside", l_inside},
                                 {"withbatch", l_withbatch},
+                                {"map", l_map},
                                 {NULL, NULL}};
   (void)S;
   ad_setfuncs(L, fn, LUA_NOREF);

@@ -202,7 +202,7 @@ end
 --- Nested lists of a's elements.
 function M.tolist(...)
   local a = check.array(1, "tolist", ...)
-  if core.type(a) == "array" then return kernel.tolist(a) end
+  if not core.highest(a) then return kernel.tolist(core.stop(a)) end
   local shape, at = shapeof(a), 0
   local size = check.size(shape)
   local flat = #shape == 1 and a or reshape({ size }, a)
@@ -225,7 +225,7 @@ end
 --- The same values in an array of its own.
 function M.copy(...)
   local a = check.array(1, "copy", ...)
-  return core.type(a) == "array" and kernel.copy(a) or a
+  return core.highest(a) and a or kernel.copy(core.stop(a))
 end
 
 --

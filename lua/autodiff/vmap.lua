@@ -227,51 +227,110 @@ function M.joint(name, op, at, key, x)
   return y
 end
 
---- take(a, indices, axis) where the indices differ along the batch.
-function M.take(a, indices, axis)
-  local key = core.highest(indices)
-  local positions = inside(key, indices)
-  local shape = shapeof(a)
-  if axis == nil and #shape > 1 then
-    a = array.reshape(a, { -1 })
-    shape = shapeof(a)
+--
+-- take, where the indices differ along the batch: they are an operand then.
+-- at = {axis = }; of the transpose {axis = , shape = }.
+--
+
+local gather, ungather
+
+gather = prim.define {
+  name = "gather",
+  keeps = "x",
+  f = function(at, x, positions) return array.take(x, positions, at.axis) end,
+  jvp = function(i, d, at, _, _, positions)
+    return i == 1 and gather(at, d, positions) or 0.0
+  end,
+  vjp = function(i, g, at, _, x, positions)
+    return i == 1 and ungather({ axis = at.axis, shape = shapeof(x) }, g, positions) or 0.0
+  end,
+}
+
+ungather = prim.define {
+  name = "ungather",
+  keeps = "x",
+  f = function(at, g, positions)
+    return array.scatter_add(kernel.zeros(at.shape), positions, g, at.axis)
+  end,
+  jvp = function(i, d, at, _, _, positions)
+    return i == 1 and ungather(at, d, positions) or 0.0
+  end,
+  vjp = function(i, g, at, _, _, positions)
+    return i == 1 and gather(at, g, positions) or 0.0
+  end,
+}
+
+-- Positions in one axis that is the batch's and another of length n.
+local function within_all(c, positions, n)
+  local own = {}
+  for d = 1, #shapeof(positions) do own[d] = d == 1 and c.size or 1 end
+  return positions + array.reshape(kernel.arange(0, c.size - 1) * n, own)
+end
+
+-- {first, ..., last}, added to a list.
+local function range(list, first, last)
+  for d = first, last do list[#list + 1] = d end
+  return list
+end
+
+-- The inverse of an order of axes.
+local function inverse(order)
+  local back = {}
+  for i, d in ipairs(order) do back[d] = i end
+  return back
+end
+
+function rules.gather(c, at, x, positions)
+  local axis = at.axis
+  if not c.mapped[2] then return array.take(x, positions, axis + 1) end
+  local k = #shapeof(positions) - 1 -- dimensions of the indices
+  if not c.mapped[1] then
+    -- the axes before, the batch, those of the indices, the axes after
+    local y = array.take(x, positions, axis)
+    local order = range(range({ axis }, 1, axis - 1), axis + 1, #shapeof(y))
+    return array.transpose(y, order)
   end
+  local shape = shapeof(x)
+  local n = shape[axis + 1]
+  local order = range(range({ 1, axis + 1 }, 2, axis), axis + 2, #shape)
+  local rest = { c.size * n }
+  for i = 3, #order do rest[i - 1] = shape[order[i]] end
+  local y = array.take(array.reshape(array.transpose(x, order), rest),
+    within_all(c, positions, n), 1)
+  -- the batch, those of the indices, the axes before, the axes after
+  return array.transpose(y, range(range(range({ 1 }, k + 2, k + axis), 2, k + 1), k + axis + 1,
+    #shapeof(y)))
+end
+
+function rules.ungather(c, at, g, positions)
+  local axis, n = at.axis, at.shape[at.axis]
+  g = spread(c, 1, g)
+  local whole = withbatch(c, at.shape)
+  if not c.mapped[2] then
+    return array.scatter_add(kernel.zeros(whole), positions, g, axis + 1)
+  end
+  local k = #shapeof(positions) - 1
+  local order = range(range({ 1, axis + 1 }, 2, axis), axis + 2, #whole)
+  local moved = {}
+  for i, d in ipairs(order) do moved[i] = whole[d] end
+  -- the batch, those of the indices, the axes before, the axes after
+  local h = array.transpose(g, range(range(range({ 1 }, axis + 1, axis + k), 2, axis), axis + k + 1,
+    #shapeof(g)))
+  local y = array.scatter_add(kernel.zeros { c.size * n, unpack(moved, 3) },
+    within_all(c, positions, n), h, 1)
+  return array.transpose(array.reshape(y, moved), inverse(order))
+end
+
+--- take(a, indices, axis) where the indices are a value of a batch.
+function M.take(a, indices, axis)
+  if axis == nil and #shapeof(a) > 1 then a = array.reshape(a, { -1 }) end
+  local shape = shapeof(a)
   axis = axis or 1
   if axis < 0 then axis = #shape + 1 + axis end
   local n = shape[axis]
   if not n then kernel.fail(("take: no axis %d"):format(axis)) end
-  positions = core.where(core.lt(positions, 0), positions + (n + 1), positions)
-  local own = shapeof(positions) -- the batch first
-  local size = own[1]
-  local chosen, mapped = inside(key, a)
-  if not mapped then
-    -- the axes before, the batch, those of the indices, the axes after
-    local y = array.take(chosen, positions, axis)
-    local axes = { axis }
-    for d = 1, #shapeof(y) do
-      if d ~= axis then axes[#axes + 1] = d end
-    end
-    return batched(key, array.transpose(y, axes))
-  end
-  -- One axis out of the batch's and this: its positions in it.
-  local order, rest = { 1, axis + 1 }, {}
-  for d = 2, #shape + 1 do
-    if d ~= axis + 1 then
-      order[#order + 1] = d
-      rest[#rest + 1] = shape[d - 1]
-    end
-  end
-  local ones = {}
-  for d = 1, #own do ones[d] = d == 1 and size or 1 end
-  local offset = array.reshape(kernel.arange(0, size - 1) * n, ones)
-  local y = array.take(array.reshape(array.transpose(chosen, order), { size * n, unpack(rest) }),
-    positions + offset, 1)
-  -- the batch, the axes before, those of the indices, the axes after
-  local axes, k = { 1 }, #own - 1
-  for d = 1, axis - 1 do axes[#axes + 1] = 1 + k + d end
-  for d = 1, k do axes[#axes + 1] = 1 + d end
-  for d = axis, #rest do axes[#axes + 1] = 1 + k + d end
-  return batched(key, array.transpose(y, axes))
+  local positions = core.where(core.lt(indices, 0), indices + (n + 1), indices)
+  return gather({ axis = axis }, a, positions)
 end
 
 local function axisof(in_axes, i)
@@ -291,7 +350,7 @@ end
 local function tofront(x, axis, i)
   local shape = shapeof(x)
   if not shape then
-    kernel.fail(("vmap: argument %d has a number where an array is mapped (in_axes = false keeps it)")
+    kernel.fail(("vmap: argument %d has a number where an array is mapped (false keeps it)")
       :format(i))
   end
   local n = #shape
@@ -328,29 +387,24 @@ function M.vmap(...)
     for i = 1, given.n do
       local axis = axisof(in_axes, i)
       if axis then
-        local leaves, n = core.flatten(given[i])
-        for q = 1, n do
-          local x, length = tofront(leaves[q], axis, i)
+        given[i] = kernel.map(function(leaf)
+          local x, length = tofront(leaf, axis, i)
           if size and length ~= size then
             kernel.fail(("vmap: argument %d has a batch of %d, and those before have %d")
-      :format(i, length, size))
+              :format(i, length, size))
           end
           size = length
-          leaves[q] = batched(key, x)
-        end
-        given[i] = core.unflatten(given[i], leaves)
+          return batched(key, x)
+        end, given[i])
       end
     end
     if not size then kernel.fail("vmap: no argument is mapped") end
     local y = pack(f(unpack(given, 1, given.n)))
     for r = 1, y.n do
-      local leaves, n = core.flatten(y[r])
-      for q = 1, n do
-        local x, is = inside(key, leaves[q])
-        leaves[q] = is and x
-          or array.broadcast_to(x, { size, unpack(shapeof(x) or {}) })
-      end
-      if n > 0 then y[r] = core.unflatten(y[r], leaves) end
+      y[r] = kernel.map(function(leaf)
+        local x, is = inside(key, leaf)
+        return is and x or array.broadcast_to(x, { size, unpack(shapeof(x) or {}) })
+      end, y[r])
     end
     return unpack(y, 1, y.n)
   end
