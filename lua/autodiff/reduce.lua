@@ -181,9 +181,28 @@ local log_softmax = define {
   vjp = function(_, g, at, y) return g - exp(y) * sum(keeping(at), g) end,
 }
 
-local logsumexp = reduction("logsumexp",
-  function(at, x) return kernel.logsumexp(x, at.axes, at.keep) end,
-  function(at, _, x) return softmax(at, x) end)
+-- g times softmax, without an array in between; g is a result of `at`.
+local pulled
+pulled = define {
+  name = "softmax_times",
+  f = function(at, x, g) return kernel.softmax(x, at.axes, g) end,
+  jvp = function(i, d, at, y, x)
+    if i == 2 then return pulled(at, x, d) end
+    return y * (d - sum(keeping(at), softmax(at, x) * d))
+  end,
+  vjp = function(i, g, at, y, x)
+    if i == 2 then return sum(at, times(g, softmax(at, x))) end
+    return y * (g - sum(keeping(at), softmax(at, x) * g))
+  end,
+}
+
+local logsumexp = define {
+  name = "logsumexp",
+  keeps = "x",
+  f = function(at, x) return kernel.logsumexp(x, at.axes, at.keep) end,
+  jvp = function(_, d, at, _, x) return sum(at, times(d, softmax(at, x))) end,
+  vjp = function(_, g, at, _, x) return pulled(at, x, g) end,
+}
 
 -- at = {axis = , reverse = from the end}.
 local cumsum

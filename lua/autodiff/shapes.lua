@@ -172,6 +172,24 @@ function M.index(x, key)
   return getpart(key, x)
 end
 
+-- The elements of nested lists and their shape; nil if some are arrays.
+local function elements(v)
+  local leaves, shape, n = {}, {}, 0
+  local function walk(list, d)
+    if type(list) ~= "table" then
+      n = n + 1
+      leaves[n] = list
+      return not kernel.isarray(list)
+    end
+    shape[d] = #list
+    for i = 1, #list do
+      if not walk(list[i], d + 1) then return false end
+    end
+    return true
+  end
+  if walk(v, 1) then return leaves, shape end
+end
+
 --- Nested lists of numbers, arrays and AD values. `plain` goes first: it finds
 -- what is wrong with them.
 function M.array(...)
@@ -182,21 +200,14 @@ function M.array(...)
   if core.type(v) and core.type(v) ~= "array" then return v end
   local a = kernel.plain(v)
   if a then return a end
-  local leaves, shape, n = {}, {}, 0
-  local function walk(list, d)
-    if type(list) ~= "table" then
-      n = n + 1
-      leaves[n] = list
-      return
-    end
-    shape[d] = #list
-    for i = 1, #list do walk(list[i], d + 1) end
+  local leaves, shape = elements(v)
+  if leaves then
+    local y = stack(nil, leaves)
+    return #shape == 1 and y or reshape(shape, y)
   end
-  walk(v, 1)
-  local y = stack(nil, leaves)
-  if #shape == 1 then return y end
-  local rest = shapeof(leaves[1]) or {}
-  return reshape(table.move(rest, 1, #rest, #shape + 1, shape), y)
+  local rows = {}
+  for i = 1, #v do rows[i] = type(v[i]) == "table" and M.array(v[i]) or v[i] end
+  return stack(nil, rows)
 end
 
 --- Nested lists of a's elements.
