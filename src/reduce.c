@@ -529,7 +529,11 @@ static int l_sumto(lua_State *L) {
   more = a->ndim - ndim;
   luaL_argcheck(L, more >= 0, 2, "more dimensions than the array");
   for (int d = 0; d < a->ndim; d++)
-    if (d < more || shape[d - more] != a->shape[d]) mask |= 1u << d;
+    if (d < more || shape[d - more] != a->shape[d]) {
+      luaL_argcheck(L, d < more || shape[d - more] == 1, 2,
+                    "the array was not broadcast from it");
+      mask |= 1u << d;
+    }
   y = ad_newarray(L, S, ndim, shape);
   fold(AD_FOLDSUM, a, mask, NULL, y->data);
   return 1;

@@ -12,6 +12,7 @@ local M = {}
 
 local pack, unpack = table.pack, table.unpack
 local highest, members, record = core.highest, core.members, core.call
+local kindof = core.type
 local parts, join, count, shapeof = core.parts, core.join, core.count, core.array.shapeof
 
 --- All operations by name, for the tests that run through them.
@@ -132,6 +133,8 @@ function M.define(def)
   end
 
   function op(at, ...)
+    local first, second = ...
+    if second == nil and kindof(first) == "array" then return f(at, first) end
     local key, kind = highest(...)
     if not key then return f(at, parts(0, 0, ...)) end
     local x = pack(parts(key, 0, ...))
