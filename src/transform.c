@@ -31,10 +31,10 @@ void ad_checkcallable(lua_State *L, int arg) {
 /* is the function of this level one of the library's own in Lua? */
 static int isours(const lua_Debug *ar) {
   static const char *const file[] = {
-      "jacobian.lua", "custom.lua",  "implicit.lua",  "check.lua",
-      "math.lua",     "explain.lua", "graph.lua",     "trace.lua",
-      "array.lua",    "prim.lua",    "linalg.lua",    "reduce.lua",
-      "shapes.lua",   "joint.lua",   "broadcast.lua", "arrayargs.lua"};
+      "jacobian.lua",  "custom.lua",   "implicit.lua", "check.lua", "math.lua",
+      "explain.lua",   "graph.lua",    "trace.lua",    "array.lua", "prim.lua",
+      "linalg.lua",    "reduce.lua",   "shapes.lua",   "parts.lua", "joint.lua",
+      "broadcast.lua", "arrayargs.lua"};
   for (size_t i = 0; i < sizeof file / sizeof file[0]; i++) {
     const char *at = strstr(ar->source, "autodiff/");
     for (; at != NULL; at = strstr(at + 1, "autodiff/"))

@@ -6,11 +6,12 @@ local core = require "autodiff.core"
 local prim = require "autodiff.prim"
 local check = require "autodiff.arrayargs"
 local shapes = require "autodiff.shapes"
+local parts = require "autodiff.parts"
 local broadcast = require "autodiff.broadcast"
 
 local kernel = core.array
 local define, shapeof = prim.define, prim.shapeof
-local reshape, getpart, permuted = shapes.reshaped, shapes.getpart, shapes.permuted
+local reshape, getpart, permuted = shapes.reshaped, parts.getpart, shapes.permuted
 local spread = broadcast.to
 local chain, exp = core.chain, core.exp
 
@@ -89,12 +90,12 @@ local function byhalves(x, n, ndim)
   local half, odd = n // 2, n % 2 == 1
   local left, right = cut(x, 1, half), cut(x, half + 1, 2 * half)
   local pairs = left * right
-  if odd then pairs = shapes.concat({ pairs, cut(x, n, n) }, ndim) end
+  if odd then pairs = parts.concat({ pairs, cut(x, n, n) }, ndim) end
   local outside = byhalves(pairs, n - half, ndim)
   local each = odd and cut(outside, 1, half) or outside
-  local parts = { each * right, each * left }
-  if odd then parts[3] = cut(outside, half + 1, half + 1) end
-  return shapes.concat(parts, ndim)
+  local list = { each * right, each * left }
+  if odd then list[3] = cut(outside, half + 1, half + 1) end
+  return parts.concat(list, ndim)
 end
 
 -- The same along any axes, made of operations where x is being differentiated.
