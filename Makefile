@@ -301,7 +301,7 @@ check-asan:
 asan-run: $(CORE) $(HOSTS)
 	export LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) \
 	  $$($(CC) -print-file-name=libubsan.so)" \
-	  ASAN_OPTIONS=detect_leaks=0:quarantine_size_mb=8 UBSAN_OPTIONS=print_stacktrace=1 \
+	  ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:quarantine_size_mb=8 UBSAN_OPTIONS=print_stacktrace=1 \
 	  LUA_INIT_5_4="package.preload['autodiff.core'] = \
 	    assert(package.loadlib('$(CORE)', 'luaopen_autodiff_core'))"; \
 	$(LUA_ENV) $(FIXED) $(BUSTED) --lua=$(LUA) --exclude-tags=memory && \

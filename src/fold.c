@@ -13,7 +13,7 @@
 #include <math.h>
 #include <string.h>
 
-#define LANES 8    /* results side by side, for the compiler to vectorise */
+#define LANES 32   /* results side by side, for the compiler to vectorise */
 #define RUN 512    /* elements folded in one go */
 #define BLOCK 128  /* least number of elements of a block */
 #define WIDTH 256  /* results of a row that are folded together */
@@ -40,28 +40,6 @@ typedef struct Folder {
     for (size_t j = 0; j < w; j++) acc[j] = JOIN(b[j], acc[j]);                \
   }                                                                            \
                                                                                \
-  static double run_##name(size_t n, const double *x, ptrdiff_t s, double c) { \
-    double t[LANES];                                                           \
-    size_t i = 0;                                                              \
-    (void)c;                                                                   \
-    if (n < LANES) {                                                           \
-      double r = START;                                                        \
-      for (; i < n; i++, x += s) r = JOIN(r, MAP(*x, c));                      \
-      return r;                                                                \
-    }                                                                          \
-    for (int l = 0; l < LANES; l++) t[l] = START;                              \
-    if (s == 1)                                                                \
-      for (; i + LANES <= n; i += LANES, x += LANES)                           \
-        for (int l = 0; l < LANES; l++) t[l] = JOIN(t[l], MAP(x[l], c));       \
-    else                                                                       \
-      for (; i + LANES <= n; i += LANES, x += LANES * s)                       \
-        for (int l = 0; l < LANES; l++) t[l] = JOIN(t[l], MAP(x[l * s], c));   \
-    for (int l = 0; i < n; i++, l++, x += s) t[l] = JOIN(t[l], MAP(*x, c));    \
-    for (int h = LANES / 2; h > 0; h /= 2)                                     \
-      for (int l = 0; l < h; l++) t[l] = JOIN(t[l], t[l + h]);                 \
-    return t[0];                                                               \
-  }                                                                            \
-                                                                               \
   static void rows_##name(size_t w, double *restrict acc, const double *x,     \
                           ptrdiff_t s, size_t n, ptrdiff_t rs,                 \
                           const double *restrict c) {                          \
@@ -78,6 +56,25 @@ typedef struct Folder {
     for (; r < n; r++, x += rs)                                                \
       for (size_t j = 0; j < w; j++)                                           \
         acc[j] = JOIN(acc[j], MAP(x[(ptrdiff_t)j * s], c[j]));                 \
+  }                                                                            \
+                                                                               \
+  static double run_##name(size_t n, const double *x, ptrdiff_t s, double c) { \
+    double t[LANES], cs[LANES];                                                \
+    size_t i = 0;                                                              \
+    if (n < LANES) {                                                           \
+      double r = START;                                                        \
+      for (; i < n; i++, x += s) r = JOIN(r, MAP(*x, c));                      \
+      return r;                                                                \
+    }                                                                          \
+    for (int l = 0; l < LANES; l++) t[l] = START, cs[l] = c;                   \
+    i = n / LANES;                                                             \
+    rows_##name(LANES, t, x, s, i, LANES *s, cs);                              \
+    x += (ptrdiff_t)i * LANES * s;                                             \
+    for (int l = 0; l < (int)(n % LANES); l++, x += s)                         \
+      t[l] = JOIN(t[l], MAP(*x, c));                                           \
+    for (int h = LANES / 2; h > 0; h /= 2)                                     \
+      for (int l = 0; l < h; l++) t[l] = JOIN(t[l], t[l + h]);                 \
+    return t[0];                                                               \
   }
 
 #define ELEMENT(x, c) (x)

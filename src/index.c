@@ -563,6 +563,12 @@ static int l_isarray(lua_State *L) {
   return 1;
 }
 
+/* isplain(x): is it a plain array? */
+static int l_isplain(lua_State *L) {
+  lua_pushboolean(L, ad_toarray(L, ad_state(L), 1) != NULL);
+  return 1;
+}
+
 /* isbatch(x): is it the value of a batch, however it is differentiated? */
 static int l_isbatch(lua_State *L) {
   luaL_checkany(L, 1);
@@ -603,15 +609,23 @@ void ad_openindex(lua_State *L, State *S) {
                                 {"__newindex", mm_newindex},
                                 {"__len", mm_len},
                                 {NULL, NULL}};
-  static const luaL_Reg fn[] = {
-      {"tolist", l_tolist},     {"zeros", l_zeros},
-      {"ones", l_ones},         {"full", l_full},
-      {"eye", l_eye},           {"arange", l_arange},
-      {"linspace", l_linspace}, {"plain", l_plain},
-      {"getpart", l_getpart},   {"putpart", l_putpart},
-      {"shapeof", l_shapeof},   {"isarray", l_isarray},
-      {"fail", l_fail},         {"isbatch", l_isbatch},
-      {"operands", l_operands}, {NULL, NULL}};
+  static const luaL_Reg fn[] = {{"tolist", l_tolist},
+                                {"zeros", l_zeros},
+                                {"ones", l_ones},
+                                {"full", l_full},
+                                {"eye", l_eye},
+                                {"arange", l_arange},
+                                {"linspace", l_linspace},
+                                {"plain", l_plain},
+                                {"getpart", l_getpart},
+                                {"putpart", l_putpart},
+                                {"shapeof", l_shapeof},
+                                {"isarray", l_isarray},
+                                {"fail", l_fail},
+                                {"isbatch", l_isbatch},
+                                {"isplain", l_isplain},
+                                {"operands", l_operands},
+                                {NULL, NULL}};
   ad_setfuncs(L, mm, S->mt[AD_MTARRAY]);
   ad_setfuncs(L, fn, LUA_NOREF);
 }

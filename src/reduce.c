@@ -10,6 +10,13 @@
 #include "array.h"
 #include "fold.h"
 
+/* a function that is given another by name compiles to its loop */
+#if defined(__GNUC__)
+#define INLINE static inline __attribute__((always_inline))
+#else
+#define INLINE static inline
+#endif
+
 /* the axes in the list at the index: bit d stands for dimension d */
 static unsigned axesmask(lua_State *L, int idx, int ndim) {
   unsigned mask = 0;
@@ -161,7 +168,7 @@ static int l_logsumexp(lua_State *L) {
 typedef double With(double x, double c);
 
 /* out = f(x, c), where out is contiguous (and may be x) */
-static void each(With *f, const Array *x, unsigned mask, const double *c,
+INLINE void each(With *f, const Array *x, unsigned mask, const double *c,
                  double *out) {
   const int last = x->ndim - 1;
   const ptrdiff_t s = x->stride[last], n = x->shape[last];
@@ -174,7 +181,13 @@ static void each(With *f, const Array *x, unsigned mask, const double *c,
   }
   for (;;) {
     int d;
-    for (ptrdiff_t i = 0; i < n; i++) *out++ = f(p[i * s], c[i * stride[last]]);
+    if (s == 1 && stride[last] == 0) {
+      const double c0 = *c;
+      for (ptrdiff_t i = 0; i < n; i++) out[i] = f(p[i], c0);
+    } else
+      for (ptrdiff_t i = 0; i < n; i++)
+        out[i] = f(p[i * s], c[i * stride[last]]);
+    out += n;
     for (d = last - 1; d >= 0; d--) {
       p += x->stride[d];
       c += stride[d];
@@ -197,21 +210,37 @@ static double difference(double x, double c) {
 
 static double minus(double x, double c) { return x - c; }
 static double times(double x, double c) { return x * c; }
+static double scale(double x, double c) { return c == 0 ? 0 : x * c; }
 
 static double same(double x, double c) { return x == c || (x != x && c != c); }
 
-/* softmax(a, axes) */
+/*
+** softmax(a, axes[, g]): times g, a number or an array of as many as there are
+** results; an exact 0 of g wins
+*/
 static int l_softmax(lua_State *L) {
   State *S = ad_state(L);
   const Array *a = ad_checkarray(L, S, 1);
   const unsigned mask = axesmask(L, 2, a->ndim);
-  Array *c = newresult(L, S, a, mask, 1),
-        *y = ad_newarray(L, S, a->ndim, a->shape);
+  const double *g = NULL;
+  double number = 1;
+  Array *c, *y;
+  lua_settop(L, 3);
+  c = newresult(L, S, a, mask, 1);
+  if (lua_type(L, 3) == LUA_TNUMBER)
+    number = lua_tonumber(L, 3);
+  else if (ad_toarray(L, S, 3)) {
+    g = ad_packed(L, S, 3)->data;
+    luaL_argcheck(L, ad_checkarray(L, S, 3)->size == c->size, 3,
+                  "array of another size");
+  }
+  y = ad_newarray(L, S, a->ndim, a->shape);
   fold(AD_FOLDMAX, a, mask, NULL, c->data);
   each(relative, a, mask, c->data, y->data);
   fold(AD_FOLDSUM, y, mask, NULL, c->data);
-  for (size_t i = 0; i < c->size; i++) c->data[i] = 1 / c->data[i];
-  each(times, y, mask, c->data, y->data);
+  for (size_t i = 0; i < c->size; i++)
+    c->data[i] = (g ? g[i] : number) / c->data[i];
+  each(scale, y, mask, c->data, y->data);
   return 1;
 }
 
@@ -500,7 +529,11 @@ static int l_sumto(lua_State *L) {
   more = a->ndim - ndim;
   luaL_argcheck(L, more >= 0, 2, "more dimensions than the array");
   for (int d = 0; d < a->ndim; d++)
-    if (d < more || shape[d - more] != a->shape[d]) mask |= 1u << d;
+    if (d < more || shape[d - more] != a->shape[d]) {
+      luaL_argcheck(L, d < more || shape[d - more] == 1, 2,
+                    "the array was not broadcast from it");
+      mask |= 1u << d;
+    }
   y = ad_newarray(L, S, ndim, shape);
   fold(AD_FOLDSUM, a, mask, NULL, y->data);
   return 1;

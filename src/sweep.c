@@ -527,7 +527,7 @@ uint32_t ad_addcall(lua_State *L, Level *lv, int ninput, const uint32_t *input,
                     uint32_t nout, int idx) {
   uint32_t node;
   Note note;
-  const int looked = ad_looked(lv);
+  const int looked = ad_looked(lv), top = lua_gettop(L);
   idx = lua_absindex(L, idx);
   if (lv->callers == LUA_NOREF) {
     lua_newtable(L);
@@ -546,7 +546,12 @@ uint32_t ad_addcall(lua_State *L, Level *lv, int ninput, const uint32_t *input,
   lv->heavy += ad_marklist(L, lv->S, -2);
   lua_pushvalue(L, idx);
   lua_rawseti(L, -2, (lua_Integer)lv->ncall + 1);
-  lua_pop(L, 1);
+  if (lua_getfield(L, idx, "saved") == LUA_TTABLE)
+    for (lua_Integer i = 1; lua_rawgeti(L, -1, i) != LUA_TNIL; i++) {
+      ad_marksaved(L, lv->S, -1, -3);
+      lua_pop(L, 1);
+    }
+  lua_settop(L, top);
   for (int i = 0; i < ninput; i++) ad_tapeentry(&lv->tape, input[i], 0);
   if (looked) {
     note.kind = AD_NOTECALL;

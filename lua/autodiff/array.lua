@@ -2,6 +2,7 @@
 local core = require "autodiff.core"
 local broadcast = require "autodiff.broadcast"
 local shapes = require "autodiff.shapes"
+local parts = require "autodiff.parts"
 local reduce = require "autodiff.reduce"
 
 local shapeof = core.array.shapeof
@@ -9,10 +10,10 @@ local shapeof = core.array.shapeof
 local M = { methods = {} }
 
 -- The core calls these.
-M.like, M.toshape, M.index = broadcast.like, broadcast.toshape, shapes.index
+M.like, M.toshape, M.index = broadcast.like, broadcast.toshape, parts.index
 
 M.broadcast_to = broadcast.broadcast_to
-M.array = shapes.array
+M.array = parts.array
 
 -- What does not start with an array is no method.
 local function add(from, names, nomethod)
@@ -22,14 +23,15 @@ local function add(from, names, nomethod)
   end
 end
 
-add(shapes, [[reshape transpose squeeze expand_dims split take scatter_add flip pad tile]])
-add(shapes, "concat stack", true)
+add(shapes, "reshape transpose squeeze expand_dims flip")
+add(parts, "split take scatter_add pad tile")
+add(parts, "concat stack", true)
 add(reduce, [[sum mean prod max min argmax argmin std norm logsumexp
   softmax log_softmax cumsum sort argsort]])
 
 M.methods.var = reduce.var -- ad.var makes vars
 M.methods.broadcast_to = M.broadcast_to
-M.methods.tolist, M.methods.copy = shapes.tolist, shapes.copy
+M.methods.tolist, M.methods.copy = parts.tolist, shapes.copy
 
 -- The elementary functions.
 for _, op in ipairs(core.ops()) do

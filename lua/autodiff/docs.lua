@@ -38,7 +38,8 @@ section "Values"
 
 def("type", "type(x)", [[
 The kind of x, as math.type gives it: "number", "dual" (forward mode), "var" (reverse mode),
-or nil for anything else, numeric strings included. Without an argument it is an error.]], [[
+"array", or nil for anything else, numeric strings included. Without an argument it is an
+error.]], [[
 print(ad.type(1), ad.type(ad.var(1)), ad.type(ad.dual(1, 0)), ad.type "1")
 --> number	var	dual	nil]])
 
@@ -603,15 +604,17 @@ The remainder of x/y rounded towards 0; it has the sign of x. Derivatives: 1 by 
 Two integers of which the second is 0 are an error, as in Lua's math.]], [[
 print(ad.fmod(-7.5, 2), ad.grad(ad.fmod, {1, 2})(-7.5, 2))  --> -1.5	1.0	3.0]])
 
-def("max", "max(x, ...) or max(list)", [[
+def("max", "max(x, ...) or max(list) or max(a[, axis[, keepdims]])", [[
 The largest of its arguments, or of a list. The derivative is 1 by the largest and 0 by
-others; at a tie it is shared equally. An empty list is an error.]], [[
+others; at a tie it is shared equally. An empty list is an error. An array is reduced over axes as
+in `sum`; element by element it is maximum or minimum.]], [[
 print(ad.max(1, 3, 2), ad.grad(ad.max, {1, 2})(5, 5))  --> 3	0.5	0.5
 print(table.unpack(ad.grad(ad.max){1, 5, 5}))          --> 0.0	0.5	0.5]])
 
-def("min", "min(x, ...) or min(list)", [[
+def("min", "min(x, ...) or min(list) or min(a[, axis[, keepdims]])", [[
 The smallest of its arguments, or of a list. The derivative is 1 by the smallest and 0 by
-others; at a tie it is shared equally. An empty list is an error.]], [[
+others; at a tie it is shared equally. An empty list is an error. An array is reduced over axes as
+in `sum`; element by element it is maximum or minimum.]], [[
 print(ad.min(1, 3, 2), ad.grad(ad.min, {1, 2})(5, 5))  --> 1	0.5	0.5]])
 
 def("clamp", "clamp(x, lo, hi)", [[
@@ -630,17 +633,21 @@ print(f(1), ad.grad(f)(2), ad.grad(f)(-1))  --> 0.0	0.5	0.0]])
 section "Functions of a list"
 ---------------------------------------------------------------------------------------------------
 
-def("sum", "sum(list)", "The sum of a list of numbers; 0 for an empty one.", [[
+def("sum", "sum(list) or sum(a[, axis[, keepdims]])", [[
+The sum of a list of numbers; 0 for an empty one. Of an array: over all axes, one, or a list of
+them, which keepdims leaves as dimensions of length 1.]], [[
 print(ad.sum{1, 2, 3})                        --> 6.0
 print(table.unpack(ad.grad(ad.sum){1, 2, 3})) --> 1.0	1.0	1.0]])
 
-def("prod", "prod(list)", [[
+def("prod", "prod(list) or prod(a[, axis[, keepdims]])", [[
 The product of a list of numbers; 1 for an empty one. Each derivative is the product of the
-others, exact also when there are zeros.]], [[
+others, exact also when there are zeros. Of an array over axes as in `sum`.]], [[
 print(ad.prod{2, 3, 5})                        --> 30.0
 print(table.unpack(ad.grad(ad.prod){0, 2, 3})) --> 6.0	0.0	0.0]])
 
-def("mean", "mean(list)", "The mean of a list of numbers. An empty one is an error.", [[
+def("mean", "mean(list) or mean(a[, axis[, keepdims]])", [[
+The mean of a list of numbers. An empty one is an error. Of an array over axes as in `sum`;
+without elements NaN.]], [[
 print(ad.mean{1, 2, 6}, ad.grad(ad.mean){1, 2, 3, 4}[1])  --> 3.0	0.25]])
 
 def("dot", "dot(list, list)", [[
@@ -648,21 +655,22 @@ The sum of the products of two lists of numbers, which must be of the same lengt
 print(ad.dot({1, 2}, {3, 4}))                  --> 11.0
 print(table.unpack(ad.grad(ad.dot)({1, 2}, {3, 4})))  --> 3.0	4.0]])
 
-def("norm", "norm(list)", [[
+def("norm", "norm(list) or norm(a[, axis[, keepdims]])", [[
 The Euclidean norm of a list of numbers: the square root of the sum of squares. Derivative:
-x/norm; zeros where all are zero.]], [[
+x/norm; zeros where all are zero. Of an array over axes as in `sum`.]], [[
 print(ad.norm{3, 4})                           --> 5.0
 print(table.unpack(ad.grad(ad.norm){3, 4}))    --> 0.6	0.8]])
 
-def("logsumexp", "logsumexp(list)", [[
-The logarithm of the sum of exp of a list of numbers, without overflow; -inf for an empty
-one. Its gradient is softmax.]], [[
+def("logsumexp", "logsumexp(list) or logsumexp(a[, axis[, keepdims]])", [[
+The logarithm of the sum of exp of a list of numbers, without overflow; -inf for an empty one.
+Its gradient is softmax. Of an array over axes as in `sum`.]], [[
 print(ad.logsumexp{-1000, 1000})               --> 1000.0
 print(table.unpack(ad.grad(ad.logsumexp){0, 0})) --> 0.5	0.5]])
 
-def("softmax", "softmax(list)", [[
-A list of exp of each number over the sum of them all, without overflow. With y for the
-result, the derivative of y[i] by element j is y[i] ((i == j and 1 or 0) - y[j]).]], [[
+def("softmax", "softmax(list) or softmax(a[, axis])", [[
+A list of exp of each number over the sum of them all, without overflow. With y for the result,
+the derivative of y[i] by element j is y[i] ((i == j and 1 or 0) - y[j]). Of an array along an
+axis, the last unless it is given.]], [[
 print(table.unpack(ad.softmax{1000, 1000}))    --> 0.5	0.5
 print(ad.jacobian(ad.softmax){0, 0}[1][2])     --> -0.25]])
 
@@ -841,5 +849,201 @@ local r = ad.random(3)
 r:normal()
 local same = ad.random(r:state())
 print(r:normal() == same:normal())            --> true]])
+section "Arrays"
+---------------------------------------------------------------------------------------------------
+
+def("array", "array(list)", [[
+An array of the numbers in nested lists, which may contain arrays and AD values; all lists of a
+depth must have the same length. A new array also of an array. Elements are float64; at most 8
+dimensions. a.shape, a.ndim, a.size and #a describe it; a[i] and a[{i, {from, to}, {}}] are
+views of parts (indices from 1, negative ones from the end, both ends included) and may be
+assigned to, unless a tape has saved the array. With AD values in the list it is one itself.]], [[
+local a = ad.array{{1, 2}, {3, 4}}
+print(a.ndim, a.size, #a, a[2][1], a[{-1, -1}])  --> 2	4	2	3.0	4.0]])
+
+def("zeros", "zeros(shape)", [[
+An array of zeros. The shape is a list of integers, or integers as so many arguments.]], [[
+print(ad.zeros(2, 3).size, ad.zeros({2, 3}):sum())  --> 6	0.0]])
+
+def("ones", "ones(shape)", [[
+An array of ones. The shape is a list of integers, or integers as so many arguments.]], [[
+print(ad.ones(2, 3):sum())  --> 6.0]])
+
+def("full", "full(shape, v)", [[
+An array with the number v everywhere. The shape is a list of integers or one integer.]], [[
+print(ad.full({2, 2}, 7):sum())  --> 28.0]])
+
+def("eye", "eye(n[, m])", [[
+The n by n (or n by m) matrix with 1 on the diagonal and 0 elsewhere.]], [[
+print(ad.eye(3):sum(), ad.eye(2, 3)[{2, 2}])  --> 3.0	1.0]])
+
+def("arange", "arange(from, to[, step])", [[
+The numbers that Lua's for would go through, both ends included. The step is 1 unless it is
+given.]], [[
+print(table.unpack(ad.arange(1, 2, 0.5):tolist()))  --> 1.0	1.5	2.0]])
+
+def("linspace", "linspace(from, to, n)", [[
+n numbers at equal distances, the first and the last being the given ones.]], [[
+print(table.unpack(ad.linspace(0, 1, 5):tolist()))  --> 0.0	0.25	0.5	0.75	1.0]])
+
+def("array.shape", "a.shape", [[
+The lengths of the dimensions, in a new list.]], [[
+print(table.unpack(ad.array{{1, 2, 3}, {4, 5, 6}}.shape))  --> 2	3]])
+
+def("array.ndim", "a.ndim", [[
+The number of dimensions.]], [[
+print(ad.zeros(2, 3).ndim)  --> 2]])
+
+def("array.size", "a.size", [[
+The number of elements.]], [[
+print(ad.zeros(2, 3).size)  --> 6]])
+
+def("array:tolist", "a:tolist()", [[
+The elements as nested lists of numbers. Of an array that is being differentiated, AD values.]], [[
+print(ad.ones(2, 3):tolist()[2][3])  --> 1.0]])
+
+def("array:copy", "a:copy()", [[
+The same elements in an array of its own, which may be written to.]], [[
+local a = ad.ones(2)
+local b = a:copy()
+b[1] = 5
+print(a[1], b[1])  --> 1.0	5.0]])
+
+def("maximum", "maximum(a, b)", [[
+The larger of two numbers, or of two arrays element by element, with broadcasting. At a tie each
+has derivative 1/2. (`max` of an array reduces it.)]], [[
+print(table.unpack(ad.maximum(ad.array{1, 5}, 3):tolist()))  --> 3.0	5.0]])
+
+def("minimum", "minimum(a, b)", [[
+The smaller of two numbers, or of two arrays element by element, with broadcasting. At a tie
+each has derivative 1/2. (`min` of an array reduces it.)]], [[
+print(table.unpack(ad.minimum(ad.array{1, 5}, 3):tolist()))  --> 1.0	3.0]])
+
+---------------------------------------------------------------------------------------------------
+section "Reductions of arrays"
+---------------------------------------------------------------------------------------------------
+
+def("argmax", "argmax(a[, axis[, keepdims]])", [[
+The position, from 1, of the largest element along an axis, or of the whole array in row-major
+order. The first of several; NaN counts as the largest. A constant: positions have no
+derivative. An array without elements is an error.]], [[
+print(ad.argmax(ad.array{3, 9, 1}), ad.argmax(ad.array{{1, 2}, {4, 3}}, 2)[1])  --> 2	2.0]])
+
+def("argmin", "argmin(a[, axis[, keepdims]])", [[
+The position, from 1, of the smallest element along an axis, or of the whole array in row-major
+order. The first of several; NaN counts as the smallest. A constant: positions have no
+derivative. An array without elements is an error.]], [[
+print(ad.argmin(ad.array{3, 9, 1}), ad.argmin(ad.array{{1, 2}, {4, 3}}, 2)[1])  --> 3	1.0]])
+
+def("std", "std(a[, axis[, keepdims[, ddof]]])", [[
+The standard deviation over the axes: the square root of the mean of squared differences from
+the mean. The sum of squares is divided by n - ddof, where ddof is 0 unless it is given. The
+derivative is 0 where all elements are equal. Its square is the method a:var(axis, keepdims,
+ddof), since ad.var makes vars.]], [[
+local a = ad.array{1, 2, 3, 4, 5}
+print(a:var(), ad.std(a) == a:var() ^ 0.5, a:var(nil, false, 1))  --> 2.0	true	2.5]])
+
+def("array:var", "a:var([axis[, keepdims[, ddof]]])", [[
+The variance over the axes: the mean of squared differences from the mean. The sum of squares is
+divided by n - ddof, where ddof is 0 unless it is given. The mean is taken off first, so a large
+one costs no digits.]], [[
+print(ad.array{1, 2, 3, 4, 5}:var())  --> 2.0]])
+
+def("log_softmax", "log_softmax(a[, axis])", [[
+The logarithm of softmax along an axis (the last unless it is given), without overflow.]], [[
+print(table.unpack(ad.log_softmax(ad.array{0, -1000}):tolist()))  --> 0.0	-1000.0]])
+
+def("cumsum", "cumsum(a[, axis])", [[
+The sums of the elements up to each along an axis, the last unless it is given.]], [[
+print(table.unpack(ad.cumsum(ad.array{1, 2, 3}):tolist()))  --> 1.0	3.0	6.0]])
+
+def("sort", "sort(a[, axis])", [[
+The elements in ascending order along an axis, the last unless it is given. NaN comes last;
+equal elements keep their order, by which derivatives go.]], [[
+print(table.unpack(ad.sort(ad.array{3, 1, 2}):tolist()))  --> 1.0	2.0	3.0]])
+
+def("argsort", "argsort(a[, axis])", [[
+The positions, from 1, from which `sort` takes its elements. A constant.]], [[
+local a = ad.array{3, 1, 2}
+print(table.unpack(ad.argsort(a):tolist()))      --> 2.0	3.0	1.0
+print(a:take(ad.argsort(a)) == ad.sort(a))       --> true]])
+
+---------------------------------------------------------------------------------------------------
+section "Shapes of arrays"
+---------------------------------------------------------------------------------------------------
+
+def("reshape", "reshape(a, shape)", [[
+The same elements, in row-major order, in another shape. One length may be -1: what is left for
+it. A view, unless the elements of a have gaps. As a method also a:reshape(2, 3).]], [[
+print(table.unpack(ad.reshape(ad.arange(1, 6), {2, -1})[2]:tolist()))  --> 4.0	5.0	6.0]])
+
+def("transpose", "transpose(a[, axes])", [[
+A view with the dimensions in another order: the reverse, or that of a list of axes.]], [[
+print(table.unpack(ad.transpose(ad.zeros(2, 3, 4), {3, 1, 2}).shape))  --> 4	2	3]])
+
+def("squeeze", "squeeze(a[, axis])", [[
+A view without the dimensions of length 1, or without those that are given. If none remains it
+is a number.]], [[
+print(ad.squeeze(ad.ones(1, 3, 1)).ndim, ad.squeeze(ad.ones(1, 1)))  --> 1	1.0]])
+
+def("expand_dims", "expand_dims(a, axis)", [[
+A view with one more dimension, of length 1, which is number `axis` of the result. A list of
+axes adds several.]], [[
+print(table.unpack(ad.expand_dims(ad.ones(3), 1).shape))   --> 1	3
+print(table.unpack(ad.expand_dims(ad.ones(3), -1).shape))  --> 3	1]])
+
+def("broadcast_to", "broadcast_to(a, shape)", [[
+a, or a number, repeated to a shape by the rules of broadcasting. Of an array a view, which
+cannot be written to.]], [[
+print(ad.broadcast_to(ad.array{1, 2}, {3, 2}):sum())  --> 9.0]])
+
+def("concat", "concat(list[, axis])", [[
+Arrays one after the other along an axis, the first unless it is given. All other dimensions
+must agree.]], [[
+print(table.unpack(ad.concat{ad.ones(1), ad.zeros(2)}:tolist()))  --> 1.0	0.0	0.0]])
+
+def("stack", "stack(list[, axis])", [[
+Arrays of one shape, or numbers, along a new axis, the first unless it is given.]], [[
+local a = ad.stack({ad.array{1, 2}, ad.array{3, 4}}, 2)
+print(table.unpack(a[1]:tolist()))  --> 1.0	3.0]])
+
+def("split", "split(a, parts[, axis])", [[
+The parts of a along an axis (the first unless it is given), as a list of views. An integer asks
+for so many equal parts; a list of positions for a part that ends with each of them and one of
+what remains.]], [[
+local parts = ad.split(ad.arange(1, 5), {2, 3})
+print(#parts, #parts[1], #parts[2], parts[3][1])  --> 3	2	1	4.0
+print(#ad.split(ad.zeros(2, 6), 3, 2))            --> 3]])
+
+def("take", "take(a, indices[, axis])", [[
+The elements, or parts along an axis, at the indices, which count from 1 or from the end.
+Indices are an array or a list, whose dimensions take the place of the axis, or a number, which
+takes it away. Without an axis, positions in row-major order.]], [[
+local a = ad.array{{1, 2, 3}, {4, 5, 6}}
+print(table.unpack(ad.take(a, {1, -1}):tolist()))   --> 1.0	6.0
+print(table.unpack(ad.take(a, 2, 2):tolist()))      --> 2.0	5.0]])
+
+def("scatter_add", "scatter_add(a, indices, b[, axis])", [[
+A copy of a with b added where `take` with the same indices finds its result. b is broadcast to
+that; what an index names twice gets both.]], [[
+local a = ad.scatter_add(ad.zeros(3), {1, 3, 3}, ad.array{5, 6, 7})
+print(table.unpack(a:tolist()))  --> 5.0	0.0	13.0]])
+
+def("flip", "flip(a[, axis])", [[
+A view with the elements along an axis, or a list of axes, in reverse order; along all unless
+they are given.]], [[
+print(table.unpack(ad.flip(ad.array{1, 2, 3}):tolist()))  --> 3.0	2.0	1.0]])
+
+def("pad", "pad(a, widths[, value])", [[
+a with a border of zeros, or of the number `value`. Widths are one number for all sides,
+{before, after} for all axes, or a list of such pairs, one for each axis.]], [[
+print(table.unpack(ad.pad(ad.array{1, 2}, {1, 2}):tolist()))   --> 0.0	1.0	2.0	0.0	0.0
+print(table.unpack(ad.pad(ad.zeros(2, 3), 1).shape))           --> 4	5]])
+
+def("tile", "tile(a, reps)", [[
+a repeated `reps` times along the last axis, or along each of the last ones by a list of
+numbers. A list longer than a has dimensions adds axes in front.]], [[
+print(table.unpack(ad.tile(ad.array{1, 2}, 2):tolist()))  --> 1.0	2.0	1.0	2.0
+print(table.unpack(ad.tile(ad.ones(2), {3, 1}).shape))    --> 3	2]])
 
 return docs

@@ -8,14 +8,14 @@
 ---A number, or one that is being differentiated.
 ---@alias autodiff.Number number|autodiff.Var|autodiff.Dual
 
----A number, or a table of structures; what is no number in it stays as it is.
----@alias autodiff.Structure autodiff.Number|table
+---A number, an array, or a table of structures; what is no number in it stays as it is.
+---@alias autodiff.Structure autodiff.Number|autodiff.Array|table
 
 ---A function or an object with a `__call`.
 ---@alias autodiff.Callable fun(...: any): ...
 
 ---Reverse mode: a value on a tape.
----@class autodiff.Var
+---@class autodiff.Var: autodiff.ArrayMethods
 ---@field value autodiff.Number # one level taken off
 ---@field grad autodiff.Number? # what `backward` has added up
 ---@operator add(autodiff.Number): autodiff.Var
@@ -44,8 +44,123 @@ function Var:zero_grad() end
 ---@return autodiff.Number
 function Var:detach() end
 
+---An array, or an AD value of one; numbers broadcast.
+---@alias autodiff.ArrayLike autodiff.Array|autodiff.Number
+
+---@alias autodiff.Axes integer|integer[]
+
+---@alias autodiff.Indices integer|table|autodiff.Array
+
+---The functions whose first argument is an array, as its methods.
+---@class autodiff.ArrayMethods
+---@field [integer] autodiff.ArrayLike # a view, counted from 1 or from the end
+---@field [table] autodiff.ArrayLike # {i, {from, to}, {from, to, step}, {}}
+---@field sum fun(self: self, axis?: autodiff.Axes, keepdims?: boolean): autodiff.ArrayLike
+---@field mean fun(self: self, axis?: autodiff.Axes, keepdims?: boolean): autodiff.ArrayLike
+---@field prod fun(self: self, axis?: autodiff.Axes, keepdims?: boolean): autodiff.ArrayLike
+---@field max fun(self: self, axis?: autodiff.Axes, keepdims?: boolean): autodiff.ArrayLike
+---@field min fun(self: self, axis?: autodiff.Axes, keepdims?: boolean): autodiff.ArrayLike
+---@field norm fun(self: self, axis?: autodiff.Axes, keepdims?: boolean): autodiff.ArrayLike
+---@field logsumexp fun(self: self, axis?: autodiff.Axes, keepdims?: boolean): autodiff.ArrayLike
+---@field softmax fun(self: self, axis?: integer): autodiff.ArrayLike
+---@field maximum fun(self: self, b: autodiff.ArrayLike): autodiff.ArrayLike
+---@field minimum fun(self: self, b: autodiff.ArrayLike): autodiff.ArrayLike
+---@field argmax fun(self: self, axis?: autodiff.Axes, keepdims?: boolean): integer|autodiff.Array
+---@field argmin fun(self: self, axis?: autodiff.Axes, keepdims?: boolean): integer|autodiff.Array
+---@field std fun(self: self, axis?: autodiff.Axes, keepdims?: boolean, ddof?: number): any
+---@field log_softmax fun(self: self, axis?: integer): autodiff.ArrayLike
+---@field cumsum fun(self: self, axis?: integer): autodiff.ArrayLike
+---@field sort fun(self: self, axis?: integer): autodiff.ArrayLike
+---@field argsort fun(self: self, axis?: integer): autodiff.Array
+---@field reshape fun(self: self, shape: autodiff.Axes, ...: integer): autodiff.ArrayLike
+---@field transpose fun(self: self, axes?: integer[]): autodiff.ArrayLike
+---@field squeeze fun(self: self, axis?: autodiff.Axes): autodiff.ArrayLike
+---@field expand_dims fun(self: self, axis: autodiff.Axes): autodiff.ArrayLike
+---@field broadcast_to fun(self: self, shape: autodiff.Axes, ...: integer): autodiff.ArrayLike
+---@field split fun(self: self, parts: autodiff.Axes, axis?: integer): autodiff.ArrayLike[]
+---@field take fun(self: self, indices: autodiff.Indices, axis?: integer): autodiff.ArrayLike
+---@field scatter_add fun(self: self, indices: autodiff.Indices, b: any, axis?: integer): any
+---@field flip fun(self: self, axis?: autodiff.Axes): autodiff.ArrayLike
+---@field pad fun(self: self, widths: integer|table, value?: autodiff.Number): autodiff.ArrayLike
+---@field tile fun(self: self, reps: autodiff.Axes): autodiff.ArrayLike
+---@field abs fun(self: self, ...: autodiff.ArrayLike): autodiff.Array
+---@field acos fun(self: self, ...: autodiff.ArrayLike): autodiff.Array
+---@field acosh fun(self: self, ...: autodiff.ArrayLike): autodiff.Array
+---@field asin fun(self: self, ...: autodiff.ArrayLike): autodiff.Array
+---@field asinh fun(self: self, ...: autodiff.ArrayLike): autodiff.Array
+---@field atan fun(self: self, ...: autodiff.ArrayLike): autodiff.Array
+---@field atan2 fun(self: self, ...: autodiff.ArrayLike): autodiff.Array
+---@field atanh fun(self: self, ...: autodiff.ArrayLike): autodiff.Array
+---@field cbrt fun(self: self, ...: autodiff.ArrayLike): autodiff.Array
+---@field ceil fun(self: self, ...: autodiff.ArrayLike): autodiff.Array
+---@field clamp fun(self: self, ...: autodiff.ArrayLike): autodiff.Array
+---@field cos fun(self: self, ...: autodiff.ArrayLike): autodiff.Array
+---@field cosh fun(self: self, ...: autodiff.ArrayLike): autodiff.Array
+---@field deg fun(self: self, ...: autodiff.ArrayLike): autodiff.Array
+---@field digamma fun(self: self, ...: autodiff.ArrayLike): autodiff.Array
+---@field eq fun(self: self, ...: autodiff.ArrayLike): autodiff.Array
+---@field erf fun(self: self, ...: autodiff.ArrayLike): autodiff.Array
+---@field erfc fun(self: self, ...: autodiff.ArrayLike): autodiff.Array
+---@field exp fun(self: self, ...: autodiff.ArrayLike): autodiff.Array
+---@field exp2 fun(self: self, ...: autodiff.ArrayLike): autodiff.Array
+---@field expm1 fun(self: self, ...: autodiff.ArrayLike): autodiff.Array
+---@field floor fun(self: self, ...: autodiff.ArrayLike): autodiff.Array
+---@field fmod fun(self: self, ...: autodiff.ArrayLike): autodiff.Array
+---@field hypot fun(self: self, ...: autodiff.ArrayLike): autodiff.Array
+---@field le fun(self: self, ...: autodiff.ArrayLike): autodiff.Array
+---@field lgamma fun(self: self, ...: autodiff.ArrayLike): autodiff.Array
+---@field log fun(self: self, ...: autodiff.ArrayLike): autodiff.Array
+---@field log10 fun(self: self, ...: autodiff.ArrayLike): autodiff.Array
+---@field log1p fun(self: self, ...: autodiff.ArrayLike): autodiff.Array
+---@field log2 fun(self: self, ...: autodiff.ArrayLike): autodiff.Array
+---@field lt fun(self: self, ...: autodiff.ArrayLike): autodiff.Array
+---@field modf fun(self: self, ...: autodiff.ArrayLike): autodiff.Array
+---@field pow fun(self: self, ...: autodiff.ArrayLike): autodiff.Array
+---@field rad fun(self: self, ...: autodiff.ArrayLike): autodiff.Array
+---@field relu fun(self: self, ...: autodiff.ArrayLike): autodiff.Array
+---@field sigmoid fun(self: self, ...: autodiff.ArrayLike): autodiff.Array
+---@field sign fun(self: self, ...: autodiff.ArrayLike): autodiff.Array
+---@field sin fun(self: self, ...: autodiff.ArrayLike): autodiff.Array
+---@field sinh fun(self: self, ...: autodiff.ArrayLike): autodiff.Array
+---@field softplus fun(self: self, ...: autodiff.ArrayLike): autodiff.Array
+---@field sqrt fun(self: self, ...: autodiff.ArrayLike): autodiff.Array
+---@field tan fun(self: self, ...: autodiff.ArrayLike): autodiff.Array
+---@field tanh fun(self: self, ...: autodiff.ArrayLike): autodiff.Array
+---@field where fun(self: self, ...: autodiff.ArrayLike): autodiff.Array
+
+---An n-dimensional block of float64.
+---@class autodiff.Array: autodiff.ArrayMethods
+---@field shape integer[] # the lengths of the dimensions
+---@field ndim integer # how many there are
+---@field size integer # number of elements
+---@operator add(autodiff.ArrayLike): autodiff.Array
+---@operator sub(autodiff.ArrayLike): autodiff.Array
+---@operator mul(autodiff.ArrayLike): autodiff.Array
+---@operator div(autodiff.ArrayLike): autodiff.Array
+---@operator mod(autodiff.ArrayLike): autodiff.Array
+---@operator pow(autodiff.ArrayLike): autodiff.Array
+---@operator idiv(autodiff.ArrayLike): autodiff.Array
+---@operator unm: autodiff.Array
+---@operator len: integer
+local Array = {}
+
+---The elements as nested lists of numbers.
+---@return table
+function Array:tolist() end
+
+---The same elements in an array of its own, which may be written to.
+---@return autodiff.ArrayLike
+function Array:copy() end
+
+---The variance over the axes: the mean of squared differences from the mean.
+---@param axis? autodiff.Axes
+---@param keepdims? boolean
+---@param ddof? number
+---@return autodiff.ArrayLike
+function Array:var(axis, keepdims, ddof) end
+
 ---Forward mode: a value and its tangent.
----@class autodiff.Dual
+---@class autodiff.Dual: autodiff.ArrayMethods
 ---@field value autodiff.Number # one level taken off
 ---@field tangent autodiff.Number|autodiff.Number[] # a list for several directions
 ---@operator add(autodiff.Number): autodiff.Dual
@@ -166,9 +281,9 @@ function Random:state() end
 local ad = {}
 
 ---The kind of x, as math.type gives it: "number", "dual" (forward mode), "var" (reverse mode),
----or nil for anything else, numeric strings included.
+---"array", or nil for anything else, numeric strings included.
 ---@param x any
----@return "number"|"dual"|"var"|nil
+---@return "number"|"dual"|"var"|"array"|nil
 function ad.type(x) end
 
 ---The plain number in x, with every level of differentiation taken off.
@@ -639,30 +754,35 @@ function ad.where(c, a, b) end
 ---@param list autodiff.Number[]
 ---@return autodiff.Number
 ---@overload fun(list: number[]): number
+---@overload fun(a: autodiff.Array, axis?: autodiff.Axes, keepdims?: boolean): autodiff.ArrayLike
 function ad.sum(list) end
 
 ---The product of a list of numbers; 1 for an empty one.
 ---@param list autodiff.Number[]
 ---@return autodiff.Number
 ---@overload fun(list: number[]): number
+---@overload fun(a: autodiff.Array, axis?: autodiff.Axes, keepdims?: boolean): autodiff.ArrayLike
 function ad.prod(list) end
 
 ---The mean of a list of numbers.
 ---@param list autodiff.Number[]
 ---@return autodiff.Number
 ---@overload fun(list: number[]): number
+---@overload fun(a: autodiff.Array, axis?: autodiff.Axes, keepdims?: boolean): autodiff.ArrayLike
 function ad.mean(list) end
 
 ---The Euclidean norm of a list of numbers: the square root of the sum of squares.
 ---@param list autodiff.Number[]
 ---@return autodiff.Number
 ---@overload fun(list: number[]): number
+---@overload fun(a: autodiff.Array, axis?: autodiff.Axes, keepdims?: boolean): autodiff.ArrayLike
 function ad.norm(list) end
 
 ---The logarithm of the sum of exp of a list of numbers, without overflow; -inf for an empty one.
 ---@param list autodiff.Number[]
 ---@return autodiff.Number
 ---@overload fun(list: number[]): number
+---@overload fun(a: autodiff.Array, axis?: autodiff.Axes, keepdims?: boolean): autodiff.ArrayLike
 function ad.logsumexp(list) end
 
 ---The sum of the products of two lists of numbers, which must be of the same length.
@@ -675,7 +795,200 @@ function ad.dot(a, b) end
 ---A list of exp of each number over the sum of them all, without overflow.
 ---@param list autodiff.Number[]
 ---@return autodiff.Number[]
+---@overload fun(a: autodiff.Array, axis?: integer): autodiff.Array
 function ad.softmax(list) end
+
+---An array of the numbers in nested lists, which may contain arrays and AD values; all lists of a
+---depth must have the same length.
+---@param list table|autodiff.Array
+---@return autodiff.ArrayLike
+function ad.array(list) end
+
+---An array of zeros.
+---@param shape autodiff.Axes
+---@param ... integer
+---@return autodiff.Array
+function ad.zeros(shape, ...) end
+
+---An array of ones.
+---@param shape autodiff.Axes
+---@param ... integer
+---@return autodiff.Array
+function ad.ones(shape, ...) end
+
+---An array with the number v everywhere.
+---@param shape autodiff.Axes
+---@param v number
+---@return autodiff.Array
+function ad.full(shape, v) end
+
+---The n by n (or n by m) matrix with 1 on the diagonal and 0 elsewhere.
+---@param n integer
+---@param m? integer
+---@return autodiff.Array
+function ad.eye(n, m) end
+
+---The numbers that Lua's for would go through, both ends included.
+---@param from number
+---@param to number
+---@param step? number
+---@return autodiff.Array
+function ad.arange(from, to, step) end
+
+---n numbers at equal distances, the first and the last being the given ones.
+---@param from number
+---@param to number
+---@param n integer
+---@return autodiff.Array
+function ad.linspace(from, to, n) end
+
+---The larger of two numbers, or of two arrays element by element, with broadcasting.
+---@param a autodiff.ArrayLike
+---@param b autodiff.ArrayLike
+---@return autodiff.ArrayLike
+function ad.maximum(a, b) end
+
+---The smaller of two numbers, or of two arrays element by element, with broadcasting.
+---@param a autodiff.ArrayLike
+---@param b autodiff.ArrayLike
+---@return autodiff.ArrayLike
+function ad.minimum(a, b) end
+
+---The position, from 1, of the largest element along an axis, or of the whole array in row-major
+---order.
+---@param a autodiff.ArrayLike
+---@param axis? autodiff.Axes
+---@param keepdims? boolean
+---@return integer|autodiff.Array
+function ad.argmax(a, axis, keepdims) end
+
+---The position, from 1, of the smallest element along an axis, or of the whole array in row-major
+---order.
+---@param a autodiff.ArrayLike
+---@param axis? autodiff.Axes
+---@param keepdims? boolean
+---@return integer|autodiff.Array
+function ad.argmin(a, axis, keepdims) end
+
+---The standard deviation over the axes: the square root of the mean of squared differences from
+---the mean.
+---@param a autodiff.ArrayLike
+---@param axis? autodiff.Axes
+---@param keepdims? boolean
+---@param ddof? number
+---@return autodiff.ArrayLike
+function ad.std(a, axis, keepdims, ddof) end
+
+---The logarithm of softmax along an axis (the last unless it is given), without overflow.
+---@param a autodiff.ArrayLike
+---@param axis? integer
+---@return autodiff.ArrayLike
+function ad.log_softmax(a, axis) end
+
+---The sums of the elements up to each along an axis, the last unless it is given.
+---@param a autodiff.ArrayLike
+---@param axis? integer
+---@return autodiff.ArrayLike
+function ad.cumsum(a, axis) end
+
+---The elements in ascending order along an axis, the last unless it is given.
+---@param a autodiff.ArrayLike
+---@param axis? integer
+---@return autodiff.ArrayLike
+function ad.sort(a, axis) end
+
+---The positions, from 1, from which `sort` takes its elements.
+---@param a autodiff.ArrayLike
+---@param axis? integer
+---@return autodiff.Array
+function ad.argsort(a, axis) end
+
+---The same elements, in row-major order, in another shape.
+---@param a autodiff.ArrayLike
+---@param shape autodiff.Axes
+---@param ... integer
+---@return autodiff.ArrayLike
+function ad.reshape(a, shape, ...) end
+
+---A view with the dimensions in another order: the reverse, or that of a list of axes.
+---@param a autodiff.ArrayLike
+---@param axes? integer[]
+---@return autodiff.ArrayLike
+function ad.transpose(a, axes) end
+
+---A view without the dimensions of length 1, or without those that are given.
+---@param a autodiff.ArrayLike
+---@param axis? autodiff.Axes
+---@return autodiff.ArrayLike
+function ad.squeeze(a, axis) end
+
+---A view with one more dimension, of length 1, which is number `axis` of the result.
+---@param a autodiff.ArrayLike
+---@param axis autodiff.Axes
+---@return autodiff.ArrayLike
+function ad.expand_dims(a, axis) end
+
+---a, or a number, repeated to a shape by the rules of broadcasting.
+---@param a autodiff.ArrayLike
+---@param shape autodiff.Axes
+---@param ... integer
+---@return autodiff.ArrayLike
+function ad.broadcast_to(a, shape, ...) end
+
+---Arrays one after the other along an axis, the first unless it is given.
+---@param list autodiff.ArrayLike[]
+---@param axis? integer
+---@return autodiff.ArrayLike
+function ad.concat(list, axis) end
+
+---Arrays of one shape, or numbers, along a new axis, the first unless it is given.
+---@param list autodiff.ArrayLike[]
+---@param axis? integer
+---@return autodiff.ArrayLike
+function ad.stack(list, axis) end
+
+---The parts of a along an axis (the first unless it is given), as a list of views.
+---@param a autodiff.ArrayLike
+---@param parts autodiff.Axes
+---@param axis? integer
+---@return autodiff.ArrayLike[]
+function ad.split(a, parts, axis) end
+
+---The elements, or parts along an axis, at the indices, which count from 1 or from the end.
+---@param a autodiff.ArrayLike
+---@param indices autodiff.Indices
+---@param axis? integer
+---@return autodiff.ArrayLike
+function ad.take(a, indices, axis) end
+
+---A copy of a with b added where `take` with the same indices finds its result.
+---@param a autodiff.ArrayLike
+---@param indices autodiff.Indices
+---@param b autodiff.ArrayLike
+---@param axis? integer
+---@return autodiff.ArrayLike
+function ad.scatter_add(a, indices, b, axis) end
+
+---A view with the elements along an axis, or a list of axes, in reverse order; along all unless
+---they are given.
+---@param a autodiff.ArrayLike
+---@param axis? autodiff.Axes
+---@return autodiff.ArrayLike
+function ad.flip(a, axis) end
+
+---a with a border of zeros, or of the number `value`.
+---@param a autodiff.ArrayLike
+---@param widths integer|table
+---@param value? autodiff.Number
+---@return autodiff.ArrayLike
+function ad.pad(a, widths, value) end
+
+---a repeated `reps` times along the last axis, or along each of the last ones by a list of
+---numbers.
+---@param a autodiff.ArrayLike
+---@param reps autodiff.Axes
+---@return autodiff.ArrayLike
+function ad.tile(a, reps) end
 
 ---The evaluation trace of f at the given arguments, as text in the form of the textbooks: every
 ---operation with its value and the line of the source that it comes from, the tangents by each

@@ -12,6 +12,7 @@ local M = {}
 
 local pack, unpack = table.pack, table.unpack
 local highest, members, record = core.highest, core.members, core.call
+local isplain = core.array.isplain
 local parts, join, count, shapeof = core.parts, core.join, core.count, core.array.shapeof
 local operands = core.array.operands
 
@@ -156,6 +157,8 @@ function M.define(def)
   end
 
   function op(at, ...)
+    local first, second = ...
+    if second == nil and isplain(first) then return f(at, first) end
     local key, kind = highest(...)
     if not key then return f(at, operands(...)) end
     if kind == "batch" then return batched(op, def, key, at, ...) end
@@ -192,8 +195,8 @@ function M.define(def)
         return back
       end
       function handler.push(dots)
-        local d, used = { n = x.n }, 0
-        for i = 1, x.n do
+        local d, used = { n = kept.n }, 0
+        for i = 1, kept.n do
           used = mark[i] and used + 1 or used
           d[i] = mark[i] and dots[used] or 0.0
         end

@@ -6,11 +6,12 @@ local core = require "autodiff.core"
 local prim = require "autodiff.prim"
 local check = require "autodiff.arrayargs"
 local shapes = require "autodiff.shapes"
+local parts = require "autodiff.parts"
 local broadcast = require "autodiff.broadcast"
 
 local kernel = core.array
 local define, shapeof = prim.define, prim.shapeof
-local reshape, getpart, permuted = shapes.reshaped, shapes.getpart, shapes.permuted
+local reshape, getpart, permuted = shapes.reshaped, parts.getpart, shapes.permuted
 local spread = broadcast.to
 local chain, exp = core.chain, core.exp
 
@@ -89,12 +90,12 @@ local function byhalves(x, n, ndim)
   local half, odd = n // 2, n % 2 == 1
   local left, right = cut(x, 1, half), cut(x, half + 1, 2 * half)
   local pairs = left * right
-  if odd then pairs = shapes.concat({ pairs, cut(x, n, n) }, ndim) end
+  if odd then pairs = parts.concat({ pairs, cut(x, n, n) }, ndim) end
   local outside = byhalves(pairs, n - half, ndim)
   local each = odd and cut(outside, 1, half) or outside
-  local parts = { each * right, each * left }
-  if odd then parts[3] = cut(outside, half + 1, half + 1) end
-  return shapes.concat(parts, ndim)
+  local list = { each * right, each * left }
+  if odd then list[3] = cut(outside, half + 1, half + 1) end
+  return parts.concat(list, ndim)
 end
 
 -- The same along any axes, made of operations where x is being differentiated.
@@ -181,9 +182,28 @@ local log_softmax = define {
   vjp = function(_, g, at, y) return g - exp(y) * sum(keeping(at), g) end,
 }
 
-local logsumexp = reduction("logsumexp",
-  function(at, x) return kernel.logsumexp(x, at.axes, at.keep) end,
-  function(at, _, x) return softmax(at, x) end)
+-- g times softmax, without an array in between; g is a result of `at`.
+local pulled
+pulled = define {
+  name = "softmax_times",
+  f = function(at, x, g) return kernel.softmax(x, at.axes, g) end,
+  jvp = function(i, d, at, y, x)
+    if i == 2 then return pulled(at, x, d) end
+    return y * (d - sum(keeping(at), softmax(at, x) * d))
+  end,
+  vjp = function(i, g, at, y, x)
+    if i == 2 then return sum(at, times(g, softmax(at, x))) end
+    return y * (g - sum(keeping(at), softmax(at, x) * g))
+  end,
+}
+
+local logsumexp = define {
+  name = "logsumexp",
+  keeps = "x",
+  f = function(at, x) return kernel.logsumexp(x, at.axes, at.keep) end,
+  jvp = function(_, d, at, _, x) return sum(at, times(d, softmax(at, x))) end,
+  vjp = function(_, g, at, _, x) return pulled(at, x, g) end,
+}
 
 -- at = {axis = , reverse = from the end}.
 local cumsum
@@ -206,10 +226,18 @@ local function arguments(name, ...)
   return { axes = check.axes(axis, #shapeof(a), 2, name), keep = not not keepdims }, a
 end
 
+local all = {} -- the kernels want no more axes than there are
+for d = 1, 8 do all[d] = d end
+
 for name, op in pairs {
   sum = sum, prod = prod, max = max, min = min, norm = norm, logsumexp = logsumexp,
 } do
+  local f = kernel[name]
   M[name] = function(...)
+    local x, axis, keepdims = ...
+    if axis == nil and kernel.isplain(x) then -- nothing to look at
+      return f(x, all, keepdims)
+    end
     local at, a = arguments(name, ...)
     return op(at, a)
   end

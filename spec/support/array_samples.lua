@@ -206,6 +206,11 @@ M.samples = {
     local x = M.array(rng, M.shape(rng))
     return { axes = { axisof(rng, x) }, keep = true }, x
   end,
+  softmax_times = function(rng)
+    local x = M.array(rng, M.shape(rng, 1, 3, true))
+    local at = axes(rng, x)
+    return at, x, x:sum(at.axes, at.keep)
+  end,
   log_softmax = function(rng)
     local x = M.array(rng, M.shape(rng))
     return { axes = { axisof(rng, x) }, keep = true }, x

@@ -16,6 +16,9 @@ local fields = {
     return x.grad
   end,
   ["dual.value"] = function() return ad.dual(1, 2).value end,
+  ["array.shape"] = function() return ad.zeros(1).shape end,
+  ["array.ndim"] = function() return ad.zeros(1).ndim end,
+  ["array.size"] = function() return ad.zeros(1).size end,
   ["dual.tangent"] = function() return ad.dual(1, 2).tangent end,
 }
 
@@ -39,6 +42,10 @@ function names.all()
   methods(set, "graph", ad.graph(ad.sin, 1))
   for name in pairs(optim) do set["optim." .. name] = true end
   methods(set, "optimizer", optim.adam())
+  -- Those of arrays are the functions, but for a few that are methods only.
+  for name in pairs(require("autodiff.array").methods) do
+    if ad[name] == nil or name == "var" then set["array:" .. name] = true end
+  end
   for name, get in pairs(fields) do
     assert(get() ~= nil, name)
     set[name] = true
