@@ -186,6 +186,7 @@ hosts: $(HOSTS)  ## build and run the programs in examples/host
 	$(BUILD)/host/minimise examples/host/scripts/*.lua
 	$(BUILD)/host/threads
 	$(BUILD)/host/primitive
+	$(BUILD)/host/field
 
 examples: all  ## run the smaller examples; their pictures go to build/
 	@$(LUA_ENV) $(LUA) examples/newton.lua
@@ -316,6 +317,7 @@ VALGRIND = valgrind -q --error-exitcode=1 --leak-check=full
 valgrind-run: $(CTESTS) $(HOSTS)
 	$(VALGRIND) $(BUILD)/host/minimise examples/host/scripts/*.lua
 	$(VALGRIND) $(BUILD)/host/primitive
+	$(VALGRIND) $(BUILD)/host/field
 	$(VALGRIND) $(BUILD)/host/threads 2
 	set -e; for t in $(CTESTS); do \
 	  case $$t in *oom_test | *api_test) args=100 ;; *) args= ;; esac; $(LUA_ENV) \

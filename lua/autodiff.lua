@@ -45,6 +45,7 @@ ad.maximum, ad.minimum = core.maximum, core.minimum
 for _, name in ipairs { "zeros", "ones", "full", "eye", "arange", "linspace" } do
   ad[name] = core.array[name]
 end
+core.array.loader(function() return require "autodiff.array" end)
 for name in ([[array argmax argmin std log_softmax cumsum sort argsort reshape transpose
   squeeze expand_dims broadcast_to concat stack split take scatter_add flip pad
   tile matmul outer einsum]]):gmatch "%S+" do
@@ -57,6 +58,13 @@ ad.vmap = function(...)
   ad.vmap = require("autodiff.vmap").vmap
   return ad.vmap(...)
 end
+for _, name in ipairs { "save", "load" } do
+  ad[name] = function(...)
+    ad[name] = require("autodiff.npy")[name]
+    return ad[name](...)
+  end
+end
+ad.random = core.random
 
 -- A table that fills when something is looked for in it.
 local function linalg(t)

@@ -147,6 +147,7 @@ end, "args", "args?", "args?")
 entry("value", {1.0}, "any")
 entry("type", {1.0}, "any")
 entry("install", {{}}, "options?")
+entry("random", {1}, "number")
 
 local matrix = by_name["an array"][2]
 for _, name in ipairs{"argmax", "argmin", "std", "log_softmax", "cumsum", "sort", "argsort",
@@ -171,7 +172,7 @@ entry("minimum", {1.5, 2.5}, "number", "number")
 -- its parameters, it gets the arbitrary calls below and nothing stricter.
 local elsewhere = {explain = true, graph = true, debug_nans = true, compile = true, vmap = true,
   array = true, zeros = true, ones = true, full = true, eye = true, arange = true,
-  linspace = true, random = true, save = true, load = true, matmul = true, outer = true,
+  linspace = true, save = true, load = true, matmul = true, outer = true,
   einsum = true}
 
 local public = {}

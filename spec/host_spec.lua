@@ -89,6 +89,15 @@ describe("examples/host", function()
     assert.truthy(output:find("laplace(u) = -0.572673615186, -u = -0.572673615186", 1, true))
   end)
 
+  it("minimises a script's function of an array", function()
+    local output, code = run "field"
+    if not output then return end
+    assert.equal(0, code, output)
+    assert.truthy(output:find("24 by 40 points, as measured: off by 0.497\n", 1, true), output)
+    assert.truthy(output:find "after %d+ products with the Hessian 241%.370\n", output)
+    assert.truthy(output:find("gradient now below 1e-6, field off by 0.129\n", 1, true), output)
+  end)
+
   it("has the program of README.md", function()
     local output, code = run "readme"
     if not output then return end

@@ -7,7 +7,7 @@
 ** to the host's request: levels sit in slots of its frame, which Lua closes
 ** also when the host's function is left by an error.
 */
-#include "state.h"
+#include "array.h"
 
 #include <limits.h>
 #include <string.h>
@@ -164,6 +164,7 @@ int ad_type(lua_State *L, int idx) {
   idx = lua_absindex(L, idx);
   ad_checkstack(L, 2, NULL);
   S = ad_getstate(L);
+  if (S != NULL && ad_toarray(L, S, idx)) return AD_TARRAY;
   c = S == NULL ? NULL : ad_tocell(L, S, idx);
   if (c == NULL) return AD_TNONE;
   return AD_ISVAR(ad_kindof(S, c)) ? AD_TVAR : AD_TDUAL;
@@ -172,20 +173,91 @@ int ad_type(lua_State *L, int idx) {
 int ad_isvalue(lua_State *L, int idx) { return ad_type(L, idx) != AD_TNONE; }
 
 const char *ad_typename(int type) {
-  static const char *const name[] = {"none", "number", "dual", "var"};
-  return name[type > 0 && type <= AD_TVAR ? type : 0];
+  static const char *const name[] = {"none", "number", "dual", "var", "array"};
+  return name[type > 0 && type <= AD_TARRAY ? type : 0];
 }
 
 double ad_value(lua_State *L, int idx) {
   switch (ad_type(L, idx)) {
-  case AD_TNONE:
-    return 0;
   case AD_TNUMBER:
     return lua_tonumber(L, idx);
-  default:
+  case AD_TDUAL:
+  case AD_TVAR:
     ad_checkstack(L, 4, NULL);
-    return ad_plain(L, ad_getstate(L), idx);
+    if (!ad_arrayvalued(L, ad_getstate(L), idx))
+      return ad_plain(L, ad_getstate(L), idx);
   }
+  return 0;
+}
+
+/*
+** Arrays
+*/
+
+/* pushes the array behind the value at the index; NULL: nothing is pushed */
+static const Array *arraybehind(lua_State *L, int idx) {
+  State *S;
+  if (lua_type(L, idx) != LUA_TUSERDATA) return NULL;
+  idx = lua_absindex(L, idx);
+  ad_checkstack(L, LUA_MINSTACK, NULL);
+  S = ad_getstate(L);
+  if (S == NULL || !ad_arrayvalued(L, S, idx)) return NULL;
+  ad_pushplain(L, S, idx);
+  return lua_touserdata(L, -1);
+}
+
+int ad_arrayshape(lua_State *L, int idx, size_t *shape) {
+  const Array *a = arraybehind(L, idx);
+  int ndim;
+  if (a == NULL) return 0;
+  ndim = a->ndim;
+  if (shape != NULL)
+    for (int d = 0; d < ndim; d++) shape[d] = (size_t)a->shape[d];
+  lua_pop(L, 1);
+  return ndim;
+}
+
+size_t ad_getarray(lua_State *L, int idx, size_t n, double *x) {
+  const int top = lua_gettop(L);
+  const Array *a = arraybehind(L, idx);
+  size_t size;
+  if (a == NULL) return 0;
+  size = a->size;
+  if (n >= size)
+    ad_gather(a, x);
+  else if (n > 0) {
+    a = ad_packed(L, ad_getstate(L), lua_gettop(L));
+    memcpy(x, a->data, n * sizeof *x);
+  }
+  lua_settop(L, top);
+  return size;
+}
+
+const double *ad_arraydata(lua_State *L, int idx) {
+  const Array *a;
+  if (ad_type(L, idx) != AD_TARRAY) return NULL;
+  a = lua_touserdata(L, idx);
+  return ad_contiguous(a) ? a->data : NULL;
+}
+
+double *ad_pusharray(lua_State *L, int ndim, const size_t *shape,
+                     const double *x) {
+  State *S = opened(L);
+  ptrdiff_t length[AD_MAXDIM];
+  Array *a;
+  if (ndim < 1 || ndim > AD_MAXDIM)
+    luaL_error(L, "ad_pusharray: 1 to %d dimensions expected", AD_MAXDIM);
+  for (int d = 0; d < ndim; d++) {
+    if (shape[d] > PTRDIFF_MAX) luaL_error(L, "array is too large");
+    length[d] = (ptrdiff_t)shape[d];
+  }
+  a = ad_newarray(L, S, ndim, length);
+  if (x == NULL)
+    for (size_t i = 0; i < a->size; i++) a->data[i] = 0;
+  else if (a->size > 0)
+    memcpy(a->data, x, a->size * sizeof *x);
+  lua_remove(L, -2); /* the state */
+  return a->data;
 }
 
 size_t ad_tangents(lua_State *L, int idx, size_t n, double *tangent) {
@@ -193,7 +265,7 @@ size_t ad_tangents(lua_State *L, int idx, size_t n, double *tangent) {
   const int top = lua_gettop(L);
   size_t count = 0;
   lua_pushvalue(L, idx < 0 && idx > LUA_REGISTRYINDEX ? idx - 1 : idx);
-  if (ad_type(L, -1) == AD_TDUAL) {
+  if (ad_type(L, -1) == AD_TDUAL && !ad_arrayvalued(L, S, top + 1)) {
     Arg a;
     a.c = lua_touserdata(L, -1);
     a.kind = ad_kindof(S, a.c);
@@ -237,7 +309,26 @@ typedef struct Request {
   int k; /* directions */
   double *value, *grad;
   double *out;
+  int ndim; /* 0: the function takes a list; else an array, of this shape */
+  const size_t *shape;
 } Request;
+
+/* the n variables as the functions of arrays have them */
+static void setshape(lua_State *L, Request *r, int ndim, const size_t *shape) {
+  size_t n = 1;
+  int empty = 0;
+  if (ndim < 1 || ndim > AD_MAXDIM)
+    luaL_error(L, "%s: 1 to %d dimensions expected", r->fname, AD_MAXDIM);
+  for (int d = 0; d < ndim; d++) empty |= shape[d] == 0;
+  for (int d = 0; d < ndim && !empty; d++) {
+    if (shape[d] > INT_MAX / n)
+      luaL_error(L, "%s: too many variables", r->fname);
+    n *= shape[d];
+  }
+  r->n = empty ? 0 : n;
+  r->ndim = ndim;
+  r->shape = shape;
+}
 
 /* calls 'f' with the Lua function at the top, which it pops */
 static void run(lua_State *L, lua_CFunction f, Request *r) {
@@ -256,17 +347,43 @@ static void run(lua_State *L, lua_CFunction f, Request *r) {
 /* "a table", "nil" */
 static const char *described(lua_State *L, int idx) {
   if (lua_isnil(L, idx)) return "nil";
+  if (ad_arrayvalued(L, ad_getstate(L), idx)) return "an array";
   return lua_pushfstring(L, "a %s", luaL_typename(L, idx));
 }
 
-static void checknumber(lua_State *L, const State *S, const Request *r) {
-  if (!ad_isleaf(L, S, -1))
+/* a number, or what is differentiated as one? */
+static int isnumber(lua_State *L, State *S, int idx) {
+  return ad_isleaf(L, S, idx) && !ad_arrayvalued(L, S, idx);
+}
+
+static void checknumber(lua_State *L, State *S, const Request *r) {
+  if (!isnumber(L, S, -1))
     luaL_error(L, "%s: function must return a number, got %s", r->fname,
                described(L, -1));
 }
 
-/* pushes the list of variables, vars of the level: nodes 0, 1, ... */
+/* pushes numbers as the function takes them */
+static void pushnumbers(lua_State *L, const Request *r, const double *x) {
+  if (r->ndim) {
+    ad_pusharray(L, r->ndim, r->shape, x);
+    return;
+  }
+  lua_createtable(L, (int)r->n, 0);
+  for (size_t i = 0; i < r->n; i++) {
+    lua_pushnumber(L, x[i]);
+    lua_rawseti(L, -2, (lua_Integer)i + 1);
+  }
+}
+
+/* pushes the list of variables, vars of the level: nodes 0, 1, ...; or the
+   array, node 0 */
 static void pushvars(lua_State *L, State *S, Level *lv, const Request *r) {
+  if (r->ndim) {
+    pushnumbers(L, r, r->x);
+    ad_leafvar(L, S, lv, ad_at(lua_gettop(L)), 0);
+    lua_remove(L, -2);
+    return;
+  }
   lua_createtable(L, (int)r->n, 0);
   for (size_t i = 0; i < r->n; i++) {
     ad_leafvar(L, S, lv, ad_num(r->x[i]), 0);
@@ -278,11 +395,7 @@ static int plain_call(lua_State *L) {
   State *S = ad_state(L);
   const Request *r = lua_touserdata(L, 2);
   lua_pushvalue(L, 1);
-  lua_createtable(L, (int)r->n, 0);
-  for (size_t i = 0; i < r->n; i++) {
-    lua_pushnumber(L, r->x[i]);
-    lua_rawseti(L, -2, (lua_Integer)i + 1);
-  }
+  pushnumbers(L, r, r->x);
   lua_call(L, 1, 1);
   checknumber(L, S, r);
   if (r->value) *r->value = ad_plain(L, S, -1);
@@ -301,6 +414,30 @@ static void sweep(lua_State *L, State *S, Sweep *w, Level *lv, int owner,
   }
 }
 
+/* pops the value at the top, the array of n numbers or a number for all */
+static void store(lua_State *L, State *S, double *to, size_t n, size_t step) {
+  const int top = lua_gettop(L);
+  ad_pushplain(L, S, top);
+  if (lua_type(L, -1) == LUA_TNUMBER)
+    for (size_t i = 0; i < n; i++) to[i * step] = lua_tonumber(L, -1);
+  else {
+    const Array *a = ad_packed(L, S, top + 1);
+    for (size_t i = 0; i < n; i++) to[i * step] = a->data[i];
+  }
+  lua_settop(L, top - 1);
+}
+
+/* what a sweep has found for the variables */
+static void storeinputs(lua_State *L, State *S, const Sweep *w,
+                        const Request *r, double *to) {
+  const int top = lua_gettop(L);
+  for (size_t i = 0; i < (r->ndim ? 1 : r->n); i++) {
+    ad_sweepget(L, w, (uint32_t)i);
+    store(L, S, to + i, r->ndim ? r->n : 1, 1);
+    lua_settop(L, top);
+  }
+}
+
 static int gradient_call(lua_State *L) {
   State *S = ad_state(L);
   const Request *r = lua_touserdata(L, 2);
@@ -313,34 +450,45 @@ static int gradient_call(lua_State *L) {
   checknumber(L, S, r);
   if (r->value) *r->value = ad_plain(L, S, 4);
   sweep(L, S, &w, lv, 3, 4);
-  for (size_t i = 0; i < r->n; i++) {
-    ad_sweepget(L, &w, (uint32_t)i);
-    r->grad[i] = ad_plain(L, S, -1);
-    lua_pop(L, 1);
-  }
+  storeinputs(L, S, &w, r, r->grad);
   ad_sweepend(&w);
   return 0;
 }
 
 void ad_gradient(lua_State *L, size_t n, const double *x, double *value,
                  double *grad) {
-  Request r = {"ad_gradient", 1, n, x, NULL, 0, 0, value, grad, NULL};
+  Request r = {"ad_gradient", 1, n, x, NULL, 0, 0, value, grad, NULL, 0, NULL};
+  run(L, grad == NULL ? plain_call : gradient_call, &r);
+}
+
+void ad_arraygradient(lua_State *L, int ndim, const size_t *shape,
+                      const double *x, double *value, double *grad) {
+  Request r = {
+      "ad_arraygradient", 1, 0, x, NULL, 0, 0, value, grad, NULL, 0, NULL};
+  setshape(L, &r, ndim, shape);
   run(L, grad == NULL ? plain_call : gradient_call, &r);
 }
 
 /* number i of the result at index 4, which stays on the stack */
-static void pushoutput(lua_State *L, const State *S, const Request *r,
-                       size_t i) {
+static void pushoutput(lua_State *L, State *S, const Request *r, size_t i) {
   if (ad_isleaf(L, S, 4))
     lua_pushvalue(L, 4);
   else
     lua_geti(L, 4, (lua_Integer)i + 1);
-  if (!ad_isleaf(L, S, -1))
+  if (!isnumber(L, S, -1))
     luaL_error(L, "%s: function must return numbers, got %s at index %d",
                r->fname, described(L, -1), (int)i + 1);
 }
 
 #define CONSTANT UINT32_MAX /* an output that does not depend on x */
+
+/* the outputs: nodes of numbers, or one of an array */
+typedef struct Outputs {
+  uint32_t *node;
+  size_t n; /* of nodes */
+  int ndim; /* 0: numbers */
+  size_t shape[AD_MAXDIM];
+} Outputs;
 
 /* columns first .. first+k-1 while all is numbers */
 static void fastcolumns(lua_State *L, const Level *lv, const Request *r,
@@ -357,41 +505,86 @@ static void fastcolumns(lua_State *L, const Level *lv, const Request *r,
   lua_pop(L, 1);
 }
 
+/* 1 for number i, of those that are nodes from 'node' on or one array */
+static void seed(lua_State *L, Sweep *w, uint32_t node, size_t i, int ndim,
+                 const size_t *shape) {
+  if (ndim == 0)
+    ad_sweepadd(L, w, node, ad_num(1));
+  else {
+    ad_pusharray(L, ndim, shape, NULL)[i] = 1;
+    ad_sweepadd(L, w, node, ad_at(lua_gettop(L)));
+  }
+}
+
 static void column(lua_State *L, State *S, Level *lv, const Request *r,
-                   const uint32_t *node, size_t j) {
+                   const Outputs *y, size_t j) {
   const int top = lua_gettop(L);
   Sweep w;
   ad_sweepbegin(L, &w, lv, 3);
-  ad_sweepadd(L, &w, (uint32_t)j, ad_num(1));
+  seed(L, &w, r->ndim ? 0 : (uint32_t)j, j, r->ndim, r->shape);
   ad_sweepforward(L, &w, 0, lv->tape.nnode);
-  for (size_t i = 0; i < r->m; i++) {
-    double *out = &r->out[i * r->n + j];
-    *out = 0;
-    if (node[i] == CONSTANT) continue;
-    ad_sweepget(L, &w, node[i]);
-    *out = ad_plain(L, S, -1);
-    lua_pop(L, 1);
+  for (size_t i = 0; i < y->n; i++) {
+    if (y->node[i] == CONSTANT)
+      lua_pushnumber(L, 0);
+    else
+      ad_sweepget(L, &w, y->node[i]);
+    store(L, S, &r->out[i * r->n + j], y->ndim ? r->m : 1, r->n);
   }
   ad_sweepend(&w);
   lua_settop(L, top);
 }
 
 static void row(lua_State *L, State *S, Level *lv, const Request *r,
-                uint32_t node, size_t i) {
+                const Outputs *y, size_t i) {
+  const uint32_t node = y->node[y->ndim ? 0 : i];
   const int top = lua_gettop(L);
   Sweep w;
   ad_sweepbegin(L, &w, lv, 3);
   if (node != CONSTANT) {
-    ad_sweepadd(L, &w, node, ad_num(1));
+    seed(L, &w, node, i, y->ndim, y->shape);
     ad_sweepreverse(L, &w, node + 1, 0);
   }
-  for (size_t j = 0; j < r->n; j++) {
-    ad_sweepget(L, &w, (uint32_t)j);
-    r->out[i * r->n + j] = ad_plain(L, S, -1);
-    lua_pop(L, 1);
-  }
+  storeinputs(L, S, &w, r, &r->out[i * r->n]);
   ad_sweepend(&w);
   lua_settop(L, top);
+}
+
+/* looks at the result at index 4, which is to have m numbers */
+static void findoutputs(lua_State *L, State *S, const Level *lv,
+                        const Request *r, Outputs *y) {
+  size_t size = 1;
+  y->ndim = ad_arrayshape(L, 4, y->shape);
+  for (int d = 0; d < y->ndim; d++) size *= y->shape[d];
+  if (y->ndim ? size != r->m : !(r->m == 1 && ad_isleaf(L, S, 4))) {
+    lua_Integer len;
+    if (y->ndim)
+      luaL_error(L, "%s: function must return %d numbers, got an array of %d",
+                 r->fname, (int)r->m, (int)size);
+    if (!lua_istable(L, 4))
+      luaL_error(L,
+                 "%s: function must return a list of %d numbers, "
+                 "got %s",
+                 r->fname, (int)r->m, described(L, 4));
+    len = luaL_len(L, 4);
+    if (len != (lua_Integer)r->m)
+      luaL_error(L,
+                 "%s: function must return a list of %d numbers, "
+                 "got one of %I",
+                 r->fname, (int)r->m, (LUAI_UACINT)len);
+  }
+  y->n = y->ndim ? 1 : r->m;
+  y->node = lua_newuserdatauv(L, y->n * sizeof *y->node + 1, 0);
+  for (size_t i = 0; i < y->n; i++) {
+    if (y->ndim)
+      lua_pushvalue(L, 4);
+    else
+      pushoutput(L, S, r, i);
+    if (!ad_nodeof(L, S, lv->key, &y->node[i])) y->node[i] = CONSTANT;
+    if (r->value)
+      store(L, S, &r->value[i], y->ndim ? r->m : 1, 1);
+    else
+      lua_pop(L, 1);
+  }
 }
 
 #define CHUNK 8
@@ -401,45 +594,33 @@ static int jacobian_call(lua_State *L) {
   const Request *r = lua_touserdata(L, 2);
   Level *lv = ad_enter(L, S, AD_REVERSE);
   const Tape *t = &lv->tape;
-  uint32_t *node;
+  Outputs y;
   lua_toclose(L, 3);
   lua_pushvalue(L, 1);
   pushvars(L, S, lv, r);
   lua_call(L, 1, 1);
-  if (!(r->m == 1 && ad_isleaf(L, S, 4))) {
-    lua_Integer len;
-    if (!lua_istable(L, 4))
-      return luaL_error(L,
-                        "%s: function must return a list of %d numbers, "
-                        "got %s",
-                        r->fname, (int)r->m, described(L, 4));
-    len = luaL_len(L, 4);
-    if (len != (lua_Integer)r->m)
-      return luaL_error(L,
-                        "%s: function must return a list of %d numbers, "
-                        "got one of %I",
-                        r->fname, (int)r->m, (LUAI_UACINT)len);
-  }
-  node = lua_newuserdatauv(L, r->m * sizeof *node + 1, 0);
-  for (size_t i = 0; i < r->m; i++) {
-    pushoutput(L, S, r, i);
-    if (r->value) r->value[i] = ad_plain(L, S, -1);
-    if (!ad_nodeof(L, S, lv->key, &node[i])) node[i] = CONSTANT;
-    lua_pop(L, 1);
-  }
+  findoutputs(L, S, lv, r, &y);
   if (r->m < r->n)
-    for (size_t i = 0; i < r->m; i++) row(L, S, lv, r, node[i], i);
-  else if (t->ngeneral == 0 && t->dirs == 0 && lv->ncall == 0)
+    for (size_t i = 0; i < r->m; i++) row(L, S, lv, r, &y, i);
+  else if (!r->ndim && !y.ndim && t->ngeneral == 0 && t->dirs == 0 &&
+           lv->ncall == 0)
     for (size_t j = 0; j < r->n; j += CHUNK)
-      fastcolumns(L, lv, r, node, j, r->n - j < CHUNK ? r->n - j : CHUNK);
+      fastcolumns(L, lv, r, y.node, j, r->n - j < CHUNK ? r->n - j : CHUNK);
   else
-    for (size_t j = 0; j < r->n; j++) column(L, S, lv, r, node, j);
+    for (size_t j = 0; j < r->n; j++) column(L, S, lv, r, &y, j);
   return 0;
 }
 
 void ad_jacobian(lua_State *L, size_t m, size_t n, const double *x, double *y,
                  double *J) {
-  Request r = {"ad_jacobian", m, n, x, NULL, 0, 0, y, NULL, J};
+  Request r = {"ad_jacobian", m, n, x, NULL, 0, 0, y, NULL, J, 0, NULL};
+  run(L, jacobian_call, &r);
+}
+
+void ad_arrayjacobian(lua_State *L, size_t m, int ndim, const size_t *shape,
+                      const double *x, double *y, double *J) {
+  Request r = {"ad_arrayjacobian", m, 0, x, NULL, 0, 0, y, NULL, J, 0, NULL};
+  setshape(L, &r, ndim, shape);
   run(L, jacobian_call, &r);
 }
 
@@ -447,15 +628,50 @@ static double direction(const Request *r, size_t i, int d) {
   return r->v ? r->v[i] : i == r->first + (size_t)d;
 }
 
-/* tangent d, at a level, of the value at the top */
-static double tangent(lua_State *L, State *S, const Level *lv, int d) {
+/* stores tangent d, at a level, of the value at the top */
+static void tangent(lua_State *L, State *S, const Level *lv, int d, double *to,
+                    size_t n) {
   const int top = lua_gettop(L);
-  double t = 0;
+  val t = ad_num(0);
   Arg a;
   ad_resolve(L, S, top, &a);
-  if (a.key == lv->key) t = ad_plainval(L, S, ad_part(L, &a, d));
+  if (a.key == lv->key) t = ad_part(L, &a, d);
+  ad_pushval(L, t);
+  store(L, S, to, n, 1);
   lua_settop(L, top);
-  return t;
+}
+
+/* the list of vars of duals */
+static void pushpairs(lua_State *L, State *S, Level *below, Level *above,
+                      const Request *r) {
+  const int list = lua_gettop(L) + 1;
+  lua_createtable(L, (int)r->n, 0);
+  for (size_t i = 0; i < r->n; i++) {
+    val part[CHUNK], x = ad_num(r->x[i]);
+    int some = 0;
+    for (int d = 0; d < r->k; d++) {
+      part[d] = ad_num(direction(r, i, d));
+      some |= part[d].n != 0;
+    }
+    if (some) x = ad_pushparts(L, S, below->key, AD_DUALN, x, r->k, part);
+    ad_leafvar(L, S, above, x, 0);
+    lua_rawseti(L, list, (lua_Integer)i + 1);
+    lua_settop(L, list);
+  }
+}
+
+/* the same, of arrays: one direction */
+static void pusharraypair(lua_State *L, State *S, Level *below, Level *above,
+                          const Request *r) {
+  const int first = lua_gettop(L) + 1;
+  val t;
+  pushnumbers(L, r, r->x);
+  pushnumbers(L, r, r->v);
+  t = ad_at(first + 1);
+  ad_leafvar(L, S, above,
+             ad_pushparts(L, S, below->key, AD_DUALN, ad_at(first), 1, &t), 0);
+  lua_replace(L, first);
+  lua_settop(L, first);
 }
 
 /* duals below, a tape above: the gradient, and how it changes */
@@ -471,34 +687,24 @@ static int second_call(lua_State *L) {
   above->depth = 2;
   lua_toclose(L, 4);
   lua_pushvalue(L, 1);
-  lua_createtable(L, (int)r->n, 0);
-  for (size_t i = 0; i < r->n; i++) {
-    val part[CHUNK], x = ad_num(r->x[i]);
-    int some = 0;
-    for (int d = 0; d < r->k; d++) {
-      part[d] = ad_num(direction(r, i, d));
-      some |= part[d].n != 0;
-    }
-    if (some) x = ad_pushparts(L, S, below->key, AD_DUALN, x, r->k, part);
-    ad_leafvar(L, S, above, x, 0);
-    lua_rawseti(L, 6, (lua_Integer)i + 1);
-    lua_settop(L, 6);
-  }
+  if (r->ndim)
+    pusharraypair(L, S, below, above, r);
+  else
+    pushpairs(L, S, below, above, r);
   lua_call(L, 1, 1);
   checknumber(L, S, r);
   if (r->value) *r->value = ad_plain(L, S, 5);
   sweep(L, S, &w, above, 4, 5);
-  for (size_t i = 0; i < r->n; i++) {
+  for (size_t i = 0; i < (r->ndim ? 1 : r->n); i++) {
+    const size_t n = r->ndim ? r->n : 1;
     ad_sweepget(L, &w, (uint32_t)i);
-    if (r->grad) r->grad[i] = ad_plain(L, S, -1);
-    for (int d = 0; d < r->k; d++) {
-      const double t = tangent(L, S, below, d + 1);
-      if (r->v)
-        r->out[i] = t;
-      else
-        r->out[i * r->n + r->first + (size_t)d] = t;
-    }
-    lua_pop(L, 1);
+    for (int d = 0; d < r->k; d++)
+      tangent(L, S, below, d + 1,
+              r->v ? &r->out[i] : &r->out[i * r->n + r->first + (size_t)d], n);
+    if (r->grad)
+      store(L, S, &r->grad[i], n, 1);
+    else
+      lua_pop(L, 1);
   }
   ad_sweepend(&w);
   return 0;
@@ -506,13 +712,20 @@ static int second_call(lua_State *L) {
 
 void ad_hvp(lua_State *L, size_t n, const double *x, const double *v,
             double *value, double *grad, double *hv) {
-  Request r = {"ad_hvp", 1, n, x, v, 0, 1, value, grad, hv};
+  Request r = {"ad_hvp", 1, n, x, v, 0, 1, value, grad, hv, 0, NULL};
+  run(L, second_call, &r);
+}
+
+void ad_arrayhvp(lua_State *L, int ndim, const size_t *shape, const double *x,
+                 const double *v, double *value, double *grad, double *hv) {
+  Request r = {"ad_arrayhvp", 1, 0, x, v, 0, 1, value, grad, hv, 0, NULL};
+  setshape(L, &r, ndim, shape);
   run(L, second_call, &r);
 }
 
 void ad_hessian(lua_State *L, size_t n, const double *x, double *value,
                 double *grad, double *H) {
-  Request r = {"ad_hessian", 1, n, x, NULL, 0, 0, value, grad, H};
+  Request r = {"ad_hessian", 1, n, x, NULL, 0, 0, value, grad, H, 0, NULL};
   do { /* once for n = 0, too */
     r.k = n - r.first < CHUNK ? (int)(n - r.first) : CHUNK;
     ad_checkstack(L, 1, NULL);
@@ -559,7 +772,7 @@ static int primitive_call(lua_State *L) {
 }
 
 /* partial derivative i at the arguments from index 'first' */
-static val partialof(lua_State *L, const State *S, const Primitive *p, int i,
+static val partialof(lua_State *L, State *S, const Primitive *p, int i,
                      int first) {
   switch (lua_getiuservalue(L, RECORD, i)) {
   case LUA_TNIL:
@@ -571,7 +784,7 @@ static val partialof(lua_State *L, const State *S, const Primitive *p, int i,
   default:
     for (int k = 0; k < p->n; k++) lua_pushvalue(L, first + k);
     lua_call(L, p->n, 1);
-    if (!ad_isleaf(L, S, -1)) {
+    if (!isnumber(L, S, -1)) {
       const char *got = described(L, -1);
       ad_error(L,
                "primitive '%s': its derivative by argument %d must be a "

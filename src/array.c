@@ -67,7 +67,8 @@ Array *ad_newarray(lua_State *L, State *S, int ndim, const ptrdiff_t *shape) {
   for (int d = ndim; d-- > 0;) {
     a->shape[d] = shape[d];
     a->stride[d] = stride;
-    stride *= shape[d];
+    /* of no elements the others' product may be anything */
+    stride = (ptrdiff_t)((size_t)stride * (size_t)shape[d]);
   }
   a->data = (double *)(void *)(((uintptr_t)a + HEAD + AD_ALIGN - 1) &
                                ~(uintptr_t)(AD_ALIGN - 1));
@@ -890,14 +891,27 @@ int ad_addinplace(lua_State *L, val acc, val v) {
 ** The functions in Lua
 */
 
+/*
+** Until it is loaded, what is in the registry is the function that loads it:
+** not every host has a global 'require'.
+*/
 void ad_arraylib(lua_State *L, State *S) {
-  if (S->arraylib == LUA_NOREF) {
-    lua_getglobal(L, "require");
-    lua_pushliteral(L, "autodiff.array");
-    lua_call(L, 1, 1);
-    S->arraylib = luaL_ref(L, LUA_REGISTRYINDEX);
-  }
+  if (S->arraylib == LUA_NOREF)
+    luaL_error(L, "the module autodiff.array cannot be loaded");
   lua_rawgeti(L, LUA_REGISTRYINDEX, S->arraylib);
+  if (lua_type(L, -1) == LUA_TFUNCTION) {
+    lua_call(L, 0, 1);
+    lua_pushvalue(L, -1);
+    lua_rawseti(L, LUA_REGISTRYINDEX, S->arraylib);
+  }
+}
+
+/* loader(f): f gives the functions in Lua */
+static int l_loader(lua_State *L) {
+  State *S = ad_state(L);
+  lua_settop(L, 1);
+  if (S->arraylib == LUA_NOREF) S->arraylib = luaL_ref(L, LUA_REGISTRYINDEX);
+  return 0;
 }
 
 /* calls function 'name' with the n values on the top; one result */
@@ -973,6 +987,15 @@ static int mm_eq(lua_State *L) {
   return 1;
 }
 
+/* what is to be read is in Lua, and loads when somebody wants to see it */
+static int mm_tostring(lua_State *L) {
+  State *S = ad_state(L);
+  ad_checkarray(L, S, 1);
+  lua_settop(L, 1);
+  ad_arraycalln(L, S, "tostring", 1);
+  return 1;
+}
+
 static int mm_compare(lua_State *L) {
   return ad_error(L, "attempt to compare arrays: lt, le and eq compare element "
                      "by element");
@@ -982,8 +1005,11 @@ void ad_openarray(lua_State *L, State *S) {
   static const luaL_Reg mm[] = {{"__eq", mm_eq},
                                 {"__lt", mm_compare},
                                 {"__le", mm_compare},
+                                {"__tostring", mm_tostring},
                                 {NULL, NULL}};
+  static const luaL_Reg fn[] = {{"loader", l_loader}, {NULL, NULL}};
   ad_setfuncs(L, mm, S->mt[AD_MTARRAY]);
+  ad_setfuncs(L, fn, LUA_NOREF);
   ad_openindex(L, S);
   ad_openshape(L, S);
   ad_openreduce(L, S);

@@ -156,6 +156,8 @@ void ad_openshape(lua_State *L, State *S);
 void ad_openreduce(lua_State *L, State *S);
 void ad_openproduct(lua_State *L, State *S);
 void ad_openlinalg(lua_State *L, State *S);
+void ad_opennpy(lua_State *L, State *S);
+void ad_openrandom(lua_State *L, State *S);
 
 /*
 ** Skeletons hold the numbers of nodes in the places of leaves; in that of an

@@ -46,9 +46,10 @@ extern "C" {
 ** Lua's basic functions and the libraries math, string and table; 'package'
 ** need not be open, but if it is, require "autodiff" finds this module. The
 ** module keeps its own copies of what it uses of Lua's libraries, so a host
-** may take functions away from its scripts afterwards. All other functions
-** here raise an error in a state in which this has not been called, except
-** for ad_type, ad_isvalue and ad_value.
+** may take functions away from its scripts afterwards; from scripts that must
+** not touch files, the module's save and load as well as io and require. All
+** other functions here raise an error in a state in which this has not been
+** called, except for those that only look at a value.
 */
 AD_API int luaopen_autodiff(lua_State *L);
 
@@ -61,6 +62,7 @@ AD_API int luaopen_autodiff(lua_State *L);
 #define AD_TNUMBER 1
 #define AD_TDUAL 2
 #define AD_TVAR 3
+#define AD_TARRAY 4
 
 /*
 ** [-0, +0, m]  The type of the value at the index, as ad.type: a string is
@@ -68,23 +70,23 @@ AD_API int luaopen_autodiff(lua_State *L);
 */
 AD_API int ad_type(lua_State *L, int idx);
 
-/* [-0, +0, m]  1 for a number, dual or var, else 0. */
+/* [-0, +0, m]  1 for a number, dual, var or array, else 0. */
 AD_API int ad_isvalue(lua_State *L, int idx);
 
-/* [-0, +0, -]  "none", "number", "dual" or "var". */
+/* [-0, +0, -]  "none", "number", "dual", "var" or "array". */
 AD_API const char *ad_typename(int type);
 
 /*
 ** [-0, +0, m]  The plain primal of the number, dual or var at the index; 0
-** for anything else (see ad_isvalue). The fields .value and .grad are for
-** lua_getfield.
+** for anything else (see ad_isvalue), and for what has an array in the place
+** of a number. The fields .value and .grad are for lua_getfield.
 */
 AD_API double ad_value(lua_State *L, int idx);
 
 /*
 ** [-0, +0, v]  The tangents of the dual at the index: stores the first 'n'
 ** of them, as plain numbers, and returns how many there are. 0 if it is no
-** dual.
+** dual of a number.
 */
 AD_API size_t ad_tangents(lua_State *L, int idx, size_t n, double *tangent);
 
@@ -94,6 +96,42 @@ AD_API size_t ad_tangents(lua_State *L, int idx, size_t n, double *tangent);
 */
 AD_API void ad_pushdual(lua_State *L, double value, size_t n,
                         const double *tangent);
+
+/*
+** Arrays: blocks of numbers with 1 to AD_MAXDIMS dimensions. Elements are in
+** row-major order, as a C array double[2][3] has them.
+*/
+
+#define AD_MAXDIMS 8
+
+/*
+** [-0, +1, v]  Pushes a new array. Its elements are copied from x, or zeros if
+** x is NULL. Returns where they are, for the host to fill in: until the array
+** has been used in Lua, since a tape may then rely on them, and no longer than
+** it is sure not to be collected.
+*/
+AD_API double *ad_pusharray(lua_State *L, int ndim, const size_t *shape,
+                            const double *x);
+
+/*
+** [-0, +0, m]  The number of dimensions of the array at the index, or of the
+** one whose var or dual is there; 0 if it is none. The lengths are stored in
+** 'shape' (optional), which has room for AD_MAXDIMS.
+*/
+AD_API int ad_arrayshape(lua_State *L, int idx, size_t *shape);
+
+/*
+** [-0, +0, m]  Stores the first n elements of such an array in x (optional if
+** n is 0), and returns how many it has.
+*/
+AD_API size_t ad_getarray(lua_State *L, int idx, size_t n, double *x);
+
+/*
+** [-0, +0, m]  Where the elements of the array at the index are, one behind
+** the other, to be read and not written; NULL if it is no array, or one whose
+** elements lie apart (a part of another). Valid until the array is collected.
+*/
+AD_API const double *ad_arraydata(lua_State *L, int idx);
 
 /*
 ** Derivatives
@@ -118,9 +156,9 @@ AD_API void ad_gradient(lua_State *L, size_t n, const double *x, double *value,
                         double *grad);
 
 /*
-** [-1, +0, e]  The function returns a list of exactly m numbers (for m = 1
-** also a number): stored in y (optional), its m by n Jacobian in J, row by
-** row: J[i * n + j] is the derivative of y[i] by x[j]. Runs the function
+** [-1, +0, e]  The function returns a list of exactly m numbers, or an array
+** of them (for m = 1 also a number): stored in y (optional), its m by n
+** Jacobian in J, row by row: J[i * n + j] is the derivative of y[i] by x[j]. Runs the function
 ** once.
 */
 AD_API void ad_jacobian(lua_State *L, size_t m, size_t n, const double *x,
@@ -139,6 +177,20 @@ AD_API void ad_hvp(lua_State *L, size_t n, const double *x, const double *v,
 */
 AD_API void ad_hessian(lua_State *L, size_t n, const double *x, double *value,
                        double *grad, double *H);
+
+/*
+** [-1, +0, e]  The same for a function of one array: it is called with an
+** array of the given shape, whose n elements are those of x. The derivatives
+** are in the order of the elements.
+*/
+AD_API void ad_arraygradient(lua_State *L, int ndim, const size_t *shape,
+                             const double *x, double *value, double *grad);
+AD_API void ad_arrayjacobian(lua_State *L, size_t m, int ndim,
+                             const size_t *shape, const double *x, double *y,
+                             double *J);
+AD_API void ad_arrayhvp(lua_State *L, int ndim, const size_t *shape,
+                        const double *x, const double *v, double *value,
+                        double *grad, double *hv);
 
 /*
 ** Primitives: functions in C that Lua code can differentiate

@@ -25,6 +25,8 @@ LUAMOD_API int luaopen_autodiff_core(lua_State *L) {
   ad_opennlopt(L);
   ad_openterminal(L);
   ad_openlook(L, S);
+  ad_opennpy(L, S);
+  ad_openrandom(L, S);
   lua_newtable(L); /* core.array */
   ad_openarray(L, S);
   lua_setfield(L, -2, "array");

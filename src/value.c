@@ -469,12 +469,13 @@ static void totext(lua_State *L) {
   lua_remove(L, -2);
 }
 
-/* dual(2, 1), var(2) */
+/* dual(2, 1), var(2); of matrices, each line of a part below its first */
 static int mm_tostring(lua_State *L) {
   State *S = ad_state(L);
   const Cell *c = ad_tocell(L, S, 1);
+  const char *head, *indent;
   luaL_Buffer b;
-  int n;
+  int n, lines = 0;
   if (c == NULL) return luaL_typeerror(L, 1, "autodiff value");
   if (AD_ISREC(ad_kindof(S, c))) {
     lua_pushnumber(L, ad_plain(L, S, 1));
@@ -484,15 +485,26 @@ static int mm_tostring(lua_State *L) {
     return 1;
   }
   ad_checkstack(L, 8, "value is nested too deep");
+  head = AD_ISVAR(ad_kindof(S, c))     ? "var("
+         : ad_kindof(S, c) == AD_BATCH ? "batch("
+                                       : "dual(";
+  lua_pushfstring(L, "\n%s", &"      "[sizeof "batch(" - 1 - strlen(head)]);
+  indent = lua_tostring(L, -1);
   n = nparts(L, S, 1);
   luaL_buffinit(L, &b);
-  luaL_addstring(&b, AD_ISVAR(ad_kindof(S, c))     ? "var("
-                     : ad_kindof(S, c) == AD_BATCH ? "batch("
-                                                   : "dual(");
+  luaL_addstring(&b, head);
   for (int k = 0; k <= n; k++) {
-    if (k > 0) luaL_addstring(&b, ", ");
     pushpart(L, S, 1, k);
     totext(L);
+    if (strchr(lua_tostring(L, -1), '\n') != NULL) {
+      lines = 1;
+      luaL_gsub(L, lua_tostring(L, -1), "\n", indent);
+      lua_remove(L, -2);
+    }
+    if (k > 0) { /* the text is above the buffer's own slot */
+      lua_pushfstring(L, ",%s%s", lines ? indent : " ", lua_tostring(L, -1));
+      lua_remove(L, -2);
+    }
     luaL_addvalue(&b);
   }
   luaL_addchar(&b, ')');

@@ -4,6 +4,8 @@ local broadcast = require "autodiff.broadcast"
 local shapes = require "autodiff.shapes"
 local reduce = require "autodiff.reduce"
 
+local shapeof = core.array.shapeof
+
 local M = { methods = {} }
 
 -- The core calls these.
@@ -64,6 +66,11 @@ for _, name in ipairs {
   "solve", "inv", "det", "slogdet", "cholesky", "qr", "svd", "eigh", "lstsq",
 } do
   M.methods[name] = function(...) return require("autodiff.linalg")[name](...) end
+end
+
+--- What tostring gives of a plain array.
+function M.tostring(a)
+  return require "autodiff.show"(a)
 end
 
 return M

@@ -770,4 +770,76 @@ opt:step(0, 1)
 opt:reset()
 print(opt.steps, opt:step({2}, {1})[1])  --> 0	1.0]])
 
+---------------------------------------------------------------------------------------------------
+section "Files and random numbers"
+---------------------------------------------------------------------------------------------------
+
+def("save", "save(path, a)", [[
+Writes an array or a number to a file of NumPy's format .npy, byte for byte as numpy.save writes
+float64, or a table of them to an .npz: names are the keys, and what is in a list is called arr_0,
+arr_1 and so on, as numpy.savez does it. Of AD values the plain values are written. The file is
+written beside the path and takes its place when it is complete, so that an error leaves what was
+there before. What cannot be written is an error that names the path.]], [[
+local path = os.tmpname()
+ad.save(path, { weights = ad.ones(2, 3), bias = 0.5 })
+local model = ad.load(path)
+print(model.bias, model.weights.shape[2])     --> 0.5	3
+os.remove(path)]])
+
+def("load", "load(path)", [[
+What a .npy or .npz file contains: an array, a number if it has no dimensions, or a table of these
+by name, where arr_0, arr_1 and so on are the positions 1, 2 and so on of a list. Reads versions 1
+to 3, floats of 2, 4 and 8 bytes, integers of 1 to 8 bytes (rounded to float64 beyond 2^53) and
+booleans, in both byte orders, and also elements in Fortran's order. Archives may be compressed if
+zlib is installed. All other dtypes, and files that are damaged in any way, are errors that name
+the path and say what is wrong.]], [[
+local path = os.tmpname()
+ad.save(path, ad.arange(1, 3))
+print(ad.load(path))                          --> [1 2 3]
+os.remove(path)]])
+
+def("random", "random(seed)", [[
+A generator of random numbers, the same for the same integer on every machine: xoshiro256** by D.
+Blackman and S. Vigna (2021) with a period of 2^256 - 1, seeded by splitmix64. What `state` has
+given is also a seed.]], [[
+local r = ad.random(42)
+print(r:uniform() == ad.random(42):uniform())   --> true
+print(r:normal(2, 3).shape[2])                  --> 3]])
+
+def("random:uniform", "r:uniform([shape[, lo, hi]])", [[
+Numbers from lo (0) up to but not including hi (1). The shape is a list, or integers, after which
+there is no place for limits; without one, or with an empty one, the result is a number. One word of
+the generator makes one number.]], [[
+local r = ad.random(1)
+print(r:uniform({ 2, 2 }, -1, 1).ndim, r:uniform(3).ndim, math.type(r:uniform()))
+--> 2	1	float]])
+
+def("random:normal", "r:normal([shape])", [[
+Numbers of the normal distribution with mean 0 and variance 1, by the polar method of G. Marsaglia
+and T. A. Bray (1964), in arithmetic that leaves a machine no choice. The shape is a list or
+integers; without one the result is a number.]], [[
+local r = ad.random(1)
+local x = r:normal(10000)
+print(#x, math.abs(x[1]) < 9)                 --> 10000	true]])
+
+def("random:randint", "r:randint(lo, hi[, shape])", [[
+Integers from lo to hi, both included and all equally likely, as math.random gives them. Without a
+shape (a list or integers) the result is an integer; arrays take limits up to 2^53.]], [[
+local die = ad.random(6)
+local throw = die:randint(1, 6)
+print(math.type(throw), throw >= 1 and throw <= 6)  --> integer	true]])
+
+def("random:permutation", "r:permutation(n)", [[
+An array of the integers 1 to n in an order that is any of all with the same probability.]], [[
+local p = ad.random(3):permutation(5):tolist()
+table.sort(p)
+print(p[1], p[5], #p)                         --> 1.0	5.0	5]])
+
+def("random:state", "r:state()", [[
+All that decides what the generator gives next, as a string for `random`.]], [[
+local r = ad.random(3)
+r:normal()
+local same = ad.random(r:state())
+print(r:normal() == same:normal())            --> true]])
+
 return docs

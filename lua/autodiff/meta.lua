@@ -124,6 +124,42 @@ local Graph = {}
 ---@return string
 function Graph:svg() end
 
+---A generator of random numbers.
+---@class autodiff.Random
+local Random = {}
+
+---Numbers from lo (0) up to but not including hi (1).
+---@param shape? integer|integer[]
+---@param lo? number
+---@param hi? number
+---@return autodiff.Array|number
+function Random:uniform(shape, lo, hi) end
+
+---Numbers of the normal distribution with mean 0 and variance 1, by the polar method of
+---G. Marsaglia and T. A. Bray (1964), in arithmetic that leaves a machine no choice.
+---@param shape? integer|integer[]
+---@return autodiff.Array|number
+function Random:normal(shape) end
+
+---Integers from lo to hi, both included and all equally likely, as math.random gives them.
+---@param lo integer
+---@param hi integer
+---@param shape? integer|integer[]
+---@return autodiff.Array|integer
+function Random:randint(lo, hi, shape) end
+
+---An array of the integers 1 to n in an order that is any of all with the same probability.
+---@param n integer
+---@return autodiff.Array
+function Random:permutation(n) end
+
+---All that decides what the generator gives next, as a string for `random`.
+---@return string
+function Random:state() end
+
+---An n-dimensional block of numbers.
+---@class autodiff.Array
+
 ---@class autodiff
 ---@field _VERSION string
 ---@field math mathlib
@@ -661,5 +697,25 @@ function ad.graph(f, ...) end
 ---@param on boolean
 ---@return boolean # the setting from before
 function ad.debug_nans(on) end
+
+---Writes an array or a number to a file of NumPy's format .npy, byte for byte as numpy.save
+---writes float64, or a table of them to an .npz: names are the keys, and what is in a list is
+---called arr_0, arr_1 and so on, as numpy.savez does it.
+---@param path string
+---@param a autodiff.Array|autodiff.Number|table
+---@return nil
+function ad.save(path, a) end
+
+---What a .npy or .npz file contains: an array, a number if it has no dimensions, or a table of
+---these by name, where arr_0, arr_1 and so on are the positions 1, 2 and so on of a list.
+---@param path string
+---@return autodiff.Array|number|table
+function ad.load(path) end
+
+---A generator of random numbers, the same for the same integer on every machine: xoshiro256** by
+---D. Blackman and S. Vigna (2021) with a period of 2^256 - 1, seeded by splitmix64.
+---@param seed integer|string
+---@return autodiff.Random
+function ad.random(seed) end
 
 return ad

@@ -8,6 +8,7 @@
 */
 
 #include <math.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -90,6 +91,121 @@ static void values(lua_State *L) {
   CHECK(strcmp(ad_typename(99), "none") == 0);
   CHECK(lua_gettop(L) == top + 6);
   lua_settop(L, top);
+}
+
+/*
+** Arrays
+*/
+
+/* a sum over a matrix, element by element */
+static void definetotal(lua_State *L) {
+  eval(L, "function(x) local s = 0 for i = 1, #x do for j = 1, #x[i] do"
+          " s = s + x[{i, j}] end end return s end");
+  lua_setglobal(L, "total");
+}
+
+static void arrays(lua_State *L) {
+  const size_t shape[2] = {2, 3}, none[2] = {0, 3};
+  const double x[6] = {1, 2, 3, 4, 5, 6};
+  double out[6] = {0, 0, 0, 0, 0, 0}, *p;
+  size_t got[AD_MAXDIMS];
+  const int top = lua_gettop(L);
+  p = ad_pusharray(L, 2, shape, x);
+  CHECK(lua_gettop(L) == top + 1 && ad_arraydata(L, -1) == p && p[5] == 6);
+  CHECK(ad_type(L, -1) == AD_TARRAY && ad_isvalue(L, -1));
+  CHECK(strcmp(ad_typename(AD_TARRAY), "array") == 0);
+  CHECK(ad_value(L, -1) == 0 && ad_tangents(L, -1, 6, out) == 0);
+  CHECK(ad_arrayshape(L, -1, NULL) == 2);
+  CHECK(ad_arrayshape(L, -1, got) == 2 && got[0] == 2 && got[1] == 3);
+  CHECK(ad_getarray(L, -1, 0, NULL) == 6);
+  CHECK(ad_getarray(L, -1, 6, out) == 6 && out[5] == 6);
+  lua_setglobal(L, "a");
+  p = ad_pusharray(L, 2, shape, NULL);
+  CHECK(p[0] == 0 && p[5] == 0);
+  p[4] = 7;
+  lua_setglobal(L, "b");
+  eval(L, "a + b");
+  CHECK(ad_getarray(L, -1, 6, out) == 6 && out[4] == 12 && out[5] == 6);
+  eval(L, "a[{{}, {1, 3, 2}}]"); /* 1 3 4 6: they lie apart */
+  CHECK(ad_arraydata(L, -1) == NULL && ad_type(L, -1) == AD_TARRAY);
+  CHECK(ad_getarray(L, -1, 4, out) == 4 && out[1] == 3 && out[2] == 4);
+  CHECK(ad_getarray(L, -1, 2, out + 2) == 4 && out[3] == 3 && out[4] == 12);
+  ad_pusharray(L, 2, none, NULL);
+  CHECK(ad_arrayshape(L, -1, got) == 2 && got[0] == 0 && got[1] == 3);
+  CHECK(ad_getarray(L, -1, 6, out) == 0);
+  eval(L, "ad.var(a)");
+  CHECK(ad_type(L, -1) == AD_TVAR && ad_value(L, -1) == 0);
+  CHECK(ad_arraydata(L, -1) == NULL && ad_arrayshape(L, -1, got) == 2);
+  CHECK(ad_getarray(L, -1, 6, out) == 6 && out[3] == 4);
+  eval(L, "(function() local d ad.jvp(function(x) d = x return x end,"
+          " {a}, {b}) return d end)()");
+  CHECK(ad_tangents(L, -1, 6, out) == 0 && ad_getarray(L, -1, 6, out) == 6);
+  lua_pushnumber(L, 3);
+  CHECK(ad_arrayshape(L, -1, got) == 0 && ad_getarray(L, -1, 6, out) == 0);
+  CHECK(ad_arraydata(L, -1) == NULL);
+  lua_newuserdatauv(L, 8, 0);
+  CHECK(ad_arrayshape(L, -1, got) == 0 && ad_arraydata(L, -1) == NULL);
+  CHECK(ad_arrayshape(L, top + 50, got) == 0);
+  CHECK(lua_gettop(L) == top + 7);
+  lua_settop(L, top);
+}
+
+static void ofarrays(lua_State *L) {
+  const size_t shape[2] = {2, 2}, none[1] = {0};
+  const double x[4] = {1, 2, 3, 4}, v[4] = {1, 0, 0, -1};
+  double y[8], g[4], h[4], J[32];
+  const int top = lua_gettop(L);
+  definetotal(L);
+  eval(L, "function(x) return total(x * x * x) + x[{1, 2}] end");
+  lua_pushvalue(L, -1);
+  ad_arraygradient(L, 2, shape, x, y, g);
+  CHECK(lua_gettop(L) == top + 1 && y[0] == 102);
+  CHECK(g[0] == 3 && g[1] == 13 && g[2] == 27 && g[3] == 48);
+  lua_pushvalue(L, -1);
+  ad_arraygradient(L, 2, shape, x, y + 1, NULL);
+  CHECK(y[1] == 102);
+  lua_pushvalue(L, -1);
+  ad_arrayhvp(L, 2, shape, x, v, y, g, h);
+  CHECK(y[0] == 102 && g[1] == 13);
+  CHECK(h[0] == 6 && h[1] == 0 && h[2] == 0 && h[3] == -24);
+  lua_pushvalue(L, -1);
+  ad_arrayhvp(L, 2, shape, x, v, NULL, NULL, h);
+  CHECK(h[3] == -24);
+  ad_arrayjacobian(L, 1, 2, shape, x, y, J);
+  CHECK(y[0] == 102 && J[1] == 13 && J[3] == 48 && lua_gettop(L) == top);
+  /* an array of fewer, as many and more numbers; lists */
+  eval(L, "function(x) return x[1] * x[{2, 1}] end");
+  ad_arrayjacobian(L, 2, 2, shape, x, y, J);
+  CHECK(y[0] == 3 && y[1] == 6 && J[0] == 3 && J[1] == 0 && J[2] == 1);
+  CHECK(J[3] == 0 && J[4] == 0 && J[5] == 3 && J[6] == 2 && J[7] == 0);
+  eval(L, "function(x) return x * x end");
+  ad_arrayjacobian(L, 4, 2, shape, x, NULL, J);
+  CHECK(J[0] == 2 && J[5] == 4 && J[10] == 6 && J[15] == 8 && J[1] == 0);
+  CHECK(J[4] == 0 && J[14] == 0);
+  eval(L, "function(x) return ad.array{x, 2 * x} end");
+  ad_arrayjacobian(L, 8, 2, shape, x, y, J);
+  CHECK(y[7] == 8 && J[0] == 1 && J[16] == 2 && J[31] == 2 && J[30] == 0);
+  eval(L, "function(x) return {x[{1, 1}] * x[{1, 2}], 5, total(x), 0, 0} end");
+  ad_arrayjacobian(L, 5, 2, shape, x, y, J);
+  CHECK(y[0] == 2 && y[1] == 5 && y[2] == 10);
+  CHECK(J[0] == 2 && J[1] == 1 && J[2] == 0 && J[4] == 0 && J[11] == 1);
+  eval(L, "function(x) return ad.array{x[1] * x[2], x[2], 7} end");
+  ad_jacobian(L, 3, 2, x, y, J);
+  CHECK(y[0] == 2 && y[2] == 7 && J[0] == 2 && J[1] == 1 && J[3] == 1);
+  CHECK(J[4] == 0 && J[5] == 0);
+  /* what does not depend on x; nothing to depend on */
+  eval(L, "function(x) return ad.ones(2) end");
+  lua_pushvalue(L, -1);
+  ad_arrayjacobian(L, 2, 2, shape, x, y, J);
+  CHECK(y[1] == 1 && J[0] == 0 && J[7] == 0);
+  ad_jacobian(L, 2, 1, x, y, J);
+  CHECK(y[1] == 1 && J[0] == 0 && J[1] == 0);
+  eval(L, "function(x) return #x end");
+  ad_arraygradient(L, 1, none, x, y, g);
+  CHECK(y[0] == 0);
+  eval(L, "function() return 3 end");
+  ad_arraygradient(L, 2, shape, x, y, g);
+  CHECK(y[0] == 3 && g[0] == 0 && g[3] == 0 && lua_gettop(L) == top);
 }
 
 /*
@@ -209,6 +325,22 @@ FAILING(f_table, "function(x) return x end", ad_gradient(L, 2, x, NULL, out))
 FAILING(f_nil, "function(x) end", ad_hvp(L, 2, x, x, NULL, NULL, out))
 FAILING(f_throws, "function(x) error('thrown') end",
         ad_hessian(L, 2, x, NULL, NULL, out))
+FAILING(f_array, "function(x) return ad.ones(2) end",
+        ad_gradient(L, 2, x, NULL, out))
+FAILING(f_arrays, "function(x) return {ad.ones(2), 1} end",
+        ad_jacobian(L, 2, 2, x, NULL, out))
+FAILING(f_size, "function(x) return ad.ones(2, 2) end",
+        ad_jacobian(L, 2, 2, x, NULL, out))
+FAILING(f_dims, "1", ad_pusharray(L, 9, (const size_t[9]){1}, x))
+FAILING(f_huge, "1",
+        ad_pusharray(L, 2, (const size_t[2]){SIZE_MAX / 2, 9}, NULL))
+FAILING(f_hugest, "1", ad_pusharray(L, 1, (const size_t[1]){SIZE_MAX}, NULL))
+FAILING(f_nodims, "print", ad_arraygradient(L, 0, NULL, x, NULL, out))
+FAILING(f_many, "print",
+        ad_arraygradient(L, 2, (const size_t[2]){SIZE_MAX, 2}, x, NULL, out))
+FAILING(f_save, "ad.save",
+        (lua_pushliteral(L, "x"), lua_pushnumber(L, 1), lua_call(L, 2, 0)))
+FAILING(f_load, "ad.load", (lua_pushliteral(L, "x"), lua_call(L, 1, 0)))
 FAILING(f_nofunction, "42", ad_gradient(L, 2, x, NULL, out))
 FAILING(f_length, "function(x) return {1} end",
         ad_jacobian(L, 2, 2, x, NULL, out))
@@ -226,6 +358,17 @@ static void errors(lua_State *L) {
               "table"));
   CHECK(fails(L, f_nil, "ad_hvp: function must return a number, got nil"));
   CHECK(fails(L, f_throws, "thrown"));
+  CHECK(fails(L, f_array,
+              "ad_gradient: function must return a number, got an array"));
+  CHECK(fails(L, f_arrays, "must return numbers, got an array at index 1"));
+  CHECK(fails(L, f_size, "must return 2 numbers, got an array of 4"));
+  CHECK(fails(L, f_dims, "ad_pusharray: 1 to 8 dimensions expected"));
+  CHECK(fails(L, f_huge, "array is too large"));
+  CHECK(fails(L, f_hugest, "array is too large"));
+  CHECK(fails(L, f_nodims, "ad_arraygradient: 1 to 8 dimensions expected"));
+  CHECK(fails(L, f_many, "ad_arraygradient: too many variables"));
+  CHECK(fails(L, f_save, "save: the host has not opened Lua's libraries io"));
+  CHECK(fails(L, f_load, "load: the host has not opened Lua's libraries io"));
   CHECK(fails(L, f_nofunction, "ad_gradient: function expected, got number"));
   CHECK(fails(L, f_length, "a list of 2 numbers, got one of 1"));
   CHECK(fails(L, f_element, "must return numbers, got a table at index 2"));
@@ -384,6 +527,8 @@ static int run(lua_State *L) {
   lua_pop(L, 1);
   lua_setglobal(L, "ad");
   values(L);
+  arrays(L);
+  ofarrays(L);
   gradients(L);
   large(L);
   inside(L);
@@ -409,6 +554,12 @@ static int withpackage(lua_State *L) {
           " '=user')))");
   CHECK(strncmp(lua_tostring(L, -1), "user:2: jacobian", 16) == 0);
   if (failed) printf("%s\n", lua_tostring(L, -1));
+  /* the module goes on writing files when scripts have no io any more */
+  eval(L, "(function() local path, remove = os.tmpname(), os.remove"
+          " io, os = nil ad.save(path, {ad.ones(2), x = 3})"
+          " local t = ad.load(path) remove(path)"
+          " return t.x == 3 and t[1][2] == 1 end)()");
+  CHECK(lua_toboolean(L, -1));
   eval(L, "(function() local undo = ad.install() local ok = math == ad.math"
           " undo() return ok and math ~= ad.math end)()");
   CHECK(lua_toboolean(L, -1));
@@ -450,6 +601,7 @@ static void *allocate(void *ud, void *p, size_t osize, size_t nsize) {
 /* everything once, from opening the module on */
 static int usage(lua_State *L) {
   enum { N = 9 };
+  const size_t shape[2] = {3, 3};
   static int calls; /* that nobody looks at */
   double x[N], y[N], g[N], v[N], J[N * N];
   for (int i = 0; i < N; i++) x[i] = v[i] = i + 1;
@@ -478,6 +630,19 @@ static int usage(lua_State *L) {
   lua_setglobal(L, "p");
   eval(L, "ad.grad(ad.grad(function(t) return p(t, t) end))(2)");
   if (lua_tonumber(L, -1) != 12) luaL_error(L, "wrong");
+  definetotal(L);
+  eval(L, "function(x) return total(x * x) * x[{1, 1}] end");
+  lua_pushvalue(L, -1);
+  ad_arraygradient(L, 2, shape, x, y, g);
+  lua_pushvalue(L, -1);
+  ad_arrayhvp(L, 2, shape, x, x, y, g, v);
+  ad_arrayjacobian(L, 1, 2, shape, x, y, J);
+  if (g[1] != 4 || J[1] != 4 || v[1] != 8) luaL_error(L, "wrong");
+  eval(L, "function(x) return (x * x)[{{}, {1, 3, 2}}] end");
+  ad_arrayjacobian(L, 6, 2, shape, x, y, J);
+  if (J[0] != 2 || J[N + 2] != 6) luaL_error(L, "wrong");
+  ad_pusharray(L, 2, shape, x);
+  if (ad_getarray(L, -1, 3, y) != N) luaL_error(L, "wrong");
   ad_pushdual(L, 1, N, x);
   if (ad_tangents(L, -1, N, y) != N || y[1] != 2) luaL_error(L, "wrong");
   return 0;

@@ -35,6 +35,7 @@ function names.all()
   methods(set, "tape", ad.tape())
   methods(set, "var", ad.var(1))
   methods(set, "dual", ad.dual(1, 1))
+  methods(set, "random", ad.random(1))
   methods(set, "graph", ad.graph(ad.sin, 1))
   for name in pairs(optim) do set["optim." .. name] = true end
   methods(set, "optimizer", optim.adam())

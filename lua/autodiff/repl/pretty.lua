@@ -8,6 +8,7 @@ local DEPTH <const> = 4     -- tables within tables
 local ITEMS <const> = 30    -- of one table
 local TOTAL <const> = 400   -- of everything
 local STRING <const> = 400  -- bytes of a string within a table
+local ARRAY <const> = 60    -- elements of an array within a table
 local WIDTH <const> = 78
 
 --- A number: floats as %.14g, and with a mark that they are floats.
@@ -31,6 +32,10 @@ local function quote(s)
   return cut and s .. "..." or s
 end
 
+local function isarray(v)
+  return type(v) == "userdata" and ad.type(v) ~= nil and ad.type(ad.value(v)) == "array"
+end
+
 local function istable(v)
   local mt = debug.getmetatable(v)
   return type(v) == "table"
@@ -42,6 +47,19 @@ local function leaf(v)
   if type(v) == "number" then return pretty.number(v) end
   local ok, s = pcall(tostring, v)
   return ok and s or "<" .. type(v) .. ", __tostring fails>"
+end
+
+-- An array in a table: what there is room for; of those that are being
+-- differentiated, what they are.
+local function array(v, state, indent)
+  local kind, plain = ad.type(v), ad.value(v)
+  local few = math.min(ARRAY, state.left)
+  if kind ~= "array" or few < 1 then
+    return ("%s of shape (%s)"):format(kind, table.concat(plain.shape, ", "))
+  end
+  state.left = state.left - math.min(plain.size, few)
+  local text = require "autodiff.show"(plain, { threshold = few, width = WIDTH - indent })
+  return (text:gsub("\n", "\n" .. (" "):rep(indent)))
 end
 
 -- Numbers first, then strings, then the rest as it comes.
@@ -77,8 +95,8 @@ local function rendertable(t, state, depth, indent)
   local function add(prefix, v)
     if shown >= ITEMS or state.left <= 0 then return false end
     shown, state.left = shown + 1, state.left - 1
-    if istable(v) or type(v) == "string" or prefix ~= "" then plain = false end
-    items[#items + 1] = prefix .. render(v, state, depth + 1, indent + 2)
+    if istable(v) or isarray(v) or type(v) == "string" or prefix ~= "" then plain = false end
+    items[#items + 1] = prefix .. render(v, state, depth + 1, indent + 2, #prefix)
     return true
   end
   while rawget(t, n + 1) ~= nil and add("", rawget(t, n + 1)) do n = n + 1 end
@@ -113,8 +131,9 @@ local function rendertable(t, state, depth, indent)
   return "{\n" .. pad .. table.concat(out, ",\n" .. pad) .. "\n" .. (" "):rep(indent) .. "}"
 end
 
-function render(v, state, depth, indent)
+function render(v, state, depth, indent, column)
   if istable(v) then return rendertable(v, state, depth, indent) end
+  if depth > 0 and isarray(v) then return array(v, state, indent + column) end
   return leaf(v)
 end
 
