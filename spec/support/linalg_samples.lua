@@ -41,7 +41,7 @@ end
 local function length(rng) return pick(rng, 1, 2, 3, 4, 0) end
 
 -- Square, and not near a singular one.
-local function well(rng, ...)
+local function well(rng)
   local n = length(rng)
   local a = A(rng, with(batch(rng), n, n))
   return a + 2 * ad.eye(n), n
