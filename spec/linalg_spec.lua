@@ -391,6 +391,57 @@ describe("operations, with random operands:", function()
   end)
 end)
 
+describe("vmap", function()
+  -- All matrices at once, which the kernels count.
+  it("hands over all matrices at once", function()
+    local kernel = core.array
+    local inv, count = kernel.inv, 0
+    kernel.inv = function(...)
+      count = count + 1
+      return inv(...)
+    end
+    local ok, y = pcall(ad.vmap(L.inv), well(5, 3, 3))
+    kernel.inv = inv
+    assert(ok, y)
+    assert.are.equal(1, count)
+  end)
+
+  it("gives what each of them gives", function()
+    local a, b, one = positive(4, 3, 3), A(4, 3), positive(3, 3)
+    local function same(f, ...)
+      local y = ad.vmap(f, {...})(a, b)
+      local axes = {...}
+      for i = 1, 4 do
+        local want = f(axes[1] and a[i] or a, axes[2] and b[i] or b)
+        local got = y[i]
+        near(want, got)
+      end
+    end
+    local function each(f)
+      same(f, 1, 1)
+      same(function(x, y)
+        return ad.grad(function(t) return ad.sum(ad.array{f(t, y)}) end)(x)
+      end, 1, 1)
+      same(function(x, y)
+        return ad.hvp(function(t) return ad.sum(ad.array{f(t, y)}) end, x, one)
+      end, 1, 1)
+    end
+    for name, f in pairs(L) do
+      each(function(x, y)
+        local r = table.pack(f(x, y))
+        return r[r.n]
+      end, name)
+    end
+    same(function(_, y) return L.solve(one, y) end, 1, 1)
+    same(function(x) return L.solve(x, one) end, 1, 1)
+    each(function(x, y) return L.solve(one, ad.matmul(x, y)) end)
+    -- near singular matrices the derivatives of det take another way
+    local singular = ad.array{ad.eye(3), ad.outer(A(3), A(3))}
+    local g = ad.vmap(function(x) return ad.hvp(L.det, x, one) end)(singular)
+    for i = 1, 2 do near(ad.hvp(L.det, singular[i], one), g[i]) end
+  end)
+end)
+
 describe("where vectors are not determined", function()
   it("derivatives are finite, and those of the values right", function()
     local function values(a)

@@ -341,7 +341,7 @@ local reasons = {
   tolist = "no operation: array_spec", copy = "no operation: array_spec",
   digamma = "neither NumPy nor Python has it: functions_spec compares with tables",
   polygamma = "as digamma",
-  cmul = "multiplication, but for zeros",
+  cmul = "multiplication, but for zeros", bmul = "as cmul",
   cadd = "multiplication and addition, but for zeros",
   undiagonal = "the transpose of diagonal, which derivatives use",
   triangle = "a mask inside of rules", trisolve = "a step of the rules of cholesky and qr",
