@@ -106,11 +106,11 @@ line("softplus", "lambda x: np.logaddexp(0, x)", ad.softplus, A({3, 4}, -9, 9))
 one("abs", "np.abs", -2, 2)
 one("sign", "np.sign", -2, 2)
 one("relu", "lambda x: np.maximum(x, 0)", -2, 2)
-line("trunc", "np.trunc", function(x) return (ad.modf(x)) end, A({3, 4}, -9, 9))
+line("trunc modf", "np.trunc", function(x) return (ad.modf(x)) end, A({3, 4}, -9, 9))
 one("floor", "np.floor", -9, 9)
 one("ceil", "np.ceil", -9, 9)
-two("max", "np.maximum", -2, 2, ad.maximum)
-two("min", "np.minimum", -2, 2, ad.minimum)
+two("max maximum", "np.maximum", -2, 2, ad.maximum)
+two("min minimum", "np.minimum", -2, 2, ad.minimum)
 two("lt", "lambda x, y: x < y", -1, 1)
 two("le", "lambda x, y: x <= y", -1, 1)
 two("eq", "lambda x, y: x == y", -1, 1)
@@ -141,8 +141,104 @@ line("array", "lambda x, y: np.array([x, y])", function(x, y) return ad.array{x,
 line("reshape", "lambda x: x.T.reshape(2, 6)", function(x)
   return x:transpose{2, 1}:reshape{2, 6}
 end, A({3, 4}))
+line("reshape", "lambda x: x.reshape(2, -1)", function(x) return x:reshape(2, -1) end, A({3, 4}))
 line("transpose", "lambda x: x.transpose(2, 0, 1)", function(x) return x:transpose{3, 1, 2} end,
   A({2, 3, 4}))
+line("transpose", "np.transpose", ad.transpose, A({2, 3, 4}))
+line("squeeze", "np.squeeze", ad.squeeze, A({2, 1, 3, 1}))
+line("squeeze", "lambda x: np.squeeze(x, 1)", function(x) return x:squeeze(2) end, A({2, 1, 3, 1}))
+line("expand_dims", "lambda x: np.expand_dims(x, 1)", function(x) return x:expand_dims(2) end,
+  A({2, 3}))
+line("expand_dims", "lambda x: np.expand_dims(x, -1)", function(x) return x:expand_dims(-1) end,
+  A({2, 3}))
+line("broadcast_to", "lambda x: np.broadcast_to(x, (4, 2, 3))", function(x)
+  return x:broadcast_to{4, 2, 3}
+end, A({2, 1}))
+line("concat", "lambda x, y: np.concatenate([x, y], 0)", function(x, y)
+  return ad.concat({x, y}, 1)
+end, A({2, 3}), A({4, 3}))
+line("concat", "lambda x, y: np.concatenate([x, y], -1)", function(x, y)
+  return ad.concat({x, y}, -1)
+end, A({2, 3}), A({2, 0}))
+line("stack", "lambda x, y: np.stack([x, y])", function(x, y) return ad.stack{x, y} end,
+  A({2, 3}), A({2, 3}))
+line("stack", "lambda x, y: np.stack([x, y], -1)", function(x, y)
+  return ad.stack({x, y}, -1)
+end, A({2, 3}), A({2, 3}))
+line("unstack", "lambda x, y: tuple(np.array([x, y]))", function(x, y)
+  local z = ad.array{x, y}
+  return z[1], z[2]
+end, A({2, 3}), A({2, 3}))
+line("split", "lambda x: tuple(np.split(x, 3))", function(x)
+  return unpack(ad.split(x, 3))
+end, A({6, 2}))
+line("split", "lambda x: tuple(np.split(x, [1, 1, 4], 1))", function(x)
+  return unpack(ad.split(x, {1, 1, 4}, 2))
+end, A({2, 5}))
+line("take", "lambda x: np.take(x, [3, 0, 3])", function(x) return x:take{4, 1, 4} end, A({2, 3}))
+line("take", "lambda x: np.take(x, [[2, 0], [1, 2]], 1)", function(x)
+  return x:take({{3, 1}, {2, 3}}, 2)
+end, A({2, 3, 2}))
+line("take", "lambda x: np.take(x, 1, -1)", function(x) return x:take(2, -1) end, A({2, 3}))
+line("scatter_add", "lambda x, y: (np.add.at(x, [2, 0, 2], y), x)[1]", function(x, y)
+  return x:scatter_add({3, 1, 3}, y, 1)
+end, A({4, 2}), A({3, 2}))
+line("flip", "lambda x: np.flip(x, 1)", function(x) return x:flip(2) end, A({2, 3}))
+line("flip", "np.flip", ad.flip, A({2, 3}))
+line("pad", "lambda x: np.pad(x, 1)", function(x) return x:pad(1) end, A({2, 3}))
+line("pad", "lambda x: np.pad(x, ((1, 0), (2, 3)), constant_values=7)", function(x)
+  return x:pad({{1, 0}, {2, 3}}, 7.0)
+end, A({2, 3}))
+line("tile", "lambda x: np.tile(x, (2, 1, 3))", function(x) return x:tile{2, 1, 3} end, A({2, 3}))
+line("tile", "lambda x: np.tile(x, 2)", function(x) return x:tile(2) end, A({2, 3}))
+line("eye", "lambda: np.eye(3, 5)", function() return ad.eye(3, 5) end)
+line("zeros ones full", "lambda: (np.zeros((2, 3)), np.ones(4), np.full((2, 1), 2.5))", function()
+  return ad.zeros(2, 3), ad.ones(4), ad.full({2, 1}, 2.5)
+end)
+line("arange linspace", "lambda: (np.arange(1, 2.01, 0.25), np.linspace(-1, 2, 7))", function()
+  return ad.arange(1, 2, 0.25), ad.linspace(-1, 2, 7)
+end)
+
+---------------------------------------------------------------------------
+-- Reductions, and what is done along an axis
+
+local softmax = "lambda x: (lambda e: e / e.sum(%s, keepdims=True))(np.exp(x))"
+
+for name, python in pairs{
+  sum = "np.sum(x%s)", mean = "np.mean(x%s)", prod = "np.prod(x%s)", max = "np.max(x%s)",
+  min = "np.min(x%s)", std = "np.std(x%s)", var = "np.var(x%s)",
+  norm = "np.sqrt(np.sum(x * x%s))", logsumexp = "np.log(np.sum(np.exp(x)%s))",
+} do
+  for _, case in ipairs{
+    {"", nil}, {", axis=0", 1}, {", axis=-1", -1}, {", axis=1, keepdims=True", 2, true},
+    {", axis=None, keepdims=True", nil, true},
+  } do
+    line(name, "lambda x: " .. python:format(case[1]), function(x)
+      return x[name](x, case[2], case[3])
+    end, A({3, 4, 2}, -2, 2))
+  end
+end
+line("sum_to", "lambda x: np.sum(x)", ad.sum, A({1000}, 0, 1))
+line("var", "lambda x: np.var(x, axis=0, ddof=1)", function(x) return x:var(1, false, 1) end,
+  A({5, 2}))
+line("std", "lambda x: np.std(x, axis=0, ddof=1)", function(x) return x:std(1, false, 1) end,
+  A({5, 2}))
+for name, python in pairs{argmax = "np.argmax", argmin = "np.argmin"} do
+  line(name, ("lambda x: %s(x) + 1"):format(python), ad[name], A({3, 4}))
+  line(name, ("lambda x: %s(x, 0) + 1"):format(python), function(x) return ad[name](x, 1) end,
+    A({3, 4}))
+end
+line("softmax", softmax:format("axis=-1"), ad.softmax, A({3, 4}, -2, 2))
+line("softmax", softmax:format("axis=0"), function(x) return ad.softmax(x, 1) end, A({3, 4}))
+line("log_softmax", "lambda x: x - np.log(np.exp(x).sum(axis=-1, keepdims=True))", ad.log_softmax,
+  A({3, 4}, -2, 2))
+line("cumsum", "lambda x: np.cumsum(x, -1)", ad.cumsum, A({3, 4}))
+line("cumsum", "lambda x: np.cumsum(x, 0)", function(x) return x:cumsum(1) end, A({3, 4}))
+line("sort", "np.sort", ad.sort, A({3, 4}))
+line("sort", "lambda x: np.sort(x, 0)", function(x) return x:sort(1) end, A({3, 4}))
+line("sort", "np.sort", ad.sort, special)
+line("permute", "np.sort", function(x) return (ad.value(ad.vjp(ad.sort, x))) end, A({3, 4}))
+line("argsort", "lambda x: np.argsort(x, kind='stable') + 1", ad.argsort, A({3, 4}))
 
 ---------------------------------------------------------------------------
 -- Products
@@ -168,10 +264,10 @@ end, A({40}), A({20, 12}))
 for _, shapes in ipairs{
   {{2, 3}, {3, 4}}, {{3}, {3}}, {{2, 3, 4}, {4}}, {{2, 3, 4}, {5, 4, 2}}, {{4}, {2, 4, 3}},
 } do
-  line("matmul", "np.dot", function(x, y) return x:dot(y) end, A(shapes[1]), A(shapes[2]))
+  line("matmul dot", "np.dot", function(x, y) return x:dot(y) end, A(shapes[1]), A(shapes[2]))
 end
 line("mul", "np.dot", function(x, y) return x:dot(y) end, A({2, 3}), 2.5)
-line("mul", "np.outer", ad.outer, A({2, 3}), A({4}))
+line("mul outer", "np.outer", ad.outer, A({2, 3}), A({4}))
 
 for _, case in ipairs{
   {"ij,jk->ik", {2, 3}, {3, 4}}, {"ij,jk", {2, 3}, {3, 4}}, {"ba", {2, 3}}, {"ij->", {2, 3}},
@@ -187,7 +283,7 @@ for _, case in ipairs{
 } do
   local inputs = {}
   for i = 2, #case do inputs[i - 1] = A(case[i]) end
-  line("matmul diagonal", ("lambda *x: np.einsum('%s', *x)"):format(case[1]), function(...)
+  line("matmul diagonal einsum", ("lambda *x: np.einsum('%s', *x)"):format(case[1]), function(...)
     return ad.einsum(case[1], ...)
   end, unpack(inputs))
 end
@@ -242,12 +338,18 @@ end
 -- What has no line, and why
 
 local reasons = {
+  tolist = "no operation: array_spec", copy = "no operation: array_spec",
   digamma = "neither NumPy nor Python has it: functions_spec compares with tables",
   polygamma = "as digamma",
-  cmul = "multiplication, but for zeros",
+  cmul = "multiplication, but for zeros", bmul = "as cmul",
   cadd = "multiplication and addition, but for zeros",
   undiagonal = "the transpose of diagonal, which derivatives use",
   triangle = "a mask inside of rules", trisolve = "a step of the rules of cholesky and qr",
+  scatter = "the transpose of take, which derivatives use; scatter_add is public",
+  ties = "the derivative of max and min", equal = "eq, inside of rules",
+  below = "lt, inside of rules", atmost = "le, inside of rules", first = "a derivative of max",
+  second = "a derivative of max", inside = "a derivative of clamp",
+  beyond = "a derivative of clamp",
   rcond = "an estimate by which a formula is chosen", scale = "a number to divide by",
 }
 
@@ -329,6 +431,7 @@ describe("NumPy agrees with", function()
       if not op.list then look(op.name) end
     end
     for name in pairs(require("autodiff.prim").all) do look(name) end
+    for name in pairs(require("autodiff.array").methods) do look(name) end
     table.sort(missing)
     assert.are.equal("", table.concat(missing, " "))
     for name in pairs(reasons) do assert.is_nil(covered[name], name) end

@@ -224,6 +224,52 @@ describe("matmul", function()
   end)
 end)
 
+describe("vmap of", function()
+  -- For functions of a and b, either of which may be the same for the whole batch.
+  local function each(f, a, b, in_axes)
+    local y = ad.vmap(f, in_axes)(a, b)
+    local function example(x, axis, i) return axis and x[i] or x end
+    for i = 1, (in_axes[1] and a or b).shape[1] do
+      local want = f(example(a, in_axes[1], i), example(b, in_axes[2], i))
+      local got = y[i]
+      if type(want) == "number" then want, got = ad.array{want}, ad.array{got} end
+      assert.is_true(distance(want, got) < 1e-13)
+    end
+  end
+
+  it("matmul is one product", function()
+    for _, shapes in ipairs{
+      {{2, 3}, {3, 4}}, {{3}, {3}}, {{2, 3}, {3}}, {{3}, {3, 4}}, {{5, 2, 3}, {3, 4}},
+      {{2, 3}, {5, 3, 4}}, {{3}, {5, 3, 2}}, {{5, 2, 3}, {3}}, {{1, 2, 3}, {2, 1, 3, 2}},
+    } do
+      local sa, sb = shapes[1], shapes[2]
+      local a, b = A(table.unpack(sa)), A(table.unpack(sb))
+      local as, bs = A(4, table.unpack(sa)), A(4, table.unpack(sb))
+      each(ad.matmul, as, bs, {1, 1})
+      each(ad.matmul, as, b, {1, false})
+      each(ad.matmul, a, bs, {false, 1})
+      local function slope(x, y)
+        return ad.grad(function(t, u)
+          local z = ad.array{ad.matmul(t, u)}
+          return ad.sum(z * z)
+        end)(x, y)
+      end
+      each(slope, as, bs, {1, 1})
+      each(slope, as, b, {1, false})
+      each(slope, a, bs, {false, 1})
+    end
+  end)
+
+  it("einsum sees no batch", function()
+    each(function(a, b) return ad.einsum("ij,jk->ki", a, b) end, A(4, 2, 3), A(4, 3, 2), {1, 1})
+    each(function(a, b) return ad.einsum("ii,i", a, b) end, A(4, 3, 3), A(3), {1, false})
+    each(function(a, b) return ad.einsum("iji->ij", a) + 0 * b end, A(4, 3, 2, 3), A(4, 3, 2),
+      {1, 1})
+    each(function(a) return ad.grad(function(x) return ad.einsum("ii,ii", x, x) end)(a) end,
+      A(4, 3, 3), A(1), {1, false})
+  end)
+end)
+
 describe("dot and outer", function()
   it("are NumPy's", function()
     local a = ad.array{{1, 2}, {3, 4}}

@@ -651,7 +651,9 @@ without elements NaN.]], [[
 print(ad.mean{1, 2, 6}, ad.grad(ad.mean){1, 2, 3, 4}[1])  --> 3.0	0.25]])
 
 def("dot", "dot(list, list)", [[
-The sum of the products of two lists of numbers, which must be of the same length.]], [[
+The sum of the products of two lists of numbers, which must be of the same length. Of arrays it
+is the sum over the last dimension of the first and the last but one of the second, or its only
+one, as NumPy's dot has it; an array and a number are multiplied.]], [[
 print(ad.dot({1, 2}, {3, 4}))                  --> 11.0
 print(table.unpack(ad.grad(ad.dot)({1, 2}, {3, 4})))  --> 3.0	4.0]])
 
@@ -673,6 +675,100 @@ the derivative of y[i] by element j is y[i] ((i == j and 1 or 0) - y[j]). Of an 
 axis, the last unless it is given.]], [[
 print(table.unpack(ad.softmax{1000, 1000}))    --> 0.5	0.5
 print(ad.jacobian(ad.softmax){0, 0}[1][2])     --> -0.25]])
+
+---------------------------------------------------------------------------------------------------
+section "Products of arrays"
+---------------------------------------------------------------------------------------------------
+
+def("matmul", "matmul(a, b)", [[
+The product of two matrices. Of arrays with more dimensions the last two are the matrices, and
+those before them are broadcast; a vector is a row on the left and a column on the right, and two
+vectors give a number. By BLAS if there is one (OpenBLAS, found at run time).]], [[
+local a = ad.array{{1, 2}, {3, 4}}
+print(ad.matmul(a, a)[{2, 1}], ad.matmul(ad.array{1, 2}, ad.array{3, 4}))  --> 15.0	11.0]])
+
+def("outer", "outer(a, b)", [[
+The matrix of the products of every element of a with every element of b.]], [[
+print(ad.outer(ad.array{1, 2}, ad.array{3, 4})[{2, 1}])  --> 6.0]])
+
+def("einsum", "einsum(spec, ...)", [[
+Sums of products, by labels: in `spec` each operand has a letter for each of its dimensions, and
+behind `->` stand those of the result; over all others is summed. Without the arrow the result has
+the letters that occur once, sorted. A letter that an operand has twice is its diagonal, `...`
+stands for any number of dimensions, which are broadcast. Any number of operands, multiplied two
+at a time by matmul in the order that costs least.]], [[
+local a = ad.array{{1, 2}, {3, 4}}
+print(ad.einsum("ij,jk->ik", a, a)[{2, 1}], ad.einsum("ii", a))  --> 15.0	5.0]])
+
+---------------------------------------------------------------------------------------------------
+section "Linear algebra"
+---------------------------------------------------------------------------------------------------
+
+def("linalg", "linalg", [[
+A table of functions of matrices, or of batches of them: the last two dimensions. They need LAPACK,
+which is found at run time (on Debian the package libopenblas0), or is what the environment
+variable AUTODIFF_BLAS names; without it they are an error that says so. All are differentiable to
+any order in both modes. Where a matrix has NaN or inf in it so has the result.]], [[
+print(ad.linalg.det(ad.array{{1, 2}, {3, 4}}))  --> -2.0]])
+
+def("linalg.solve", "linalg.solve(a, b)", [[
+The x with a x = b, for a square matrix a and a vector or a matrix b; of both there may be batches,
+which are broadcast. A matrix that is singular is an error. A gradient uses the factors of a
+again.]], [[
+local x = ad.linalg.solve(ad.array{{2, 0}, {0, 4}}, ad.array{2, 2})
+print(x[1], x[2])  --> 1.0	0.5]])
+
+def("linalg.inv", "linalg.inv(a)", [[
+The inverse of a square matrix. One that is singular is an error.]], [[
+print(ad.linalg.inv(ad.array{{2, 0}, {0, 4}})[{2, 2}])  --> 0.25]])
+
+def("linalg.det", "linalg.det(a)", [[
+The determinant of a square matrix, a number. Its derivatives are cofactors, and are right for
+singular matrices too, to any order.]], [[
+local a = ad.array{{0, 2}, {0, 3}}
+print(ad.linalg.det(a) == 0, ad.grad(ad.linalg.det)(a)[{1, 1}])  --> true	3.0]])
+
+def("linalg.slogdet", "linalg.slogdet(a)", [[
+The sign of the determinant, and the logarithm of its absolute value, which overflows later than
+the determinant. Of a singular matrix these are 0 and -inf, and to differentiate that is an
+error.]], [[
+print(ad.linalg.slogdet(ad.array{{0, 1}, {1, 0}}))  --> -1.0	0.0]])
+
+def("linalg.cholesky", "linalg.cholesky(a)", [[
+The lower triangle l with l l^T = a, for a symmetric matrix a; of another one its symmetric part
+(a + a^T)/2 is taken, so that a gradient is symmetric. One that is not positive definite is an
+error. Derivatives: Murray, Differentiation of the Cholesky decomposition (2016).]], [[
+print(ad.linalg.cholesky(ad.array{{4, 2}, {2, 5}})[{2, 2}])  --> 2.0]])
+
+def("linalg.qr", "linalg.qr(a)", [[
+Two matrices q and r with q r = a, where the columns of q are orthonormal and r is an upper
+triangle; reduced: with the lesser of a's two lengths between them. Derivatives (Walter and
+Lehmann 2010) need the first columns of a to be independent.]], [[
+local q, r = ad.linalg.qr(ad.array{{3, 1}, {4, 2}})
+print(ad.abs(r[{1, 1}]), r[{2, 1}])  --> 5.0	0.0]])
+
+def("linalg.svd", "linalg.svd(a)", [[
+Three arrays u, s, vt with (u * s) vt = a, where the columns of u and the rows of vt are orthonormal
+and the vector s descends; thin: s is as long as the lesser of a's two lengths. Where singular
+values are equal or 0 to rounding, the vectors are not determined, and what would be infinite in
+their derivatives (Townsend 2016) is 0.]], [[
+local u, s, vt = ad.linalg.svd(ad.array{{0, 2}, {1, 0}})
+print(s[1], s[2])  --> 2.0	1.0]])
+
+def("linalg.eigh", "linalg.eigh(a)", [[
+The eigenvalues of a symmetric matrix, ascending, and a matrix with the eigenvectors as columns; of
+another matrix its symmetric part (a + a^T)/2 is taken. Where eigenvalues are equal to rounding,
+the vectors are not determined, and what would be infinite in their derivatives is 0: functions of
+the eigenvalues alone that treat them alike have the right derivatives.]], [[
+local w, v = ad.linalg.eigh(ad.array{{2, 1}, {1, 2}})
+print(("%.12g %.12g"):format(w[1], w[2]))  --> 1 3]])
+
+def("linalg.lstsq", "linalg.lstsq(a, b)", [[
+The x for which the sum of squares of a x - b is least, for one matrix a and a vector or matrix b;
+of several such x the one with the least norm. Derivatives (Golub and Pereyra 1973) are right as
+long as the rank of a does not change, so always for full rank.]], [[
+local x = ad.linalg.lstsq(ad.array{{1, 0}, {1, 1}, {1, 2}}, ad.array{1, 3, 5})
+print(("%.12g %.12g"):format(x[1], x[2]))  --> 1 2]])
 
 ---------------------------------------------------------------------------------------------------
 section "Minimization (the module autodiff.optim)"

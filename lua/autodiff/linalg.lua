@@ -77,6 +77,12 @@ end
 
 local function symmetric(x) return (x + T(x)) / 2 end
 
+-- Rules for vmap: what is done for each of the matrices is done for those of a batch too.
+local function leading(op, at, _, _, x) return op(at, x) end
+local function aligned(op, at, _, mapped, ...)
+  return op(at, require("autodiff.vmap").aligned(mapped, ...))
+end
+
 local function iszero(x) return type(x) == "number" and x == 0 end
 
 --
@@ -87,6 +93,7 @@ local function iszero(x) return type(x) == "number" and x == 0 end
 local triangle
 triangle = define {
   name = "triangle",
+  batch = leading,
   keeps = "",
   linear = true,
   f = function(at, x) return kernel.triangle(x, at[1], at[2]) end,
@@ -100,6 +107,7 @@ local function lower(x) return triangle(whole, x) end
 local trisolve
 trisolve = define {
   name = "trisolve",
+  batch = aligned,
   f = function(transposed, l, b) return kernel.trisolve(l, b, transposed) end,
   jvp = function(i, d, transposed, y, l)
     if i == 2 then return like(trisolve(transposed, l, d), y) end
@@ -122,6 +130,7 @@ trisolve = define {
 -- again; they have none themselves, as all of it is given to the matrix.
 local factors = define {
   name = "lu",
+  batch = leading,
   keeps = "",
   f = function(who, a) return kernel.lu(a, who) end,
   jvp = function() return 0.0 end,
@@ -131,6 +140,7 @@ local factors = define {
 local solve
 solve = define {
   name = "solve",
+  batch = aligned,
   f = function(transposed, _, b, lu) return kernel.lusolve(lu, b, transposed) end,
   jvp = function(i, d, transposed, y, a, _, lu)
     if i == 3 then return 0.0 end
@@ -147,6 +157,7 @@ solve = define {
 
 local inv = define {
   name = "inv",
+  batch = leading,
   keeps = "y",
   f = function(_, a) return kernel.inv(a) end,
   jvp = function(_, d, _, y) return -matmul(matmul(y, d), y) end,
@@ -163,6 +174,8 @@ local inv = define {
 -- The condition decides how a derivative is computed, not what it is.
 local rcond = define {
   name = "rcond",
+  batch = leading,
+  shared = true,
   keeps = "",
   f = function(_, a) return kernel.rcond(a) end,
   jvp = function() return 0.0 end,
@@ -173,6 +186,7 @@ local rcond = define {
 -- divided by where it makes no difference to the result.
 local scale = define {
   name = "scale",
+  batch = leading,
   keeps = "",
   f = function(_, a) return kernel.scale(a) end,
   jvp = function() return 0.0 end,
@@ -204,6 +218,7 @@ end
 local cofactor
 cofactor = define {
   name = "cofactor",
+  batch = leading,
   f = function(_, a) return kernel.cofactor(a) end,
   jvp = function(_, d, _, y, a)
     if rcond(nil, a) < 1e-5 then return faddeev(a, d) end
@@ -216,6 +231,7 @@ cofactor = define {
 
 local det = define {
   name = "det",
+  batch = leading,
   keeps = "x",
   f = function(_, a) return kernel.det(a) end,
   jvp = function(_, d, _, _, a) return total(cofactor(nil, a) * d) end,
@@ -224,6 +240,7 @@ local det = define {
 
 local slogdet = define {
   name = "slogdet",
+  batch = leading,
   keeps = "x",
   f = function(_, a) return kernel.slogdet(a) end,
   jvp = function(_, d, _, _, a)
@@ -243,6 +260,7 @@ local slogdet = define {
 
 local cholesky = define {
   name = "cholesky",
+  batch = leading,
   keeps = "y",
   f = function(_, a) return kernel.cholesky(a) end,
   jvp = function(_, d, _, l)
@@ -287,6 +305,7 @@ end
 
 local qr = define {
   name = "qr",
+  batch = leading,
   f = function(_, a) return kernel.qr(a) end,
   jvp = function(_, d, _, y, a)
     local q, r = y[1], y[2]
@@ -334,6 +353,7 @@ local function gaps(w) return inverted(rows(w) - columns(w), rounding(w)) end
 
 local eigh = define {
   name = "eigh",
+  batch = leading,
   keeps = "y",
   f = function(_, a) return kernel.eigh(a) end,
   jvp = function(_, d, _, y)
@@ -365,6 +385,7 @@ end
 
 local svd = define {
   name = "svd",
+  batch = leading,
   keeps = "y",
   f = function(_, a) return kernel.svd(a) end,
   jvp = function(_, d, _, y)

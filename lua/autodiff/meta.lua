@@ -14,6 +14,9 @@
 ---A function or an object with a `__call`.
 ---@alias autodiff.Callable fun(...: any): ...
 
+---An array, or one that is being differentiated.
+---@alias autodiff.Operand autodiff.Array|autodiff.Var|autodiff.Dual
+
 ---Reverse mode: a value on a tape.
 ---@class autodiff.Var: autodiff.ArrayMethods
 ---@field value autodiff.Number # one level taken off
@@ -278,6 +281,7 @@ function Random:state() end
 ---@class autodiff
 ---@field _VERSION string
 ---@field math mathlib
+---@field linalg autodiff.Linalg # functions of matrices
 local ad = {}
 
 ---The kind of x, as math.type gives it: "number", "dual" (forward mode), "var" (reverse mode),
@@ -1030,5 +1034,87 @@ function ad.load(path) end
 ---@param seed integer|string
 ---@return autodiff.Random
 function ad.random(seed) end
+
+---The product of two matrices.
+---@param a autodiff.Operand
+---@param b autodiff.Operand
+---@return autodiff.Operand|autodiff.Number # a number for two vectors
+function ad.matmul(a, b) end
+
+---The matrix of the products of every element of a with every element of b.
+---@param a autodiff.Operand
+---@param b autodiff.Operand
+---@return autodiff.Operand
+function ad.outer(a, b) end
+
+---Sums of products, by labels: in `spec` each operand has a letter for each of its dimensions, and
+---behind `->` stand those of the result; over all others is summed.
+---@param spec string
+---@param ... autodiff.Operand|autodiff.Number
+---@return autodiff.Operand|autodiff.Number
+function ad.einsum(spec, ...) end
+
+---Functions of matrices, or of batches of them.
+---@class autodiff.Linalg
+local linalg = {}
+
+---The x with a x = b, for a square matrix a and a vector or a matrix b; of both there may be
+---batches, which are broadcast.
+---@param a autodiff.Operand
+---@param b autodiff.Operand
+---@return autodiff.Operand
+function linalg.solve(a, b) end
+
+---The inverse of a square matrix.
+---@param a autodiff.Operand
+---@return autodiff.Operand
+function linalg.inv(a) end
+
+---The determinant of a square matrix, a number.
+---@param a autodiff.Operand
+---@return autodiff.Number|autodiff.Operand # an array for a batch
+function linalg.det(a) end
+
+---The sign of the determinant, and the logarithm of its absolute value, which overflows later than
+---the determinant.
+---@param a autodiff.Operand
+---@return autodiff.Number|autodiff.Operand sign
+---@return autodiff.Number|autodiff.Operand logdet
+function linalg.slogdet(a) end
+
+---The lower triangle l with l l^T = a, for a symmetric matrix a; of another one its symmetric part
+---(a + a^T)/2 is taken, so that a gradient is symmetric.
+---@param a autodiff.Operand
+---@return autodiff.Operand
+function linalg.cholesky(a) end
+
+---Two matrices q and r with q r = a, where the columns of q are orthonormal and r is an upper
+---triangle; reduced: with the lesser of a's two lengths between them.
+---@param a autodiff.Operand
+---@return autodiff.Operand q
+---@return autodiff.Operand r
+function linalg.qr(a) end
+
+---Three arrays u, s, vt with (u * s) vt = a, where the columns of u and the rows of vt are
+---orthonormal and the vector s descends; thin: s is as long as the lesser of a's two lengths.
+---@param a autodiff.Operand
+---@return autodiff.Operand u
+---@return autodiff.Operand s
+---@return autodiff.Operand vt
+function linalg.svd(a) end
+
+---The eigenvalues of a symmetric matrix, ascending, and a matrix with the eigenvectors as columns;
+---of another matrix its symmetric part (a + a^T)/2 is taken.
+---@param a autodiff.Operand
+---@return autodiff.Operand w
+---@return autodiff.Operand v
+function linalg.eigh(a) end
+
+---The x for which the sum of squares of a x - b is least, for one matrix a and a vector or matrix
+---b; of several such x the one with the least norm.
+---@param a autodiff.Operand
+---@param b autodiff.Operand
+---@return autodiff.Operand
+function linalg.lstsq(a, b) end
 
 return ad

@@ -70,6 +70,10 @@ end
 --   `{shape = ...}`, and no y.
 -- * `part = true`: the result is x1[at], so that a sweep can add its cotangent
 --   to that of x1 in place.
+-- * `batch(op, at, size, mapped, x1, ..., xn)`, for vmap: the results of op for a whole batch, which
+--   has `size` examples and is the first axis of the results, and of those operands i for which
+--   `mapped[i]` is set; without it op is called for one example after the other;
+-- * `shared = true`: the result is not one of the batch, but one for all of it.
 --
 -- Of an operation with several results y is the list of them (with `n`), and
 -- so are the tangent and g, in which 0.0 stands for zeros.

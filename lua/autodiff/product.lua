@@ -110,10 +110,32 @@ local function reduced(v, shape)
   return like(v, { shape = shape })
 end
 
+-- Shape of an example.
+local function example(x, mapped)
+  local shape = shapeof(x)
+  return mapped and move(shape, 2, #shape, 1, {}) or shape
+end
+
+local function batchproduct(op, at, size, mapped, a, b)
+  local sa, sb = example(a, mapped[1]), example(b, mapped[2])
+  if not mapped[2] and #sb <= 2 then return op(at, a, b) end -- more rows
+  local function matrices(x, has, before, after)
+    return reshape(x, has and joined({ size }, before, after) or joined(before, after))
+  end
+  if #sa == 1 then a = matrices(a, mapped[1], { 1 }, sa) end
+  if #sb == 1 then b = matrices(b, mapped[2], sb, { 1 }) end
+  local y = op(at, require("autodiff.vmap").aligned(mapped, a, b))
+  local shape = shapeof(y)
+  if #sb == 1 then shape[#shape] = nil end
+  if #sa == 1 then table.remove(shape, #sb == 1 and #shape or #shape - 1) end
+  return reshape(y, shape)
+end
+
 product = define {
   name = "matmul",
   keeps = "x",
   linear = true,
+  batch = batchproduct,
   f = function(_, a, b) return kernel.matmul(a, b) end,
   vjp = function(i, g, _, _, a, b)
     local sa, sb = shapeof(a), shapeof(b)
@@ -202,6 +224,7 @@ local diagonal = define {
   keeps = "",
   linear = true,
   f = function(at, x) return kernel.diagonal(x, at[1], at[2]) end,
+  batch = function(op, at, _, _, x) return op({ at[1] + 1, at[2] + 1 }, x) end,
   vjp = function(_, g, at, _, x) return undiagonal({ at[1], at[2], shapeof(x) }, g) end,
 }
 
@@ -210,6 +233,9 @@ undiagonal = define {
   keeps = "",
   linear = true,
   f = function(at, g) return kernel.undiagonal(at[3], at[1], at[2], g) end,
+  batch = function(op, at, size, _, g)
+    return op({ at[1] + 1, at[2] + 1, joined({ size }, at[3]) }, g)
+  end,
   vjp = function(_, g, at) return diagonal(at, g) end,
 }
 

@@ -169,6 +169,21 @@ for _, name in ipairs {
   rules[name] = function(c, at, ...) return c.op(at, aligned(c, ...)) end
 end
 
+--- For rules: the operands with lengths of 1 behind their batch, so that examples have as many
+-- dimensions in one as in the other.
+function M.aligned(mapped, ...)
+  local xs, dims = pack(...), 0
+  for i = 1, xs.n do dims = math.max(dims, #shapeof(xs[i]) - (mapped[i] and 1 or 0)) end
+  for i = 1, xs.n do
+    local shape = shapeof(xs[i])
+    local at = mapped[i] and 2 or 1
+    local given = #shape
+    for _ = given - at + 2, dims do table.insert(shape, at, 1) end
+    if #shape > given then xs[i] = array.reshape(xs[i], shape) end
+  end
+  return unpack(xs, 1, xs.n)
+end
+
 -- An operation without a rule: one example after the other.
 local function oneafterother(c, at, ...)
   local xs, lists = pack(...), nil
@@ -195,6 +210,7 @@ function M.apply(op, def, key, at, ...)
     if c.mapped[i] then c.size = shapeof(xs[i])[1] end
   end
   local y = pack((rules[def.name] or oneafterother)(c, at, unpack(xs, 1, xs.n)))
+  if def.shared then return unpack(y, 1, y.n) end
   for q = 1, y.n do y[q] = batched(key, y[q]) end
   return unpack(y, 1, y.n)
 end

@@ -35,6 +35,7 @@ end
 function names.all()
   local set = {}
   for name in pairs(ad) do set[name] = true end
+  for name in pairs(ad.linalg) do set["linalg." .. name] = true end
   methods(set, "tape", ad.tape())
   methods(set, "var", ad.var(1))
   methods(set, "dual", ad.dual(1, 1))
