@@ -220,8 +220,8 @@ static val dual_general(lua_State *L, State *S, int op, int n, const Arg *a,
   int isarray, known[AD_MAXARITY] = {0, 0, 0}, top;
   Cell *c;
   Shape shape;
-  ad_shapeof(L, S, y, &shape);
-  isarray = shape.ndim > 0;
+  isarray = ad_hasarray(L, S, y);
+  if (isarray) ad_shapeof(L, S, y, &shape);
   if (dirs == 1) { /* the usual case: perhaps it is all numbers after all */
     val t = ad_num(0);
     for (int i = 0; i < n; i++) {
@@ -415,7 +415,7 @@ static val var_apply(lua_State *L, State *S, int op, int n, const Arg *a,
     }
   } else {
     y = ad_apply(L, S, op, n, x);
-    if (y.i && ad_arrayvalued(L, S, y.i)) {
+    if (ad_hasarray(L, S, y)) {
       int active = 0;
       for (int i = 0; i < n; i++) active |= (a[i].key != 0) << i;
       p[0] = ad_save(L, S, op, n, x, y, active);

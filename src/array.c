@@ -272,6 +272,26 @@ void ad_pushplain(lua_State *L, State *S, int idx) {
   for (; batches > 0 && ad_toarray(L, S, -1); batches--) firstpart(L, S);
 }
 
+/* through the values of general kinds, down to what has no such part */
+int ad_deeparray(lua_State *L, State *S, int idx) {
+  const int top = lua_gettop(L);
+  int is = 0;
+  lua_pushvalue(L, idx);
+  for (;;) {
+    const Cell *c = lua_touserdata(L, -1);
+    if (c == NULL || (is = ad_isarray(c)) != 0) break;
+    if (ad_kindof(S, c) == AD_BATCH) { /* whose elements it is about */
+      is = ad_arrayvalued(L, S, -1);
+      break;
+    }
+    if (!AD_GENERALKIND(ad_kindof(S, c))) break;
+    lua_getiuservalue(L, -1, 1);
+    lua_replace(L, top + 1);
+  }
+  lua_settop(L, top);
+  return is;
+}
+
 int ad_arrayvalued(lua_State *L, State *S, int idx) {
   int is;
   if (!S->arrays || lua_type(L, idx) != LUA_TUSERDATA) return 0;
@@ -356,7 +376,7 @@ int ad_sameshape(const Array *a, const Shape *shape) {
 void ad_shapeof(lua_State *L, State *S, val v, Shape *shape) {
   const Array *a;
   shape->ndim = 0;
-  if (v.i == 0) return;
+  if (!ad_hasarray(L, S, v)) return;
   ad_pushplain(L, S, v.i);
   a = ad_toarray(L, S, -1);
   if (a != NULL) {

@@ -197,6 +197,15 @@ static inline int ad_isplain(lua_State *L, val v) {
   const void *p = v.i ? lua_touserdata(L, v.i) : NULL;
   return p == NULL || ad_isarray(p);
 }
+
+/* ad_arrayvalued for a value that is known to be ours */
+int ad_deeparray(lua_State *L, State *S, int idx);
+static inline int ad_hasarray(lua_State *L, State *S, val v) {
+  const Cell *c;
+  if (!S->arrays || v.i == 0 || (c = lua_touserdata(L, v.i)) == NULL) return 0;
+  if (ad_isarray(c)) return 1;
+  return AD_GENERALKIND(ad_kindof(S, c)) && ad_deeparray(L, S, v.i);
+}
 void ad_openarray(lua_State *L, State *S);
 
 #endif
