@@ -31,7 +31,8 @@ describe("grad of functions of arrays", function()
 
   it("takes argnums, repeated and in any order", function()
     local function f(x, s, y) return total(x * s * y), "more" end
-    local g3, g1, g2, g1b, more = ad.grad(f, { 3, 1, 2, 1 })(ad.array { 1, 2 }, 3, ad.array { 5, 7 })
+    local x, y = ad.array { 1, 2 }, ad.array { 5, 7 }
+    local g3, g1, g2, g1b, more = ad.grad(f, { 3, 1, 2, 1 })(x, 3, y)
     same({ 3, 6 }, g3)
     same({ 15, 21 }, g1)
     assert.equal(19.0, g2)
@@ -39,7 +40,7 @@ describe("grad of functions of arrays", function()
     assert.equal("more", more)
     g1[1] = 0 -- it is the caller's, and alone
     same({ 15, 21 }, g1b)
-    local v, g = ad.value_and_grad(f, 3)(ad.array { 1, 2 }, 3, ad.array { 5, 7 })
+    local v, g = ad.value_and_grad(f, 3)(x, 3, y)
     assert.equal(57.0, v)
     same({ 3, 6 }, g)
   end)
@@ -206,7 +207,8 @@ describe("Jacobians with arrays", function()
       j = J(function(x) return ad.array { x[1] * x[2], x[2] } end)({ 3, 4 })
       same({ 4, 0 }, j[1])
       same({ 3, 1 }, j[2])
-      j = J(function(p) return { u = p.a * p.b, v = p.b } end)({ a = ad.array { 1, 2 }, b = 3, c = "c" })
+      local p = { a = ad.array { 1, 2 }, b = 3, c = "c" }
+      j = J(function(q) return { u = q.a * q.b, v = q.b } end)(p)
       same({ { 3, 0 }, { 0, 3 } }, j.u.a)
       same({ 1, 2 }, j.u.b)
       same({ 0, 0 }, j.v.a)
@@ -214,7 +216,7 @@ describe("Jacobians with arrays", function()
       assert.is_nil(j.u.c)
     end)
 
-    it("of constants, of nothing, and of more directions than one pass has (" .. name .. ")", function()
+    it("of constants, of nothing, of more than one pass takes (" .. name .. ")", function()
       local j = J(function() return ad.ones(2) end)(A())
       assert.same({ 2, 2, 3 }, j.shape)
       assert.equal(0, total(ad.abs(j)))
@@ -255,7 +257,8 @@ describe("Jacobians with arrays", function()
     local function f(x) return total(x * x * x) + x[1] * x[2] end
     same({ { 6, 1 }, { 1, 12 } }, ad.hessian(f)(ad.array { 1, 2 }))
     same({ 7, 13 }, ad.hvp(f, ad.array { 1, 2 }, ad.ones(2)))
-    local h = ad.hessian(function(p) return total(p.a * p.a) * p.b end)({ a = ad.array { 1, 2 }, b = 3 })
+    local p = { a = ad.array { 1, 2 }, b = 3 }
+    local h = ad.hessian(function(q) return total(q.a * q.a) * q.b end)(p)
     same({ { 6, 0 }, { 0, 6 } }, h.a.a)
     same({ 2, 4 }, h.a.b)
     same({ 2, 4 }, h.b.a)
@@ -331,14 +334,14 @@ describe("ad.var of arrays", function()
 
   it("trains", function()
     local w = ad.var(ad.zeros(3))
-    local x, y = ad.array { { 1, 2, 3 }, { 1, 0, 1 }, { 2, 1, 0 }, { 0, 1, 1 } }, nil
+    local x = ad.array { { 1, 2, 3 }, { 1, 0, 1 }, { 2, 1, 0 }, { 0, 1, 1 } }
     local truth = ad.array { 1, -2, 0.5 }
     local function predict(v)
       local rows = {}
       for i = 1, 4 do rows[i] = total(x[i] * v) end
       return ad.array(rows)
     end
-    y = predict(truth)
+    local y = predict(truth)
     local loss
     for _ = 1, 2000 do
       local r = predict(w) - y
@@ -377,13 +380,21 @@ describe("memory of graphs with arrays #memory", function()
     end)
   end
 
-  it("is bounded with backward, and while the collector stands still", function()
+  it("is bounded with backward", function()
     local x = ad.var(ad.ones(131072))
     local peak = growth(function()
       total(ad.exp(ad.sin(x) * x)):backward()
       x:zero_grad()
     end)
     assert.is_true(peak < 80, peak)
+  end)
+
+  it("is bounded while the collector stands still", function()
+    local x = ad.var(ad.ones(131072))
+    collectgarbage "stop"
+    local peak = growth(function() return ad.exp(ad.sin(x) * x) end)
+    collectgarbage "restart"
+    assert.is_true(peak < 150, peak)
   end)
 
   it("is what the partial derivatives look at", function()
@@ -481,10 +492,12 @@ describe("custom with arrays", function()
       local f = ad.custom {
         name = "square",
         f = function(a, s) return a * a * s end,
-        jvp = rules ~= "vjp" and function(p, t) return 2 * p[1] * t[1] * p[2] + p[1] * p[1] * t[2] end
-          or nil,
-        vjp = rules ~= "jvp" and function(g, _, a, s) return 2 * a * s * g, total(g * a * a) end
-          or nil,
+        jvp = rules ~= "vjp" and function(p, t)
+          return 2 * p[1] * t[1] * p[2] + p[1] * p[1] * t[2]
+        end or nil,
+        vjp = rules ~= "jvp" and function(g, _, a, s)
+          return 2 * a * s * g, total(g * a * a)
+        end or nil,
       }
       local x = ad.array { 1, 2, 3 }
       same({ 2, 8, 18 }, f(x, 2))
@@ -521,7 +534,8 @@ describe("custom with arrays", function()
   it("names the shapes of what a rule gives", function()
     local function wrong(v)
       return ad.grad(function(x)
-        return total(ad.custom { f = function(a) return a * 2 end, vjp = function() return v end }(x))
+        local f = ad.custom { f = function(a) return a * 2 end, vjp = function() return v end }
+        return total(f(x))
       end)
     end
     fails("a rule gave an array of shape (2) in place of an array of shape (2, 3)",
@@ -594,7 +608,8 @@ describe("check with arrays", function()
       report:match "^.-%f[(]")
     ok, report = ad.check(function(s, p) return s, bad(p.x) end, { 1, { x = A() } })
     assert.is_false(ok)
-    assert.truthy(report:find("by argument 2.x, index {2, 3} of output 2, index {2, 3}: 15", 1, true))
+    assert.truthy(report:find("by argument 2.x, index {2, 3} of output 2, index {2, 3}: 15",
+      1, true))
   end)
 end)
 
@@ -617,7 +632,8 @@ describe("looking at arrays", function()
     assert.truthy(text:find("(J (2, 3)) v\u{307}4", 1, true))
     assert.truthy(text:find("y\u{304}2 = ones", 1, true))
     -- the adjoint of x2 for y2 = h[1] along ones: what grad gives
-    local g = ad.grad(function(b) return total(select(2, f(A() / 10, b, 2))) end)(ad.array { 1, 2, 3 })
+    local function second(b) return total(select(2, f(A() / 10, b, 2))) end
+    local g = ad.grad(second)(ad.array { 1, 2, 3 })
     local want = ("[%.6g, %.6g, %.6g]"):format(g[1], g[2], g[3])
     assert.truthy(text:find("x\u{304}2 = v\u{304}%-1[^\n]*" .. want:gsub("%p", "%%%0")))
   end)
@@ -654,7 +670,8 @@ describe("looking at arrays", function()
       message(ad.grad(sum), ad.full({ 2 }, 1e308)),
       message(ad.jvp, sum, { ad.full({ 2 }, 1e308) }, { x[{ { 1, 2 } }] }),
       message(ad.jvp, sum, { ad.ones(2) }, { ad.full({ 2 }, 1e308) }),
-      message(ad.grad(function(a, b) return total(a * b) end), ad.ones(2), A()[{ {}, { 1, 2 } }] / 0),
+      message(ad.grad(function(a, b) return total(a * b) end), ad.ones(2),
+        A()[{ {}, { 1, 2 } }] / 0),
     }
     ad.debug_nans(false)
     assert.same({
@@ -757,16 +774,16 @@ describe("writing into arrays that a tape has saved", function()
 
   it("is refused by operations with rules in Lua, checkpoints and custom functions", function()
     local x, w = ad.array { 1, 2 }, ad.array { 3, 4 }
-    local y, pull = ad.vjp(ad.checkpoint(function(a) return ad.sin(a * w) end), x) -- luacheck: ignore
+    local _, pull = ad.vjp(ad.checkpoint(function(a) return ad.sin(a * w) end), x)
     fails(refused, write, x)
     fails(refused, write, w) -- which it only closes over
     pull(ad.ones(2))
     fails(refused, write, w)
-    pull = nil
+    pull = nil -- luacheck: ignore
     write(x)
     write(w)
     local own = ad.custom { f = function(a) return a * 2 end, vjp = function(g) return g * 2 end }
-    y, pull = ad.vjp(own, x)
+    _, pull = ad.vjp(own, x)
     fails(refused, write, x)
     pull(ad.ones(2))
   end)
