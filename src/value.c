@@ -506,11 +506,7 @@ static int compared(lua_State *L, int cmp) {
   val x[2];
   for (int i = 0; i < 2; i++) {
     const Cell *c = ad_tocell(L, S, i + 1);
-    if (c != NULL && !AD_GENERALKIND(ad_kindof(S, c))) {
-      x[i] = c->value;
-      continue;
-    }
-    if (lua_isuserdata(L, i + 1) && ad_arrayvalued(L, S, i + 1))
+    if (S->arrays && ad_arrayvalued(L, S, i + 1))
       ad_error(L, "attempt to compare arrays: lt, le and eq compare element by "
                   "element");
     if (lua_type(L, i + 1) != LUA_TNUMBER && c == NULL) {
