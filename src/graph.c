@@ -563,7 +563,7 @@ static int backward(lua_State *L, State *S, const char *fname) {
       for (uint32_t i = 0; i < r.n; i++) w.x[r.list[i]] = 0;
     } else
       ad_sweeprange(L, &w, lv, 6, r.lo, r.top);
-    w.keep = 1;
+    w.keep = !lua_isnil(L, 2);
     b.w = &w;
     for (int i = 1; i <= n; i++) {
       const int here = lua_gettop(L);
