@@ -145,13 +145,18 @@ val ad_chain(lua_State *L, State *S, val acc, val t, val p) {
   return ad_apply(L, S, OP_cadd, 3, x);
 }
 
+/* from here on others have what was computed */
+static void release(lua_State *L, val t) {
+  if (t.i && ad_isplain(L, t)) ((Array *)lua_touserdata(L, t.i))->own = 0;
+}
+
 /*
 ** acc + t * (partial derivative by operand i) of an operation on arrays, in
 ** the shape of that operand, or forwards in that of the result. What of x and y
 ** the partial derivative does not look at may be anything.
 */
 val ad_elementchain(lua_State *L, State *S, int op, int i, int n, const val *x,
-                    val y, val t, val acc, const Shape *shape) {
+                    val y, val t, val acc, const Shape *shape, int last) {
   const int base = lua_gettop(L);
   int plain = 1;
   val s;
@@ -159,7 +164,10 @@ val ad_elementchain(lua_State *L, State *S, int op, int i, int n, const val *x,
   ad_checkstack(L, RULESLOTS, NULL);
   for (int k = 0; k < n; k++) plain &= ad_isplain(L, x[k]);
   plain &= ad_isplain(L, y) && ad_isplain(L, t) && ad_isplain(L, acc);
-  if (plain) return ad_arraypull(L, S, op, i, n, x, y, t, acc, shape);
+  if (plain)
+    return ad_arraypull(L, S, op, i, n, x, y, t, acc, shape, last);
+  release(L, t); /* outer tapes may save it */
+  release(L, acc);
   s = partial(L, S, op, i, x, y, 1);
   if (op == OP_where) /* what is not chosen takes no part */
     s = chosen(L, S, s, t, ad_num(0));
@@ -205,11 +213,6 @@ static val dual_numbers(lua_State *L, State *S, int op, int n, const Arg *a,
   return ad_at(lua_gettop(L));
 }
 
-/* from here on others have what was computed */
-static void release(lua_State *L, val t) {
-  if (t.i && ad_isplain(L, t)) ((Array *)lua_touserdata(L, t.i))->own = 0;
-}
-
 /*
 ** Pushes the dual whose user values are put together one by one: with many
 ** directions they would not fit on the C stack, nor in few slots of Lua's.
@@ -220,14 +223,14 @@ static val dual_general(lua_State *L, State *S, int op, int n, const Arg *a,
   int isarray, known[AD_MAXARITY] = {0, 0, 0}, top;
   Cell *c;
   Shape shape;
-  ad_shapeof(L, S, y, &shape);
-  isarray = shape.ndim > 0;
+  isarray = ad_hasarray(L, S, y);
+  if (isarray) ad_shapeof(L, S, y, &shape);
   if (dirs == 1) { /* the usual case: perhaps it is all numbers after all */
     val t = ad_num(0);
     for (int i = 0; i < n; i++) {
       val ti = ad_part(L, &a[i], 1);
       if (isarray)
-        t = ad_elementchain(L, S, op, i, n, x, y, ti, t, &shape);
+        t = ad_elementchain(L, S, op, i, n, x, y, ti, t, &shape, 0);
       else if (!ad_isnum(ti, 0))
         t = ad_chain(L, S, t, ti, partial(L, S, op, i, x, y, 0));
     }
@@ -256,7 +259,7 @@ static val dual_general(lua_State *L, State *S, int op, int n, const Arg *a,
     for (int i = 0; i < n; i++)
       if (known[i] && isarray)
         t = ad_elementchain(L, S, op, i, n, x, y, ad_part(L, &a[i], d), t,
-                            &shape);
+                            &shape, 0);
       else if (known[i])
         t = ad_chain(L, S, t, ad_part(L, &a[i], d), p[i]);
     if (isarray) release(L, t);
@@ -415,7 +418,7 @@ static val var_apply(lua_State *L, State *S, int op, int n, const Arg *a,
     }
   } else {
     y = ad_apply(L, S, op, n, x);
-    if (y.i && ad_arrayvalued(L, S, y.i)) {
+    if (ad_hasarray(L, S, y)) {
       int active = 0;
       for (int i = 0; i < n; i++) active |= (a[i].key != 0) << i;
       p[0] = ad_save(L, S, op, n, x, y, active);

@@ -273,6 +273,26 @@ void ad_pushplain(lua_State *L, State *S, int idx) {
   for (; batches > 0 && ad_toarray(L, S, -1); batches--) firstpart(L, S);
 }
 
+/* through the values of general kinds, down to what has no such part */
+int ad_deeparray(lua_State *L, State *S, int idx) {
+  const int top = lua_gettop(L);
+  int is = 0;
+  lua_pushvalue(L, idx);
+  for (;;) {
+    const Cell *c = lua_touserdata(L, -1);
+    if (c == NULL || (is = ad_isarray(c)) != 0) break;
+    if (ad_kindof(S, c) == AD_BATCH) { /* whose elements it is about */
+      is = ad_arrayvalued(L, S, -1);
+      break;
+    }
+    if (!AD_GENERALKIND(ad_kindof(S, c))) break;
+    lua_getiuservalue(L, -1, 1);
+    lua_replace(L, top + 1);
+  }
+  lua_settop(L, top);
+  return is;
+}
+
 int ad_arrayvalued(lua_State *L, State *S, int idx) {
   int is;
   if (!S->arrays || lua_type(L, idx) != LUA_TUSERDATA) return 0;
@@ -357,7 +377,7 @@ int ad_sameshape(const Array *a, const Shape *shape) {
 void ad_shapeof(lua_State *L, State *S, val v, Shape *shape) {
   const Array *a;
   shape->ndim = 0;
-  if (v.i == 0) return;
+  if (!ad_hasarray(L, S, v)) return;
   ad_pushplain(L, S, v.i);
   a = ad_toarray(L, S, -1);
   if (a != NULL) {
@@ -397,48 +417,6 @@ val ad_like(lua_State *L, State *S, val v, val like) {
   ad_shapeof(L, S, like, &shape);
   return ad_toshape(L, S, v, &shape);
 }
-
-/*
-** acc + g * (partial derivative of 'op' by operand i), all of them plain, in
-** the given shape: that of the operand, or forwards of y. The sum goes where
-** acc is if nobody else has that. What of x and y the partial derivative does
-** not look at may be anything.
-*/
-val ad_arraypull(lua_State *L, State *S, int op, int i, int n, const val *given,
-                 val y, val g, val acc, const Shape *like) {
-  val x[AD_MAXARITY + 2];
-  ptrdiff_t shape[AD_MAXDIM], stride[AD_MAXARITY + 2][AD_MAXDIM];
-  ad_Strided in[AD_MAXARITY + 2];
-  double number[AD_MAXARITY + 2];
-  Array *into = acc.i ? lua_touserdata(L, acc.i) : NULL, *out;
-  val r;
-  int ndim;
-  if (ad_isnum(g, 0)) return acc;
-  numbers(L, n, given, x);
-  x[n] = y;
-  x[n + 1] = g;
-  align(L, S, ad_opinfo[op].name, n + 2, x, &ndim, shape, stride, in, number);
-  if (ndim == 0) { /* numbers, which stand for all elements */
-    ndim = 1;
-    shape[0] = 1;
-    for (int k = 0; k < n + 2; k++) stride[k][0] = 0;
-  }
-  if (into != NULL && into->own && !into->view &&
-      sameshape(into, ndim, shape) && ad_sameshape(into, like)) {
-    ad_elementpull(op, i, ndim, shape, into->data, n, in, in[n], in[n + 1], 1);
-    return acc;
-  }
-  out = ad_newarray(L, S, ndim, shape);
-  ad_elementpull(op, i, ndim, shape, out->data, n, in, in[n], in[n + 1], 0);
-  r = ad_toshape(L, S, ad_at(lua_gettop(L)), like);
-  if (!ad_isnum(acc, 0)) r = ad_op2(L, S, OP_add, acc, r);
-  if (r.i) ((Array *)lua_touserdata(L, r.i))->own = 1;
-  return r;
-}
-
-/*
-** What tapes hold
-*/
 
 /*
 ** For each partial derivative of the table, what its expression looks at: the
@@ -486,6 +464,64 @@ static const uint8_t looksat[][AD_MAXARITY] = {
 #undef AND
 #undef IF
 #undef ZERO
+
+/* is the partial derivative 1, whatever the operands are? */
+static int isone(int op, int i) {
+  const double x[AD_MAXARITY] = {0, 0, 0};
+  return looksat[op][i] == 0 && ad_partial(op, i, x, 0) == 1;
+}
+
+/*
+** acc + g * (partial derivative of 'op' by operand i), all of them plain, in
+** the given shape: that of the operand, or forwards of y. The sum goes where
+** acc is if nobody else has that. What of x and y the partial derivative does
+** not look at may be anything.
+*/
+val ad_arraypull(lua_State *L, State *S, int op, int i, int n, const val *given,
+                 val y, val g, val acc, const Shape *like, int last) {
+  val x[AD_MAXARITY + 2];
+  ptrdiff_t shape[AD_MAXDIM], stride[AD_MAXARITY + 2][AD_MAXDIM];
+  ad_Strided in[AD_MAXARITY + 2];
+  double number[AD_MAXARITY + 2];
+  Array *into = acc.i ? lua_touserdata(L, acc.i) : NULL, *out;
+  val r;
+  int ndim;
+  if (ad_isnum(g, 0)) return acc;
+  numbers(L, n, given, x);
+  x[n] = y;
+  x[n + 1] = g;
+  align(L, S, ad_opinfo[op].name, n + 2, x, &ndim, shape, stride, in, number);
+  if (ndim == 0) { /* numbers, which stand for all elements */
+    ndim = 1;
+    shape[0] = 1;
+    for (int k = 0; k < n + 2; k++) stride[k][0] = 0;
+  }
+  if (into != NULL && into->own && !into->view &&
+      sameshape(into, ndim, shape) && ad_sameshape(into, like)) {
+    ad_elementpull(op, i, ndim, shape, into->data, n, in, in[n], in[n + 1], 1);
+    return acc;
+  }
+  if (last && g.i && ad_isnum(acc, 0)) { /* g's memory will do */
+    out = lua_touserdata(L, g.i);
+    if (out->own && !out->view && sameshape(out, ndim, shape) &&
+        ad_sameshape(out, like)) {
+      if (!isone(op, i))
+        ad_elementpull(op, i, ndim, shape, out->data, n, in, in[n], in[n + 1],
+                       0);
+      return g;
+    }
+  }
+  out = ad_newarray(L, S, ndim, shape);
+  ad_elementpull(op, i, ndim, shape, out->data, n, in, in[n], in[n + 1], 0);
+  r = ad_toshape(L, S, ad_at(lua_gettop(L)), like);
+  if (!ad_isnum(acc, 0)) r = ad_op2(L, S, OP_add, acc, r);
+  if (r.i) ((Array *)lua_touserdata(L, r.i))->own = 1;
+  return r;
+}
+
+/*
+** What tapes hold
+*/
 
 val ad_save(lua_State *L, State *S, int op, int n, const val *x, val y,
             int active) {

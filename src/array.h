@@ -93,9 +93,10 @@ int ad_sameshape(const Array *a, const Shape *shape);
 /* "a number", "an array of shape (2, 3)": pushed */
 const char *ad_shapename(lua_State *L, const Shape *shape);
 
-/* acc + t * (partial derivative by operand i), all of them plain */
+/* acc + t * (partial derivative by operand i), all of them plain; 'last': t is
+   not needed again, its memory may be used */
 val ad_arraypull(lua_State *L, State *S, int op, int i, int n, const val *x,
-                 val y, val t, val acc, const Shape *shape);
+                 val y, val t, val acc, const Shape *shape, int last);
 /* v in another shape: summed over what that was broadcast along to become v's,
    or broadcast to it */
 val ad_toshape(lua_State *L, State *S, val v, const Shape *shape);
@@ -192,12 +193,21 @@ void ad_openvmap(lua_State *L, State *S);
 /* apply.c */
 val ad_condition(lua_State *L, State *S, int op, const val *x);
 val ad_elementchain(lua_State *L, State *S, int op, int i, int n, const val *x,
-                    val y, val t, val acc, const Shape *shape);
+                    val y, val t, val acc, const Shape *shape, int last);
 
 /* a number or a plain array? */
 static inline int ad_isplain(lua_State *L, val v) {
   const void *p = v.i ? lua_touserdata(L, v.i) : NULL;
   return p == NULL || ad_isarray(p);
+}
+
+/* ad_arrayvalued for a value that is known to be ours */
+int ad_deeparray(lua_State *L, State *S, int idx);
+static inline int ad_hasarray(lua_State *L, State *S, val v) {
+  const Cell *c;
+  if (!S->arrays || v.i == 0 || (c = lua_touserdata(L, v.i)) == NULL) return 0;
+  if (ad_isarray(c)) return 1;
+  return AD_GENERALKIND(ad_kindof(S, c)) && ad_deeparray(L, S, v.i);
 }
 void ad_openarray(lua_State *L, State *S);
 

@@ -430,21 +430,29 @@ static int c_chain(lua_State *L) {
 }
 
 static void array_leaf(lua_State *L, State *S, void *ud, int numeric) {
-  const int *list = ud;
-  if (!numeric || !lua_isuserdata(L, -1) || !ad_arrayvalued(L, S, -1)) return;
-  lua_rawseti(L, *list, (lua_Integer)lua_rawlen(L, *list) + 1);
+  const int list = *(int *)ud;
+  if (!numeric || !ad_hasarray(L, S, ad_at(lua_gettop(L)))) return;
+  if (lua_isnil(L, list)) {
+    lua_newtable(L);
+    lua_copy(L, -1, list);
+    lua_pop(L, 1);
+  }
+  lua_rawseti(L, list, (lua_Integer)lua_rawlen(L, list) + 1);
 }
 
-/* arraysin(x): the leaves of x that are arrays, in a list; nil if none is */
+/* arraysin(x, y): the leaves of both that are arrays, in a list; nil if none
+   is */
 static int c_arraysin(lua_State *L) {
   State *S = ad_state(L);
-  int list = 2;
-  lua_settop(L, 1);
-  lua_newtable(L);
-  lua_pushvalue(L, 1);
-  ad_tree(L, S, 1, 0, array_leaf, &list, "custom");
+  int list = 3;
   lua_settop(L, 2);
-  if (lua_rawlen(L, 2) == 0) lua_pushnil(L);
+  lua_pushnil(L);
+  for (int i = 1; i <= 2; i++) {
+    if (lua_isnil(L, i)) continue;
+    lua_pushvalue(L, i);
+    ad_tree(L, S, 1, 0, array_leaf, &list, "custom");
+    lua_settop(L, 3);
+  }
   return 1;
 }
 

@@ -480,10 +480,12 @@ static void leafgrads(lua_State *L, State *S, Level *lv, Sweep *w,
 /* number i of a list of seeds at index 3; 1 if there is none */
 static val seedat(lua_State *L, State *S, int i, const char *fname) {
   Arg a;
-  const Array *shape;
+  const Array *shape = NULL;
   lua_rawgeti(L, 1, i);
-  ad_pushplain(L, S, -1);
-  shape = ad_toarray(L, S, -1);
+  if (ad_hasarray(L, S, ad_at(lua_gettop(L)))) {
+    ad_pushplain(L, S, -1);
+    shape = ad_toarray(L, S, -1);
+  }
   if (lua_isnil(L, 3) && shape == NULL) return ad_num(1);
   if (lua_isnil(L, 3))
     ad_error(L,
@@ -561,7 +563,7 @@ static int backward(lua_State *L, State *S, const char *fname) {
       for (uint32_t i = 0; i < r.n; i++) w.x[r.list[i]] = 0;
     } else
       ad_sweeprange(L, &w, lv, 6, r.lo, r.top);
-    w.keep = 1;
+    w.keep = !lua_isnil(L, 2);
     b.w = &w;
     for (int i = 1; i <= n; i++) {
       const int here = lua_gettop(L);

@@ -21,7 +21,7 @@ static const Array *noteshape(lua_State *L, State *S, int idx, int shapes,
                               lua_Integer n) {
   const int top = lua_gettop(L);
   const Array *a;
-  if (!lua_isuserdata(L, idx)) return NULL;
+  if (!lua_isuserdata(L, idx) || !ad_hasarray(L, S, ad_at(idx))) return NULL;
   ad_pushplain(L, S, idx);
   a = ad_toarray(L, S, -1);
   if (a != NULL) {

@@ -463,7 +463,7 @@ val ad_series(lua_State *L, State *S, int op, int n, const Arg *a,
   arg = lua_newuserdatauv(L, (size_t)n * sizeof *arg + 1, 0);
   for (int i = 0; i < n; i++) {
     val v = ad_primalof(L, &a[i]);
-    d->arrays |= v.i && ad_arrayvalued(L, S, v.i);
+    d->arrays |= ad_hasarray(L, S, v);
     if (a[i].key == 0) {
       arg[i] = constant(d, v);
       continue;

@@ -216,7 +216,7 @@ static int operandof(const Saved *s, uint32_t j) {
 
 /* acc + t * what a tape has saved of an operation on arrays, at the top */
 static val savedchain(lua_State *L, State *S, uint32_t j, val t, val acc,
-                      int forwards) {
+                      int forwards, int last) {
   const int idx = lua_gettop(L);
   const Saved *s = lua_touserdata(L, idx);
   const int i = operandof(s, j);
@@ -224,11 +224,12 @@ static val savedchain(lua_State *L, State *S, uint32_t j, val t, val acc,
   Shape shape;
   ad_unsave(L, s, idx, x);
   ad_savedshape(s, forwards ? s->n : i, &shape);
-  return ad_elementchain(L, S, s->op, i, s->n, x, x[s->n], t, acc, &shape);
+  return ad_elementchain(L, S, s->op, i, s->n, x, x[s->n], t, acc, &shape,
+                         last);
 }
 
 val ad_sweeppartial(lua_State *L, State *S, uint32_t j) {
-  return savedchain(L, S, j, ad_num(1), ad_num(0), 1);
+  return savedchain(L, S, j, ad_num(1), ad_num(0), 1, 0);
 }
 
 static int issaved(lua_State *L, val p) {
@@ -257,7 +258,8 @@ static void reverse(lua_State *L, Sweep *w, uint32_t from, uint32_t to) {
         const uint32_t node = t->idx[j] & ~AD_GENERAL;
         const val acc = get(L, w, node), p = partialat(L, w->lv, j);
         const val s = issaved(L, p)
-                          ? savedchain(L, w->lv->S, j - first, a, acc, 0)
+                          ? savedchain(L, w->lv->S, j - first, a, acc, 0,
+                                       j == first && !w->keep)
                           : ad_chain(L, w->lv->S, acc, a, p);
         if (w->lv->S->debug) ad_nansweep(L, w->lv, k, NULL, 1, s);
         put(L, w, node, s);
@@ -288,7 +290,7 @@ static void forward(lua_State *L, Sweep *w, uint32_t from, uint32_t to) {
       const val d = get(L, w, t->idx[j] & ~AD_GENERAL);
       if (!ad_isnum(d, 0)) {
         const val p = partialat(L, w->lv, j);
-        s = issaved(L, p) ? savedchain(L, w->lv->S, j - first, d, s, 1)
+        s = issaved(L, p) ? savedchain(L, w->lv->S, j - first, d, s, 1, 0)
                           : ad_chain(L, w->lv->S, s, d, p);
       }
       if (w->lv->S->debug) ad_nansweep(L, w->lv, k, NULL, 0, s);

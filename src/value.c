@@ -517,7 +517,11 @@ static int compared(lua_State *L, int cmp) {
   State *S = ad_state(L);
   val x[2];
   for (int i = 0; i < 2; i++) {
-    if (lua_type(L, i + 1) != LUA_TNUMBER && !ad_tocell(L, S, i + 1)) {
+    const Cell *c = ad_tocell(L, S, i + 1);
+    if (S->arrays && ad_arrayvalued(L, S, i + 1))
+      ad_error(L, "attempt to compare arrays: lt, le and eq compare element by "
+                  "element");
+    if (lua_type(L, i + 1) != LUA_TNUMBER && c == NULL) {
       const char *name[2];
       for (int k = 0; k < 2; k++) {
         name[k] = luaL_typename(L, k + 1);

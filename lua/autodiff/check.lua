@@ -241,17 +241,18 @@ local function check(...)
   end
 
   local x0 = point()
-  local list, pull = core.vjp(results, x0)
-  local y0, from = flatten(list)
+  local ys, pull = core.vjp(results, x0)
+  local y0, from = flatten(ys)
   local rows = {}
   for i, where in ipairs(from) do
     local seeds = {}
-    for k, y in ipairs(list) do
+    for k, y in ipairs(ys) do
+      local own = k == where[1]
       if isarray(y) then
         local shape = shapeof(y)
-        seeds[k] = k == where[1] and fromlist(shape, unit(y.size, where[2]), 1) or array.zeros(shape)
+        seeds[k] = own and fromlist(shape, unit(y.size, where[2]), 1) or array.zeros(shape)
       else
-        seeds[k] = k == where[1] and 1.0 or 0.0
+        seeds[k] = own and 1.0 or 0.0
       end
     end
     rows[i] = numbers(pull(seeds), given)
@@ -259,14 +260,16 @@ local function check(...)
   local function named(i)
     if #y0 == 1 then return "" end
     local where = from[i]
-    local name = #list > 1 and (" of output " .. where[1]) or " of the result"
+    local name = #ys > 1 and (" of output " .. where[1]) or " of the result"
     if not where[2] then return name end
-    return name .. ", index " .. index(shapeof(list[where[1]]), where[2])
+    return name .. ", index " .. index(shapeof(ys[where[1]]), where[2])
   end
   for j, leaf in ipairs(leaves) do
     local _, dy = core.jvp(results, { x0 }, { direction(j) })
     local column = flatten(dy)
-    local want, err = differences(function(v) return (flatten(results(point(j, v)))) end, leaf.value)
+    local want, err = differences(function(v)
+      return (flatten(results(point(j, v))))
+    end, leaf.value)
     for i = 1, #y0 do
       local w, e2 = want[i] or 0 / 0, err[i] or 0
       compare("forward derivative", leaf.name, named(i), column[i], w, e2)

@@ -186,7 +186,7 @@ local function custom(...)
       local _, nout = core.flatten(y)
       -- Inputs of the call are the leaves of this level; others are constants.
       local mark = core.members(key, x)
-      local handler = { name = title, saved = core.arraysin({ primals, y }) }
+      local handler = { name = title, saved = core.arraysin(primals, y) }
       function handler.pull(ybar)
         local all, own = pull(ybar, primals, y, x), {}
         for q = 1, #mark do

@@ -199,7 +199,7 @@ function M.define(def)
         return back
       end
       function handler.push(dots)
-        local d, used = { n = kept.n }, 0
+        local d, used = { n = kept.n }, 0 -- not x: this closure is on the tape
         for i = 1, kept.n do
           used = mark[i] and used + 1 or used
           d[i] = mark[i] and dots[used] or 0.0
