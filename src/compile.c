@@ -390,13 +390,16 @@ static void take(lua_State *L, Taker *t, int depth) {
     Arg a;
     const int top = lua_gettop(L);
     ad_resolve(L, S, top, &a);
+    if (a.key && a.v.i != top) { /* out of levels that are gone */
+      lua_copy(L, a.v.i, top);
+      c = a.c;
+    }
     lua_settop(L, top);
     if (a.key == 0) { /* what has come to be a number */
       if (!t->results) t->foreign = 1;
       lua_pushnumber(L, a.v.n);
       lua_replace(L, top);
-    } else if (t->results && a.lv != NULL && a.key == t->c->rec.key &&
-               a.v.i == top) {
+    } else if (t->results && AD_ISREC(a.kind)) {
       t->form->nleaf++;
       leafref(L, t, c->u.var.node);
       word(L, t->form, F_NUM);

@@ -10,7 +10,8 @@ static void highest_leaf(lua_State *L, State *S, void *ud, int numeric) {
   Arg *best = ud, a;
   if (!numeric) return;
   ad_resolve(L, S, -1, &a);
-  if (a.key > best->key) *best = a;
+  /* what is recorded of a program needs no rule: the function itself is */
+  if (a.key > best->key && !AD_ISREC(a.kind)) *best = a;
 }
 
 /* highest(...): key and kind of the highest level in the arguments, or nil */

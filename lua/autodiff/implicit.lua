@@ -19,11 +19,11 @@ local function factor(a)
   for k = 1, n do
     local p = k
     for i = k + 1, n do
-      if math.abs(a[i][k]) > math.abs(a[p][k]) then p = i end
+      if core.abs(a[i][k]) > core.abs(a[p][k]) then p = i end
     end
     a[k], a[p] = a[p], a[k]
     perm[k], perm[p] = perm[p], perm[k]
-    if not (math.abs(a[k][k]) > 0) then
+    if not (core.abs(a[k][k]) > 0) then
       error("implicit: the Jacobian of f by x is singular at the solution", 0)
     end
     for i = k + 1, n do
