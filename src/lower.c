@@ -207,6 +207,8 @@ static uint32_t simplify(Lower *w, int op, uint32_t a, uint32_t b, uint32_t c) {
   switch (op) {
   case OP_unm:
     if (isop(w, a, OP_unm)) return w->q.ins[a].a;
+    if (isop(w, a, OP_mul) && isconst(w, w->q.ins[a].b, &y))
+      return simplify(w, OP_mul, w->q.ins[a].a, konst(w, -y), 0);
     break;
   case OP_add:
     if (ka && x == 0 && signbit(x)) return b;
