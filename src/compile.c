@@ -39,6 +39,10 @@ static uint32_t reference(lua_State *L, State *S, val v, double *x) {
     const Cell *c = lua_touserdata(L, v.i);
     if (c != NULL && isours(S, c)) {
       *x = c->value;
+      if (S->recorder->looped && ad_isstale(S, c)) {
+        fail(S, "f has kept a value of an earlier round of a loop");
+        return P_NONE;
+      }
       return c->u.var.node;
     }
     if (c != NULL) {
@@ -54,7 +58,7 @@ static uint32_t reference(lua_State *L, State *S, val v, double *x) {
 }
 
 /* what came of a step of the recording; 0: nothing to go on with */
-static int wentwell(lua_State *L, State *S, uint32_t r) {
+int ad_recwent(lua_State *L, State *S, uint32_t r) {
   if (r == P_NOMEM) {
     ad_nomem(L, (size_t)progof(S)->capins * sizeof(Ins));
     luaL_error(L, "compile: program is too large");
@@ -66,11 +70,11 @@ static int wentwell(lua_State *L, State *S, uint32_t r) {
   return 1;
 }
 
-static val pushrecorded(lua_State *L, State *S, double x, uint32_t ref) {
+val ad_pushrecorded(lua_State *L, State *S, double x, uint32_t ref) {
   Cell *c = ad_newcell(L, S, AD_MTREC, sizeof(Cell), 0);
   c->value = x;
   c->u.var.node = ref;
-  c->u.var.leaf = 0;
+  c->u.var.leaf = S->recorder->epoch;
   c->stamp = ad_stamp(S, S->recorder->key, AD_RECN);
   return ad_at(lua_gettop(L));
 }
@@ -90,10 +94,12 @@ val ad_record(lua_State *L, State *S, int op, int n, const Arg *a) {
   uint32_t ref[AD_MAXARITY] = {0, 0, 0}, r;
   for (int i = 0; i < n && !S->recorder->failed; i++)
     ref[i] = reference(L, S, a[i].v, &x[i]);
+  if (progof(S)->nins >= ad_compiling(S)->maxoperations)
+    fail(S, "max_operations reached");
   if (S->recorder->failed) return plain(L, S, op, n, a);
   r = ad_recop(progof(S), op, ref[0], ref[1], ref[2]);
-  if (!wentwell(L, S, r)) return plain(L, S, op, n, a);
-  return pushrecorded(L, S, ad_opvalue(op, x), r);
+  if (!ad_recwent(L, S, r)) return plain(L, S, op, n, a);
+  return ad_pushrecorded(L, S, ad_opvalue(op, x), r);
 }
 
 /* one operation of the expansion of a list's */
@@ -105,7 +111,7 @@ static uint32_t step(lua_State *L, State *S, int op, uint32_t a, uint32_t b) {
     r = ad_progconst(p, ad_opvalue(op, x));
   } else
     r = ad_recop(p, op, a, b, 0);
-  return wentwell(L, S, r) ? r : P_NONE;
+  return ad_recwent(L, S, r) ? r : P_NONE;
 }
 
 val ad_recordlist(lua_State *L, State *S, int op, int n, const Arg *a) {
@@ -135,8 +141,8 @@ val ad_recordlist(lua_State *L, State *S, int op, int n, const Arg *a) {
       }
     } else
       r = ad_reclist(p, op, (uint32_t)n, ref);
-    if (!S->recorder->failed && wentwell(L, S, r))
-      return pushrecorded(L, S, y, r);
+    if (!S->recorder->failed && ad_recwent(L, S, r))
+      return ad_pushrecorded(L, S, y, r);
   }
   { /* without the recorder's values */
     val *v = lua_newuserdatauv(L, (size_t)n * sizeof *v + 1, 0);
@@ -182,7 +188,7 @@ int ad_recordif(lua_State *L, State *S, int cmp, val x, val y) {
   rb = reference(L, S, y, &b);
   holds = ad_compare(cmp, a, b);
   if (!S->recorder->failed && (!(ra & P_K) || !(rb & P_K)))
-    wentwell(L, S, ad_recif(progof(S), cmp, ra, rb, holds, place(L, S)));
+    ad_recwent(L, S, ad_recif(progof(S), cmp, ra, rb, holds, place(L, S)));
   return holds;
 }
 
@@ -190,8 +196,12 @@ int ad_recordif(lua_State *L, State *S, int cmp, val x, val y) {
 void ad_recordlook(lua_State *L, State *S, const Cell *c) {
   Recorder *r = S->recorder;
   if (r->failed || !isours(S, c)) return;
+  if (r->looped && ad_isstale(S, c)) {
+    fail(S, "f has kept a value of an earlier round of a loop");
+    return;
+  }
   ad_checkstack(L, 10, NULL);
-  wentwell(L, S, ad_recsame(progof(S), c->u.var.node, c->value, place(L, S)));
+  ad_recwent(L, S, ad_recsame(progof(S), c->u.var.node, c->value, place(L, S)));
 }
 
 /*
@@ -400,6 +410,8 @@ static void take(lua_State *L, Taker *t, int depth) {
       lua_pushnumber(L, a.v.n);
       lua_replace(L, top);
     } else if (t->results && AD_ISREC(a.kind)) {
+      if (t->c->rec.looped && ad_isstale(S, c))
+        fail(S, "f returns values of several rounds of a loop");
       t->form->nleaf++;
       leafref(L, t, c->u.var.node);
       word(L, t->form, F_NUM);
@@ -503,7 +515,7 @@ static void number(lua_State *L, const double *x, const uint32_t *out,
   const uint32_t k = (*leaf)++;
   const double y = x[out ? out[k] : k];
   if (S)
-    pushrecorded(L, S, y, k);
+    ad_pushrecorded(L, S, y, k);
   else
     lua_pushnumber(L, y);
 }
@@ -617,6 +629,14 @@ static int compiled_gc(lua_State *L) {
   c->set = NULL;
   c->place = NULL;
   c->capplace = c->nplace = 0;
+  ad_realloc(L, c->loopplace, c->caploopplace * sizeof *c->loopplace, 0);
+  ad_realloc(L, c->saved, c->capsaved * sizeof *c->saved, 0);
+  ad_realloc(L, c->loop, c->caploop * sizeof *c->loop, 0);
+  ad_realloc(L, c->entry, c->capentry * sizeof *c->entry, 0);
+  c->loopplace = c->saved = NULL;
+  c->loop = NULL;
+  c->entry = NULL;
+  c->caploopplace = c->capsaved = c->caploop = c->capentry = 0;
   c->caproot = c->capset = 0;
   return 0;
 }
@@ -819,6 +839,7 @@ static int record(lua_State *L, Compiled *c, Root *r, int n, int *status) {
   const int slot = lua_gettop(L) + 1;
   Taker t;
   uint32_t set, ok;
+  lua_Debug ar;
   Level *lv = ad_enter(L, S, AD_RECORD);
   lua_toclose(L, slot);
   ad_recstart(&r->prog);
@@ -826,6 +847,12 @@ static int record(lua_State *L, Compiled *c, Root *r, int n, int *status) {
   c->rec.lv = lv;
   c->rec.key = lv->key;
   c->rec.failed = NULL;
+  c->rec.thread = L;
+  c->rec.epoch = 0;
+  c->rec.looped = 0;
+  lua_getstack(L, 0, &ar);
+  c->rec.frame = ar.i_ci;
+  c->nloop = c->nloopplace = c->nsaved = 0;
   S->recorder = &c->rec;
   lua_getiuservalue(L, 1, AD_CF);
   pushvalues(L, 1, &r->in, r->given, NULL, S);
@@ -841,12 +868,14 @@ static int record(lua_State *L, Compiled *c, Root *r, int n, int *status) {
       lua_pushnil(L);
       t.slot = last + 1;
       set = resultset(L, c, &t, first, last);
-      if (t.foreign)
+      if (c->rec.failed)
+        ;
+      else if (t.foreign)
         fail(S, "f returns a value of a transform that runs around it");
       else {
         const uint32_t before = r->prog.ntrace;
         ok = ad_recreturn(&r->prog, set, c->set[set].nleaf, t.ref);
-        if (wentwell(L, S, ok) && r->prog.ntrace > before) {
+        if (ad_recwent(L, S, ok) && r->prog.ntrace > before) {
           c->traces++;
           r->news++;
         }
@@ -901,7 +930,11 @@ static int once(lua_State *L, Compiled *c, Root *r, int n, int *status) {
     for (uint32_t k = 0; k < r->in.nleaf; k++)
       r->isint[k] = (uint8_t)lua_isinteger(L, 2 + (int)k);
   if (!record(L, c, r, n, status)) return 0;
-  if (c->rec.failed) {
+  if (c->rec.failed && c->rec.looped) { /* from now on as it comes */
+    c->noloops = 1;
+    c->eagercalls++;
+    while (c->nroot > 0) droproot(L, c, c->root[0]);
+  } else if (c->rec.failed) {
     if (++c->poisoned >= MAXPOISONED) c->eager = c->rec.failed;
     c->eagercalls++;
   }

@@ -52,7 +52,25 @@ typedef struct Recorder {
   Level *lv;
   uint64_t key;
   const char *failed; /* why there is nothing to keep of it */
+  lua_State *thread;
+  const void *frame; /* of who has called f */
+  uint32_t epoch;    /* rounds of loops so far */
+  int looped;
 } Recorder;
+
+/* loops.c: a guard that f comes to, and what it was like the last time */
+typedef struct LoopPlace {
+  uint64_t key, hash;
+  uint32_t n, count, misses;
+} LoopPlace;
+
+/* a loop that the recording is in, or has been in */
+typedef struct Loop {
+  uint64_t key, hash;
+  uint32_t n, head, first; /* its phis are the references first .. */
+  uint32_t epoch;          /* when its last round began */
+  uint32_t saved, nsaved;  /* the places as they were when it began */
+} Loop;
 
 typedef struct Compiled {
   State *S;
@@ -73,7 +91,23 @@ typedef struct Compiled {
   uint64_t calls, retraces, eagercalls;
   double seconds; /* spent in lowering and making code */
   Recorder rec;
+  LoopPlace *loopplace, *saved;
+  uint32_t nloopplace, caploopplace, nsaved, capsaved;
+  Loop *loop;
+  uint32_t nloop, caploop;
+  uint32_t *entry; /* scratch: recorded values of a state */
+  uint32_t capentry;
+  int noloops;
 } Compiled;
+
+static inline Compiled *ad_compiling(const State *S) {
+  return (Compiled *)(void *)((char *)S->recorder - offsetof(Compiled, rec));
+}
+
+int ad_recwent(lua_State *L, State *S, uint32_t r);
+val ad_pushrecorded(lua_State *L, State *S, double x, uint32_t ref);
+int ad_isstale(const State *S, const Cell *cell);
+
 
 typedef struct Place {
   int line;

@@ -334,6 +334,7 @@ int ad_recordif(lua_State *L, State *S, int cmp, val x, val y);
 void ad_recordlook(lua_State *L, State *S, const Cell *c);
 int ad_recordsint(const State *S, const Cell *c);
 void ad_recordclose(lua_State *L, State *S);
+void ad_loophere(lua_State *L, State *S);
 void ad_opencompile(lua_State *L, State *S);
 
 /* series.c */

@@ -433,6 +433,7 @@ static int mm_tostring(lua_State *L) {
 static int compared(lua_State *L, int cmp) {
   State *S = ad_state(L);
   val x[2];
+  if (S->recorder) ad_loophere(L, S);
   for (int i = 0; i < 2; i++) {
     if (lua_type(L, i + 1) != LUA_TNUMBER && !ad_tocell(L, S, i + 1)) {
       const char *name[2];
@@ -464,7 +465,10 @@ static int mm_eq(lua_State *L) {
 /* the functions ad.lt, ad.le, ad.eq: the same for numbers in any mix */
 static int checked2(lua_State *L, int cmp) {
   State *S = ad_state(L);
-  const val x = ad_checkarg(L, S, 1), y = ad_checkarg(L, S, 2);
+  val x, y;
+  if (S->recorder) ad_loophere(L, S);
+  x = ad_checkarg(L, S, 1);
+  y = ad_checkarg(L, S, 2);
   lua_pushboolean(L, ad_holds(L, S, cmp, x, y));
   return 1;
 }
