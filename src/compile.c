@@ -873,9 +873,10 @@ static int record(lua_State *L, Compiled *c, Root *r, int n, int *status) {
       else if (t.foreign)
         fail(S, "f returns a value of a transform that runs around it");
       else {
-        const uint32_t before = r->prog.ntrace;
+        const uint32_t before = r->prog.block0;
         ok = ad_recreturn(&r->prog, set, c->set[set].nleaf, t.ref);
-        if (ad_recwent(L, S, ok) && r->prog.ntrace > before) {
+        if (ad_recwent(L, S, ok) &&
+            (r->prog.nblock > before || c->traces == 0 || !r->hascode)) {
           c->traces++;
           r->news++;
         }

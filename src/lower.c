@@ -403,6 +403,15 @@ static void optimise(Lower *w) {
     const Block *b = &p->block[k];
     if (b->end == P_RETURN || b->end == P_GOTO)
       listed(w, b->b, p->list + b->a, &q->block[k].a);
+    if (b->end == P_GOTO && b->b > 0 && !w->failed) { /* phis that are left */
+      const uint32_t phi = p->block[b->yes].first;
+      uint32_t *x = q->list + q->block[k].a, n = 0;
+      for (uint32_t j = 0; j < b->b; j++)
+        if (isop(w, w->to[phi + j], P_PHI) &&
+            w->home[w->to[phi + j]] == b->yes)
+          x[n++] = x[j];
+      q->block[k].b = n;
+    }
   }
 }
 
@@ -667,6 +676,12 @@ static int constants(const Lower *w, Code *c) {
   return 1;
 }
 
+/* the source of a dropped assignment is where it should be: it must stay */
+static void keep(const Lower *w, Code *c, uint32_t r) {
+  if (!(r & P_K) && w->q.ins[r].op != P_INPUT && w->q.ins[r].op != P_PHI)
+    c->ins[w->last[r]].flags |= P_KEEP;
+}
+
 static void write(const Lower *w, Code *c, uint32_t *to, uint32_t *from,
                   uint32_t *reads, uint32_t temp) {
   const Prog *q = &w->q;
@@ -679,6 +694,7 @@ static void write(const Lower *w, Code *c, uint32_t *to, uint32_t *from,
       const Ins *x = &q->ins[i];
       const int n = ad_insarity(x->op);
       if (!w->live[i] || x->op == P_INPUT || x->op == P_PHI) continue;
+      w->last[i] = c->nins; /* from now on: where it is */
       if (ad_islist(x->op)) {
         put_ins(c, x->op, x->flags, w->slot[i], c->nlist, x->b, 0);
         for (uint32_t j = 0; j < x->b; j++)
@@ -696,7 +712,9 @@ static void write(const Lower *w, Code *c, uint32_t *to, uint32_t *from,
       for (uint32_t j = 0; j < b->b; j++)
         if (w->live[phi + j]) {
           to[n] = w->slot[phi + j];
-          from[n++] = slotof(w, q->list[b->a + j]);
+          from[n] = slotof(w, q->list[b->a + j]);
+          if (from[n] == to[n]) keep(w, c, q->list[b->a + j]);
+          n++;
         }
       moves(c, n, to, from, reads, temp);
       o->a = o->b = 0;
