@@ -60,8 +60,9 @@ typedef struct Recorder {
 
 /* loops.c: a guard that f comes to, and what it was like the last time */
 typedef struct LoopPlace {
-  uint64_t key, hash;
-  uint32_t n, count, misses;
+  uint64_t key;
+  uint64_t hash[4]; /* several guards can be in one line */
+  uint32_t n[4], count, misses;
 } LoopPlace;
 
 /* a loop that the recording is in, or has been in */

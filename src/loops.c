@@ -269,7 +269,17 @@ static LoopPlace *placeof(lua_State *L, Compiled *c, uint64_t key) {
   return p;
 }
 
-/* a loop begins: what is known of places is as it will be in each round */
+/* has f been at the place in this state? */
+static int washere(const LoopPlace *p, const Walk *w) {
+  for (int k = 0; k < 4; k++)
+    if (p->n[k] != 0 && p->n[k] == w->n && p->hash[k] == w->hash) return 1;
+  return 0;
+}
+
+/*
+** A loop begins. What is known of other places is forgotten, for each round to
+** find loops within the round; so all rounds start alike.
+*/
 static void pushloop(lua_State *L, Compiled *c, const LoopPlace *p, uint32_t n,
                      uint64_t hash) {
   const Prog *prog = &c->rec.root->prog;
@@ -295,6 +305,11 @@ static void pushloop(lua_State *L, Compiled *c, const LoopPlace *p, uint32_t n,
   o->first = prog->block[prog->here].first;
   o->saved = c->nsaved;
   o->nsaved = c->nloopplace;
+  for (uint32_t k = 0; k < c->nloopplace; k++)
+    if (c->loopplace[k].key != p->key) {
+      memset(c->loopplace[k].n, 0, sizeof c->loopplace[k].n);
+      c->loopplace[k].count = 0;
+    }
   memcpy(c->saved + c->nsaved, c->loopplace, c->nloopplace * sizeof *c->saved);
   c->nsaved = need;
 }
@@ -331,7 +346,7 @@ void ad_loophere(lua_State *L, State *S) {
   if (*ar.what == 'C') return;
   p = placeof(L, c, key);
   place = (uint32_t)(p - c->loopplace);
-  if (++p->count < 2 || p->misses > MAXMISSES) return;
+  if (p->misses > MAXMISSES) return;
   memset(&w, 0, sizeof w);
   w.L = L;
   w.S = S;
@@ -355,15 +370,15 @@ void ad_loophere(lua_State *L, State *S) {
     c->nloopplace = o->nsaved;
     c->nsaved = o->saved + o->nsaved;
     memcpy(c->loopplace, c->saved + o->saved, o->nsaved * sizeof *c->loopplace);
-  } else if (p->hash == w.hash && p->n == w.n && w.n > 0) {
+  } else if (washere(p, &w)) {
     went = ad_recenter(prog, w.n, c->entry);
     if (went == 0) {
       pushloop(L, c, p, w.n, w.hash);
       o = &c->loop[c->nloop - 1];
     }
   } else {
-    p->hash = w.hash;
-    p->n = w.n;
+    p->hash[p->count % 4] = w.hash;
+    p->n[p->count++ % 4] = w.n;
     p->misses++;
     return;
   }
