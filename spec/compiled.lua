@@ -149,21 +149,26 @@ function M.check(self, p, points, options)
   local ad = self.ad
   local source = p.text or program.source(p)
   local f = assert(load(source, "=program", "t", self.env))()
+  local which = {}
+  for k = 1, p.n do which[k] = k end
   local kinds = {
-    {"f", function(...) return {(f(...))} end},
+    {"f", f},
     {"derivatives", everything(ad, f, p.n)},
+    {"gradient", ad.value_and_grad(f, which)}, -- of the program of f
   }
   for _, kind in ipairs(kinds) do
     local name, eager = kind[1], kind[2]
     local compiled = ad.compile(eager, options)
     local x = {unpack(p.x)}
     for point = 1, points do
-      local fine, want = pcall(eager, unpack(x))
-      local ok, got = pcall(compiled, unpack(x))
+      local want, got = {pcall(eager, unpack(x))}, {pcall(compiled, unpack(x))}
       local wrong
-      if fine ~= ok then
-        wrong = ("%s: eager %s, compiled %s"):format(name, tostring(want), tostring(got))
-      elseif fine then
+      if want[1] ~= got[1] then
+        wrong = ("%s: eager %s, compiled %s"):format(name, tostring(want[2]), tostring(got[2]))
+      elseif want[1] then
+        table.remove(want, 1)
+        table.remove(got, 1)
+        if type(want[1]) == "table" then want, got = want[1], got[1] end
         for k = 1, #want do
           if not agrees(want[k], got[k]) then
             wrong = ("%s: number %d is %.17g, compiled %.17g"):format(name, k, want[k], got[k])

@@ -45,6 +45,10 @@ typedef struct Root {
   uint32_t misses;   /* since it was made */
   uint32_t runs;     /* ... and runs */
   uint8_t fixedints; /* integers are constants */
+  /* of a gradient: which inputs, and the forms of results by 'set' */
+  uint32_t *want, nwant, capwant;
+  Form *grad;
+  uint32_t ngrad, capgrad;
 } Root;
 
 typedef struct Recorder {
@@ -99,6 +103,10 @@ typedef struct Compiled {
   uint32_t *entry; /* scratch: recorded values of a state */
   uint32_t capentry;
   int noloops;
+  /* f is a gradient: its function is recorded, the derivative is the
+     program's; as long as that can be done */
+  int isgrad, gradvalue, gradn;
+  unsigned char gradarg[250];
 } Compiled;
 
 static inline Compiled *ad_compiling(const State *S) {
@@ -116,7 +124,7 @@ typedef struct Place {
 } Place;
 
 /* user values of the userdata */
-enum { AD_CF = 1, AD_CCONST, AD_CINDEX, AD_CUSERVALUES = AD_CINDEX };
+enum { AD_CF = 1, AD_CCONST, AD_CINDEX, AD_CINNER, AD_CUSERVALUES = AD_CINNER };
 
 Compiled *ad_tocompiled(lua_State *L, int arg);
 

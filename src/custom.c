@@ -23,6 +23,7 @@ static int c_highest(lua_State *L) {
   best.kind = 0;
   best.lv = NULL;
   ad_checkstack(L, 20, NULL);
+  if (S->recorder) ad_recordopaque(S);
   for (int i = 1; i <= n; i++) {
     lua_pushvalue(L, i);
     ad_tree(L, S, 1, 0, highest_leaf, &best, "custom");

@@ -252,11 +252,11 @@ static uint32_t simplify(Lower *w, int op, uint32_t a, uint32_t b, uint32_t c) {
     }
     break;
   case OP_cmul:
-    if ((ka && x == 0) || (kb && y == 0)) return konst(w, 0);
+    if (ka && x == 0) return konst(w, 0);
     if (ka || isbounded(w, b)) return simplify(w, OP_mul, a, b, 0);
     break;
   case OP_cadd:
-    if ((kb && y == 0) || (kc && z == 0)) return a;
+    if (kb && y == 0) return a;
     if (kb || isbounded(w, c))
       return simplify(w, OP_add, a, simplify(w, OP_mul, b, c, 0), 0);
     if (ka && x == 0) return simplify(w, OP_cmul, b, c, 0);
@@ -407,8 +407,7 @@ static void optimise(Lower *w) {
       const uint32_t phi = p->block[b->yes].first;
       uint32_t *x = q->list + q->block[k].a, n = 0;
       for (uint32_t j = 0; j < b->b; j++)
-        if (isop(w, w->to[phi + j], P_PHI) &&
-            w->home[w->to[phi + j]] == b->yes)
+        if (isop(w, w->to[phi + j], P_PHI) && w->home[w->to[phi + j]] == b->yes)
           x[n++] = x[j];
       q->block[k].b = n;
     }

@@ -305,7 +305,8 @@ static int l_type(lua_State *L) {
   else if ((c = ad_tocell(L, S, 1)) == NULL)
     luaL_pushfail(L);
   else if (AD_ISREC(ad_kindof(S, c)))
-    lua_pushliteral(L, "number"); /* as it is when nobody records */
+    lua_pushstring(L, ad_recordgrad(S) ? "var" : "number"); /* as it is when
+                                                               nobody records */
   else if (AD_ISVAR(ad_kindof(S, c)))
     lua_pushliteral(L, "var");
   else
@@ -355,8 +356,10 @@ static int mm_index(lua_State *L) {
   int kind;
   if (c == NULL) return luaL_typeerror(L, 1, "autodiff value");
   kind = ad_kindof(S, c);
-  if (AD_ISREC(kind)) /* which is a number to whoever has it */
+  if (AD_ISREC(kind)) { /* which is a number to whoever has it */
+    if (S->recorder) ad_recordopaque(S);
     return luaL_error(L, "attempt to index a number value");
+  }
   if (key == NULL || strncmp(key, "__", 2) == 0) return 0;
   if (strcmp(key, "value") == 0)
     pushpart(L, S, 1, 0);
@@ -408,6 +411,7 @@ static int mm_tostring(lua_State *L) {
   int n;
   if (c == NULL) return luaL_typeerror(L, 1, "autodiff value");
   if (AD_ISREC(ad_kindof(S, c))) {
+    if (S->recorder) ad_recordopaque(S);
     lua_pushnumber(L, ad_plain(L, S, 1));
     if (S->recorder && ad_recordsint(S, c))
       lua_pushinteger(L, (lua_Integer)c->value);
