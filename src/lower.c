@@ -204,6 +204,8 @@ static uint32_t simplify(Lower *w, int op, uint32_t a, uint32_t b, uint32_t c) {
     const double in[3] = {x, y, z};
     return konst(w, ad_insvalue(op, in));
   }
+  if (ka && (op == OP_add || op == OP_mul)) /* constants come second */
+    return simplify(w, op, b, a, 0);
   switch (op) {
   case OP_unm:
     if (isop(w, a, OP_unm)) return w->q.ins[a].a;
@@ -211,7 +213,6 @@ static uint32_t simplify(Lower *w, int op, uint32_t a, uint32_t b, uint32_t c) {
       return simplify(w, OP_mul, w->q.ins[a].a, konst(w, -y), 0);
     break;
   case OP_add:
-    if (ka && x == 0 && signbit(x)) return b;
     if (kb && y == 0 && signbit(y)) return a;
     if (isop(w, b, OP_unm)) return simplify(w, OP_sub, a, w->q.ins[b].a, 0);
     if (isop(w, a, OP_unm)) return simplify(w, OP_sub, b, w->q.ins[a].a, 0);
@@ -222,21 +223,21 @@ static uint32_t simplify(Lower *w, int op, uint32_t a, uint32_t b, uint32_t c) {
     if (isop(w, b, OP_unm)) return simplify(w, OP_add, a, w->q.ins[b].a, 0);
     break;
   case OP_mul:
-    if (ka && x == 1) return b;
+    if (w->options & P_FAST && kb && isop(w, a, OP_mul) &&
+        isconst(w, w->q.ins[a].b, &z)) /* (x * z) * y */
+      return simplify(w, OP_mul, w->q.ins[a].a, konst(w, z * y), 0);
     if (kb && y == 1) return a;
-    if (ka && x == -1) return simplify(w, OP_unm, b, 0, 0);
     if (kb && y == -1) return simplify(w, OP_unm, a, 0, 0);
     if (isop(w, a, OP_unm) && isop(w, b, OP_unm))
       return simplify(w, OP_mul, w->q.ins[a].a, w->q.ins[b].a, 0);
     if (kb && isop(w, a, OP_unm))
       return simplify(w, OP_mul, w->q.ins[a].a, konst(w, -y), 0);
-    if (ka && isop(w, b, OP_unm))
-      return simplify(w, OP_mul, w->q.ins[b].a, konst(w, -x), 0);
     break;
   case OP_div:
     if (kb && y == 1) return a;
     if (kb && y == -1) return simplify(w, OP_unm, a, 0, 0);
-    if (kb && ispower(y)) return simplify(w, OP_mul, a, konst(w, 1 / y), 0);
+    if (kb && (ispower(y) || (w->options & P_FAST && isfinite(1 / y))))
+      return simplify(w, OP_mul, a, konst(w, 1 / y), 0);
     if (isop(w, a, OP_unm) && isop(w, b, OP_unm))
       return simplify(w, OP_div, w->q.ins[a].a, w->q.ins[b].a, 0);
     break;
