@@ -18,6 +18,8 @@
 #define MAXDEPTH 150  /* of structures; each level takes a few slots */
 #define MAXPOISONED 8 /* recordings that came to nothing */
 
+#define OPAQUE "f is not what its derivative is computed from"
+
 /*
 ** The recorder: values
 */
@@ -44,6 +46,10 @@ static uint32_t reference(lua_State *L, State *S, val v, double *x) {
     const Cell *c = lua_touserdata(L, v.i);
     if (c != NULL && isours(S, c)) {
       *x = c->value;
+      if (S->recorder->looped && ad_isstale(S, c)) {
+        fail(S, "f has kept a value of an earlier round of a loop");
+        return P_NONE;
+      }
       return c->u.var.node;
     }
     if (c != NULL) {
@@ -61,7 +67,7 @@ static uint32_t reference(lua_State *L, State *S, val v, double *x) {
 }
 
 /* what came of a step of the recording; 0: nothing to go on with */
-static int wentwell(lua_State *L, State *S, uint32_t r) {
+int ad_recwent(lua_State *L, State *S, uint32_t r) {
   if (r == P_NOMEM) {
     ad_nomem(L, (size_t)progof(S)->capins * sizeof(Ins));
     luaL_error(L, "compile: program is too large");
@@ -73,11 +79,11 @@ static int wentwell(lua_State *L, State *S, uint32_t r) {
   return 1;
 }
 
-static val pushrecorded(lua_State *L, State *S, double x, uint32_t ref) {
+val ad_pushrecorded(lua_State *L, State *S, double x, uint32_t ref) {
   Cell *c = ad_newcell(L, S, AD_MTREC, sizeof(Cell), 0);
   c->value = x;
   c->u.var.node = ref;
-  c->u.var.leaf = 0;
+  c->u.var.leaf = S->recorder->epoch;
   c->stamp = ad_stamp(S, S->recorder->key, AD_RECN);
   return ad_at(lua_gettop(L));
 }
@@ -97,10 +103,12 @@ val ad_record(lua_State *L, State *S, int op, int n, const Arg *a) {
   uint32_t ref[AD_MAXARITY] = {0, 0, 0}, r;
   for (int i = 0; i < n && !S->recorder->failed; i++)
     ref[i] = reference(L, S, a[i].v, &x[i]);
+  if (progof(S)->nins >= ad_compiling(S)->maxoperations)
+    fail(S, "max_operations reached");
   if (S->recorder->failed) return plain(L, S, op, n, a);
   r = ad_recop(progof(S), op, ref[0], ref[1], ref[2]);
-  if (!wentwell(L, S, r)) return plain(L, S, op, n, a);
-  return pushrecorded(L, S, ad_opvalue(op, x), r);
+  if (!ad_recwent(L, S, r)) return plain(L, S, op, n, a);
+  return ad_pushrecorded(L, S, ad_opvalue(op, x), r);
 }
 
 /* one operation of the expansion of a list's */
@@ -112,7 +120,7 @@ static uint32_t step(lua_State *L, State *S, int op, uint32_t a, uint32_t b) {
     r = ad_progconst(p, ad_opvalue(op, x));
   } else
     r = ad_recop(p, op, a, b, 0);
-  return wentwell(L, S, r) ? r : P_NONE;
+  return ad_recwent(L, S, r) ? r : P_NONE;
 }
 
 val ad_recordlist(lua_State *L, State *S, int op, int n, const Arg *a) {
@@ -142,8 +150,8 @@ val ad_recordlist(lua_State *L, State *S, int op, int n, const Arg *a) {
       }
     } else
       r = ad_reclist(p, op, (uint32_t)n, ref);
-    if (!S->recorder->failed && wentwell(L, S, r))
-      return pushrecorded(L, S, y, r);
+    if (!S->recorder->failed && ad_recwent(L, S, r))
+      return ad_pushrecorded(L, S, y, r);
   }
   { /* without the recorder's values */
     val *v = lua_newuserdatauv(L, (size_t)n * sizeof *v + 1, 0);
@@ -189,7 +197,7 @@ int ad_recordif(lua_State *L, State *S, int cmp, val x, val y) {
   rb = reference(L, S, y, &b);
   holds = ad_compare(cmp, a, b);
   if (!S->recorder->failed && (!(ra & P_K) || !(rb & P_K)))
-    wentwell(L, S, ad_recif(progof(S), cmp, ra, rb, holds, place(L, S)));
+    ad_recwent(L, S, ad_recif(progof(S), cmp, ra, rb, holds, place(L, S)));
   return holds;
 }
 
@@ -197,8 +205,12 @@ int ad_recordif(lua_State *L, State *S, int cmp, val x, val y) {
 void ad_recordlook(lua_State *L, State *S, const Cell *c) {
   Recorder *r = S->recorder;
   if (r->failed || !isours(S, c)) return;
+  if (r->looped && ad_isstale(S, c)) {
+    fail(S, "f has kept a value of an earlier round of a loop");
+    return;
+  }
   ad_checkstack(L, 10, NULL);
-  wentwell(L, S, ad_recsame(progof(S), c->u.var.node, c->value, place(L, S)));
+  ad_recwent(L, S, ad_recsame(progof(S), c->u.var.node, c->value, place(L, S)));
 }
 
 /*
@@ -212,6 +224,20 @@ int ad_recordsint(const State *S, const Cell *c) {
   if (k >= r->root->in.nleaf) return 0;
   r->root->sub[k] = r->root->isint[k] ? 2 : 1;
   return r->root->isint[k];
+}
+
+/*
+** f asks for something that a derivative takes notice of, in a program whose
+** derivative is computed afterwards: so it is not.
+*/
+void ad_recordopaque(const State *S) {
+  const Recorder *r = S->recorder;
+  if (ad_compiling(S)->isgrad && S->live[S->nlive - 1]->key == r->key)
+    fail(S, OPAQUE);
+}
+
+int ad_recordgrad(const State *S) {
+  return S->recorder && ad_compiling(S)->isgrad;
 }
 
 /* the level of the recording is closed, in peace or by an error */
@@ -397,13 +423,18 @@ static void take(lua_State *L, Taker *t, int depth) {
     Arg a;
     const int top = lua_gettop(L);
     ad_resolve(L, S, top, &a);
+    if (a.key && a.v.i != top) { /* out of levels that are gone */
+      lua_copy(L, a.v.i, top);
+      c = a.c;
+    }
     lua_settop(L, top);
     if (a.key == 0) { /* what has come to be a number */
       if (!t->results) t->foreign = 1;
       lua_pushnumber(L, a.v.n);
       lua_replace(L, top);
-    } else if (t->results && a.lv != NULL && a.key == t->c->rec.key &&
-               a.v.i == top) {
+    } else if (t->results && AD_ISREC(a.kind)) {
+      if (t->c->rec.looped && ad_isstale(S, c))
+        fail(S, "f returns values of several rounds of a loop");
       t->form->nleaf++;
       leafref(L, t, c->u.var.node);
       word(L, t->form, F_NUM);
@@ -507,7 +538,7 @@ static void number(lua_State *L, const double *x, const uint32_t *out,
   const uint32_t k = (*leaf)++;
   const double y = x[out ? out[k] : k];
   if (S)
-    pushrecorded(L, S, y, k);
+    ad_pushrecorded(L, S, y, k);
   else
     lua_pushnumber(L, y);
 }
@@ -599,6 +630,9 @@ static void freeroot(lua_State *L, Root *r) {
   ad_realloc(L, r->isint, r->isint ? n : 0, 0);
   ad_realloc(L, r->given, r->given ? n * sizeof(double) : 0, 0);
   freeform(L, &r->in);
+  ad_realloc(L, r->want, r->capwant * sizeof *r->want, 0);
+  while (r->ngrad > 0) freeform(L, &r->grad[--r->ngrad]);
+  ad_realloc(L, r->grad, r->grad ? r->capgrad * sizeof *r->grad : 0, 0);
   ad_realloc(L, r, sizeof *r, 0);
 }
 
@@ -621,6 +655,14 @@ static int compiled_gc(lua_State *L) {
   c->set = NULL;
   c->place = NULL;
   c->capplace = c->nplace = 0;
+  ad_realloc(L, c->loopplace, c->caploopplace * sizeof *c->loopplace, 0);
+  ad_realloc(L, c->saved, c->capsaved * sizeof *c->saved, 0);
+  ad_realloc(L, c->loop, c->caploop * sizeof *c->loop, 0);
+  ad_realloc(L, c->entry, c->capentry * sizeof *c->entry, 0);
+  c->loopplace = c->saved = NULL;
+  c->loop = NULL;
+  c->entry = NULL;
+  c->caploopplace = c->capsaved = c->caploop = c->capentry = 0;
   c->caproot = c->capset = 0;
   return 0;
 }
@@ -733,11 +775,31 @@ static void nomemory(lua_State *L, const Root *r) {
   ad_nomem(L, ((size_t)r->prog.nins + 1) * 2 * sizeof(Ins));
 }
 
+/* the program as Code; of a gradient, that of f with its derivatives */
+static void lowered(lua_State *L, Compiled *c, Root *r, Code *code,
+                    int options) {
+  Prog q;
+  int went;
+  if (!c->isgrad) {
+    while (!ad_lower(&r->prog, code, options)) nomemory(L, r);
+    return;
+  }
+  while ((went = ad_gradient(&r->prog, &q, r->nwant, r->want)) == P_GNOMEM)
+    nomemory(L, r);
+  while (!ad_lower(&q, code, options)) {
+    ad_progfree(&q);
+    nomemory(L, r);
+    while (ad_gradient(&r->prog, &q, r->nwant, r->want) != P_GDONE)
+      nomemory(L, r);
+  }
+  ad_progfree(&q);
+}
+
 /* the exact form of the code, where the fast one has come to a NaN */
 static void exactcode(lua_State *L, Compiled *c, Root *r) {
   const char *why;
   if (r->hasexact) return;
-  while (!ad_lower(&r->prog, &r->exact, c->options)) nomemory(L, r);
+  lowered(L, c, r, &r->exact, c->options);
   while (ad_frameinit(&r->exactframe, &r->exact, r->prog.alloc, r->prog.ud,
                       c->maxstack) != 0)
     nomemory(L, r);
@@ -753,12 +815,12 @@ void ad_rootcode(lua_State *L, Compiled *c, Root *r) {
   Frame frame;
   void *made;
   if (r->hascode && r->news == 0) return;
-  while (!ad_lower(&r->prog, &code, c->options | P_RELAX)) nomemory(L, r);
+  lowered(L, c, r, &code, c->options | P_RELAX);
   while (ad_frameinit(&frame, &code, r->prog.alloc, r->prog.ud, c->maxstack) !=
          0) {
     ad_codefree(&code);
     nomemory(L, r);
-    while (!ad_lower(&r->prog, &code, c->options | P_RELAX)) nomemory(L, r);
+    lowered(L, c, r, &code, c->options | P_RELAX);
   }
   dropcode(r);
   r->code = code;
@@ -775,6 +837,150 @@ void ad_rootcode(lua_State *L, Compiled *c, Root *r) {
   r->hascode = 1;
   r->news = r->misses = r->runs = 0;
   c->seconds += now() - start;
+}
+
+/*
+** Gradients
+*/
+
+/* behind the words of one value at 'at'; counts its numbers */
+static uint32_t skip(const Form *f, uint32_t at, uint32_t *leaf) {
+  const uint32_t *w = f->word + at;
+  if (w[0] == F_NUM) {
+    (*leaf)++;
+    return at + 1;
+  }
+  if (w[0] == F_CONST) return at + 2;
+  at += 5;
+  if (w[3])
+    *leaf += w[2];
+  else
+    for (uint32_t i = 0; i < w[2]; i++) at = skip(f, at, leaf);
+  for (uint32_t i = 0; i < w[4]; i++) at = skip(f, at + 1, leaf);
+  return at;
+}
+
+/* the form of the gradient by the value at 'at': constants are absent */
+static uint32_t gradform(lua_State *L, Compiled *c, int self, const Form *f,
+                         uint32_t at, Form *g) {
+  const uint32_t *w = f->word + at;
+  uint32_t seq, all, item, here, items = 0, kept = 0;
+  int dense = 1;
+  if (w[0] == F_NUM) {
+    word(L, g, F_NUM);
+    g->nleaf++;
+    return at + 1;
+  }
+  seq = w[2], all = w[3], item = w[4];
+  at += 5;
+  word(L, g, F_TABLE);
+  word(L, g, 0);
+  here = g->n;
+  for (int i = 0; i < 3; i++) word(L, g, 0);
+  if (all) {
+    kept = seq;
+    g->nleaf += seq;
+  } else
+    for (uint32_t i = 1; i <= seq; i++) {
+      if (f->word[at] == F_CONST) { /* what follows has keys of its own */
+        dense = 0;
+        at += 2;
+        continue;
+      }
+      if (dense)
+        kept++;
+      else {
+        lua_pushinteger(L, i);
+        word(L, g, konst(L, c, self));
+        items++;
+      }
+      at = gradform(L, c, self, f, at, g);
+    }
+  for (uint32_t i = 0; i < item; i++) {
+    if (f->word[at + 1] == F_CONST) {
+      at += 3;
+      continue;
+    }
+    word(L, g, f->word[at]);
+    items++;
+    at = gradform(L, c, self, f, at + 1, g);
+  }
+  g->word[here] = kept;
+  g->word[here + 1] = all;
+  g->word[here + 2] = items;
+  return at;
+}
+
+/* which inputs the gradient is by; 0: it cannot be had from the program */
+static int wanted(lua_State *L, Compiled *c, Root *r) {
+  if (r->want != NULL) return 1;
+  if (r->fixedints) return 0;
+  for (int pass = 0; pass < 2; pass++) {
+    uint32_t n = 0;
+    for (int i = 0; i < c->gradn; i++) {
+      uint32_t at = 0, leaf = 0, first;
+      if (c->gradarg[i] > r->in.nval) return 0;
+      for (int k = 1; k < c->gradarg[i]; k++) at = skip(&r->in, at, &leaf);
+      if (r->in.word[at] == F_CONST) return 0;
+      first = leaf;
+      skip(&r->in, at, &leaf);
+      for (uint32_t k = first; k < leaf; k++, n++)
+        if (pass) r->want[n] = k;
+    }
+    if (!pass) {
+      r->want = ad_realloc(L, NULL, 0, (n + 1) * sizeof *r->want);
+      r->capwant = n + 1;
+      r->nwant = n;
+    }
+  }
+  return 1;
+}
+
+/*
+** The form of the results of a gradient, and where their numbers are among
+** those of the program, which returns f's results and then the derivatives.
+*/
+static Form *gradset(lua_State *L, Compiled *c, int self, Root *r,
+                     uint32_t set) {
+  const Form *f;
+  Form *g;
+  uint32_t at = 0, leaf = 0;
+  if (set >= r->capgrad) {
+    const uint32_t ncap = set + 4;
+    r->grad = ad_realloc(L, r->grad, r->capgrad * sizeof *g, ncap * sizeof *g);
+    memset(r->grad + r->capgrad, 0, (ncap - r->capgrad) * sizeof *g);
+    r->ngrad = r->capgrad = ncap;
+  }
+  f = &c->set[set];
+  g = &r->grad[set];
+  if (g->nval > 0) return g;
+  g->n = g->nleaf = 0;
+  if (f->nval == 0 || f->word[0] == F_TABLE) return NULL;
+  if (f->word[0] == F_CONST) { /* a number? */
+    int type;
+    lua_getiuservalue(L, self, AD_CCONST);
+    type = lua_rawgeti(L, -1, f->word[1]);
+    lua_pop(L, 2);
+    if (type != LUA_TNUMBER) return NULL;
+  }
+  if (c->gradvalue) {
+    word(L, g, f->word[0]);
+    if (f->word[0] == F_CONST)
+      word(L, g, f->word[1]);
+    else
+      g->nleaf++;
+  }
+  for (int i = 0; i < c->gradn; i++) {
+    uint32_t from = 0, none = 0;
+    for (int k = 1; k < c->gradarg[i]; k++) from = skip(&r->in, from, &none);
+    gradform(L, c, self, &r->in, from, g);
+  }
+  at = skip(f, 0, &leaf);
+  for (; at < f->n; at++) word(L, g, f->word[at]);
+  g->nleaf += f->nleaf - leaf;
+  g->nval = f->nval - 1 + (uint32_t)c->gradvalue + (uint32_t)c->gradn;
+  g->numbers = g->nval == g->n && g->nval == g->nleaf;
+  return g;
 }
 
 /*
@@ -823,6 +1029,7 @@ static int record(lua_State *L, Compiled *c, Root *r, int n, int *status) {
   const int slot = lua_gettop(L) + 1;
   Taker t;
   uint32_t set, ok;
+  lua_Debug ar;
   Level *lv = ad_enter(L, S, AD_RECORD);
   lua_toclose(L, slot);
   ad_recstart(&r->prog);
@@ -830,8 +1037,14 @@ static int record(lua_State *L, Compiled *c, Root *r, int n, int *status) {
   c->rec.lv = lv;
   c->rec.key = lv->key;
   c->rec.failed = NULL;
+  c->rec.thread = L;
+  c->rec.epoch = 0;
+  c->rec.looped = 0;
+  lua_getstack(L, 0, &ar);
+  c->rec.frame = ar.i_ci;
+  c->nloop = c->nloopplace = c->nsaved = 0;
   S->recorder = &c->rec;
-  lua_getiuservalue(L, 1, AD_CF);
+  lua_getiuservalue(L, 1, c->isgrad ? AD_CINNER : AD_CF);
   pushvalues(L, 1, &r->in, r->given, NULL, S);
   *status = lua_pcall(L, n, LUA_MULTRET, 0);
   if (*status == LUA_OK) {
@@ -845,12 +1058,15 @@ static int record(lua_State *L, Compiled *c, Root *r, int n, int *status) {
       lua_pushnil(L);
       t.slot = last + 1;
       set = resultset(L, c, &t, first, last);
-      if (t.foreign)
+      if (c->rec.failed)
+        ;
+      else if (t.foreign)
         fail(S, "f returns a value of a transform that runs around it");
       else {
-        const uint32_t before = r->prog.ntrace;
+        const uint32_t before = r->prog.block0;
         ok = ad_recreturn(&r->prog, set, c->set[set].nleaf, t.ref);
-        if (wentwell(L, S, ok) && r->prog.ntrace > before) {
+        if (ad_recwent(L, S, ok) &&
+            (r->prog.nblock > before || c->traces == 0 || !r->hascode)) {
           c->traces++;
           r->news++;
         }
@@ -899,13 +1115,19 @@ static int notrecorded(lua_State *L, int status, lua_KContext ctx) {
 }
 
 /* records a call, or runs it eagerly if that fails; 0: an error in f */
+static int asgradient(lua_State *L, Compiled *c, Root *r, int n);
+
 static int once(lua_State *L, Compiled *c, Root *r, int n, int *status) {
   matches(L, r, 1, 2, n + 1, r->given);
   if (r->in.numbers)
     for (uint32_t k = 0; k < r->in.nleaf; k++)
       r->isint[k] = (uint8_t)lua_isinteger(L, 2 + (int)k);
   if (!record(L, c, r, n, status)) return 0;
-  if (c->rec.failed) {
+  if (c->rec.failed && c->rec.looped) { /* from now on as it comes */
+    c->noloops = 1;
+    c->eagercalls++;
+    while (c->nroot > 0) droproot(L, c, c->root[0]);
+  } else if (c->rec.failed) {
     if (++c->poisoned >= MAXPOISONED) c->eager = c->rec.failed;
     c->eagercalls++;
   }
@@ -924,6 +1146,17 @@ static int callslow(lua_State *L, Compiled *c, Root *r, int n) {
   if (r == NULL) r = newroot(L, c, 1, 2, n + 1, c->fixedints);
   if (r == NULL) return eager(L, c, n);
   if (r->prog.nins >= c->maxoperations) return eager(L, c, n);
+  if (c->isgrad) {
+    const int k = asgradient(L, c, r, n);
+    if (k >= 0) return k;
+    /* not so: then as what it is, a function like any other */
+    c->isgrad = 0;
+    while (c->nroot > 0) droproot(L, c, c->root[0]);
+    c->traces = 0;
+    lua_settop(L, top);
+    r = newroot(L, c, 1, 2, n + 1, c->fixedints);
+    if (r == NULL) return eager(L, c, n);
+  }
   if (once(L, c, r, n, &status)) return lua_gettop(L) - top - 1;
   if (status == LUA_ERRMEM) return lua_error(L);
   if (!r->fixedints) { /* once more, with integers as what they are */
@@ -955,15 +1188,104 @@ static int callslow(lua_State *L, Compiled *c, Root *r, int n) {
   return notrecorded(L, LUA_OK, 0);
 }
 
+/* pushes the results of a run that ended well */
+static int results(lua_State *L, Compiled *c, Root *r, const Code *code,
+                   const Block *b, const double *v) {
+  const Form *f = &c->set[b->set];
+  const uint32_t *out = code->list + b->a;
+  if (c->isgrad) { /* y, the gradient, further results */
+    const uint32_t ny = f->nleaf, y = f->word[0] == F_NUM;
+    uint32_t *order, n = 0;
+    f = gradset(L, c, 1, r, b->set);
+    if (f == NULL) return -1;
+    order = lua_newuserdatauv(L, (b->b + 1) * sizeof *order, 0);
+    if (y && c->gradvalue) order[n++] = out[0];
+    for (uint32_t k = 0; k < r->nwant; k++) order[n++] = out[ny + k];
+    for (uint32_t k = y; k < ny; k++) order[n++] = out[k];
+    out = order;
+  }
+  if (f->numbers) {
+    ad_checkstack(L, (int)f->nval, "too many results");
+    for (uint32_t i = 0; i < f->nval; i++) lua_pushnumber(L, v[out[i]]);
+  } else
+    pushvalues(L, 1, f, v, out, NULL);
+  return (int)f->nval;
+}
+
+/*
+** What comes of a run that ended in block 'at': the number of results pushed,
+** MISSED, or NORESULT when f itself has to say.
+*/
+#define MISSED (-2)
+#define NORESULT (-1)
+
+static int answer(lua_State *L, Compiled *c, Root *r, uint32_t at) {
+  const Code *code = &r->code;
+  const double *v = r->frame.v;
+  const Block *b;
+  const uint32_t *out;
+  double bad = 0;
+  if (at == P_FULL) return NORESULT;
+  b = &code->block[at];
+  if (b->end != P_RETURN) return MISSED;
+  out = code->list + b->a;
+  if (code->relaxed) {
+    for (uint32_t i = 0; i < b->b; i++) bad += v[out[i]] * 0;
+    if (bad != 0) { /* NaN: an infinity may be to blame */
+      exactcode(L, c, r);
+      code = &r->exact;
+      memcpy(r->exactframe.v + code->nconst, inputs(r),
+             r->in.nleaf * sizeof *v);
+      v = r->exactframe.v;
+      at = ad_interpreter.run(r->exactmade, &r->exactframe);
+      if (at == P_FULL) return NORESULT;
+      b = &code->block[at];
+      if (b->end != P_RETURN) return MISSED;
+    }
+  }
+  return results(L, c, r, code, b, v);
+}
+
+/*
+** Records f, of which a gradient is asked for, and runs the program of that.
+** -1: it cannot be done so.
+*/
+static int asgradient(lua_State *L, Compiled *c, Root *r, int n) {
+  const int top = lua_gettop(L);
+  int status, k;
+  Prog q;
+  if (!wanted(L, c, r)) return -1;
+  matches(L, r, 1, 2, n + 1, r->given);
+  if (r->in.numbers)
+    for (uint32_t i = 0; i < r->in.nleaf; i++)
+      r->isint[i] = (uint8_t)lua_isinteger(L, 2 + (int)i);
+  if (!record(L, c, r, n, &status)) {
+    if (status == LUA_ERRMEM) lua_error(L);
+    return -1;
+  }
+  lua_settop(L, top);
+  if (c->rec.failed && c->rec.looped && !c->noloops) {
+    c->noloops = 1;
+    return -1;
+  }
+  if (c->rec.failed) return -1;
+  /* can it be differentiated so? */
+  while ((status = ad_gradient(&r->prog, &q, r->nwant, r->want)) == P_GNOMEM)
+    nomemory(L, r);
+  if (status == P_GCANNOT) return -1;
+  ad_progfree(&q);
+  if (r->hascode && r->misses * 16 < r->prog.ntrace) return eager(L, c, n);
+  ad_rootcode(L, c, r);
+  memcpy(inputs(r), r->given, r->in.nleaf * sizeof(double));
+  k = answer(L, c, r, r->backend->run(r->made, &r->frame));
+  return k == MISSED ? eager(L, c, n) : k;
+}
+
 static int compiled_call(lua_State *L) {
   Compiled *c = lua_touserdata(L, 1);
   const int n = lua_gettop(L) - 1;
   Root *r;
-  const Form *f;
-  const Block *b;
-  const uint32_t *out;
-  uint32_t at;
-  double *v, bad = 0;
+  int k;
   c->calls++;
   if (c->eager || c->S->recorder || c->S->debug) return eager(L, c, n);
   r = ad_rootof(L, c, 1, 2, n + 1);
@@ -977,39 +1299,13 @@ static int compiled_call(lua_State *L) {
     c->retraces++;
     return callslow(L, c, r, n);
   }
-  v = r->frame.v;
-  at = r->backend->run(r->made, &r->frame);
   r->runs++;
-  if (at == P_FULL) return eager(L, c, n);
-  b = &r->code.block[at];
-  if (b->end != P_RETURN) {
-    r->misses++;
-    c->retraces++;
-    return callslow(L, c, r, n);
-  }
-  f = &c->set[b->set];
-  out = r->code.list + b->a;
-  for (uint32_t i = 0; i < b->b; i++) bad += v[out[i]] * 0;
-  if (r->code.relaxed && bad != 0) { /* NaN: an infinity may be to blame */
-    double *in;
-    exactcode(L, c, r);
-    in = r->exactframe.v + r->exact.nconst;
-    memcpy(in, inputs(r), r->in.nleaf * sizeof *in);
-    v = r->exactframe.v;
-    at = ad_interpreter.run(r->exactmade, &r->exactframe);
-    if (at == P_FULL) return eager(L, c, n);
-    b = &r->exact.block[at];
-    if (b->end != P_RETURN) return callslow(L, c, r, n);
-    f = &c->set[b->set];
-    out = r->exact.list + b->a;
-  }
-  if (f->numbers) {
-    ad_checkstack(L, (int)f->nval, "too many results");
-    for (uint32_t i = 0; i < f->nval; i++) lua_pushnumber(L, v[out[i]]);
-    return (int)f->nval;
-  }
-  pushvalues(L, 1, f, v, out, NULL);
-  return (int)f->nval;
+  k = answer(L, c, r, r->backend->run(r->made, &r->frame));
+  if (k >= 0) return k;
+  if (k != MISSED) return eager(L, c, n);
+  r->misses++;
+  c->retraces++;
+  return callslow(L, c, r, n);
 }
 
 /*
@@ -1159,8 +1455,8 @@ static int compiled_tostring(lua_State *L) {
     luaL_addstring(&b, c->eager);
   }
   luaL_addchar(&b, '\n');
-  for (uint32_t k = 0; k < c->nroot; k++) {
-    const Root *r = c->root[k];
+  for (uint32_t i = 0; i < c->nroot; i++) {
+    const Root *r = c->root[i];
     if (r->prog.ntrace == 0) continue;
     none = 0;
     addformat(&b, "program of %u inputs", (unsigned)r->code.nin);
@@ -1225,6 +1521,10 @@ static int l_compile(lua_State *L) {
   lua_pop(L, 1);
   lua_pushvalue(L, 1);
   lua_setiuservalue(L, -2, AD_CF);
+  if (ad_isgrad(L, 1, &c->gradvalue, &c->gradn, c->gradarg)) {
+    c->isgrad = lua_type(L, -1) == LUA_TFUNCTION;
+    lua_setiuservalue(L, -2, AD_CINNER);
+  }
   lua_newtable(L);
   lua_setiuservalue(L, -2, AD_CCONST);
   lua_newtable(L);

@@ -45,6 +45,10 @@ typedef struct Root {
   uint32_t misses;   /* since it was made */
   uint32_t runs;     /* ... and runs */
   uint8_t fixedints; /* integers are constants */
+  /* of a gradient: which inputs, and the forms of results by 'set' */
+  uint32_t *want, nwant, capwant;
+  Form *grad;
+  uint32_t ngrad, capgrad;
 } Root;
 
 typedef struct Recorder {
@@ -52,7 +56,26 @@ typedef struct Recorder {
   Level *lv;
   uint64_t key;
   const char *failed; /* why there is nothing to keep of it */
+  lua_State *thread;
+  const void *frame; /* of who has called f */
+  uint32_t epoch;    /* rounds of loops so far */
+  int looped;
 } Recorder;
+
+/* loops.c: a guard that f comes to, and what it was like the last time */
+typedef struct LoopPlace {
+  uint64_t key;
+  uint64_t hash[4]; /* several guards can be in one line */
+  uint32_t n[4], count, misses;
+} LoopPlace;
+
+/* a loop that the recording is in, or has been in */
+typedef struct Loop {
+  uint64_t key, hash;
+  uint32_t n, head, first; /* its phis are the references first .. */
+  uint32_t epoch;          /* when its last round began */
+  uint32_t saved, nsaved;  /* the places as they were when it began */
+} Loop;
 
 typedef struct Compiled {
   State *S;
@@ -73,7 +96,27 @@ typedef struct Compiled {
   uint64_t calls, retraces, eagercalls;
   double seconds; /* spent in lowering and making code */
   Recorder rec;
+  LoopPlace *loopplace, *saved;
+  uint32_t nloopplace, caploopplace, nsaved, capsaved;
+  Loop *loop;
+  uint32_t nloop, caploop;
+  uint32_t *entry; /* scratch: recorded values of a state */
+  uint32_t capentry;
+  int noloops;
+  /* f is a gradient: its function is recorded, the derivative is the
+     program's; as long as that can be done */
+  int isgrad, gradvalue, gradn;
+  unsigned char gradarg[250];
 } Compiled;
+
+static inline Compiled *ad_compiling(const State *S) {
+  return (Compiled *)(void *)((char *)S->recorder - offsetof(Compiled, rec));
+}
+
+int ad_recwent(lua_State *L, State *S, uint32_t r);
+val ad_pushrecorded(lua_State *L, State *S, double x, uint32_t ref);
+int ad_isstale(const State *S, const Cell *cell);
+
 
 typedef struct Place {
   int line;
@@ -81,7 +124,7 @@ typedef struct Place {
 } Place;
 
 /* user values of the userdata */
-enum { AD_CF = 1, AD_CCONST, AD_CINDEX, AD_CUSERVALUES = AD_CINDEX };
+enum { AD_CF = 1, AD_CCONST, AD_CINDEX, AD_CINNER, AD_CUSERVALUES = AD_CINNER };
 
 Compiled *ad_tocompiled(lua_State *L, int arg);
 

@@ -12,8 +12,8 @@ static void highest_leaf(lua_State *L, State *S, void *ud, int numeric) {
   Arg *best = ud, a;
   if (!numeric) return;
   ad_resolve(L, S, -1, &a);
-  if (a.key && AD_ISREC(a.kind)) return; /* the function itself is recorded */
-  if (a.key > best->key) *best = a;
+  /* what is recorded of a program needs no rule: the function itself is */
+  if (a.key > best->key && !AD_ISREC(a.kind)) *best = a;
 }
 
 /* highest(...): key and kind of the highest level in the arguments, or nil */
@@ -25,6 +25,7 @@ static int c_highest(lua_State *L) {
   best.kind = 0;
   best.lv = NULL;
   ad_checkstack(L, 20, NULL);
+  if (S->recorder) ad_recordopaque(S);
   for (int i = 1; i <= n; i++) {
     lua_pushvalue(L, i);
     ad_tree(L, S, 1, 0, highest_leaf, &best, "custom");

@@ -204,12 +204,15 @@ static uint32_t simplify(Lower *w, int op, uint32_t a, uint32_t b, uint32_t c) {
     const double in[3] = {x, y, z};
     return konst(w, ad_insvalue(op, in));
   }
+  if (ka && (op == OP_add || op == OP_mul)) /* constants come second */
+    return simplify(w, op, b, a, 0);
   switch (op) {
   case OP_unm:
     if (isop(w, a, OP_unm)) return w->q.ins[a].a;
+    if (isop(w, a, OP_mul) && isconst(w, w->q.ins[a].b, &y))
+      return simplify(w, OP_mul, w->q.ins[a].a, konst(w, -y), 0);
     break;
   case OP_add:
-    if (ka && x == 0 && signbit(x)) return b;
     if (kb && y == 0 && signbit(y)) return a;
     if (isop(w, b, OP_unm)) return simplify(w, OP_sub, a, w->q.ins[b].a, 0);
     if (isop(w, a, OP_unm)) return simplify(w, OP_sub, b, w->q.ins[a].a, 0);
@@ -220,21 +223,21 @@ static uint32_t simplify(Lower *w, int op, uint32_t a, uint32_t b, uint32_t c) {
     if (isop(w, b, OP_unm)) return simplify(w, OP_add, a, w->q.ins[b].a, 0);
     break;
   case OP_mul:
-    if (ka && x == 1) return b;
+    if (w->options & P_FAST && kb && isop(w, a, OP_mul) &&
+        isconst(w, w->q.ins[a].b, &z)) /* (x * z) * y */
+      return simplify(w, OP_mul, w->q.ins[a].a, konst(w, z * y), 0);
     if (kb && y == 1) return a;
-    if (ka && x == -1) return simplify(w, OP_unm, b, 0, 0);
     if (kb && y == -1) return simplify(w, OP_unm, a, 0, 0);
     if (isop(w, a, OP_unm) && isop(w, b, OP_unm))
       return simplify(w, OP_mul, w->q.ins[a].a, w->q.ins[b].a, 0);
     if (kb && isop(w, a, OP_unm))
       return simplify(w, OP_mul, w->q.ins[a].a, konst(w, -y), 0);
-    if (ka && isop(w, b, OP_unm))
-      return simplify(w, OP_mul, w->q.ins[b].a, konst(w, -x), 0);
     break;
   case OP_div:
     if (kb && y == 1) return a;
     if (kb && y == -1) return simplify(w, OP_unm, a, 0, 0);
-    if (kb && ispower(y)) return simplify(w, OP_mul, a, konst(w, 1 / y), 0);
+    if (kb && (ispower(y) || (w->options & P_FAST && isfinite(1 / y))))
+      return simplify(w, OP_mul, a, konst(w, 1 / y), 0);
     if (isop(w, a, OP_unm) && isop(w, b, OP_unm))
       return simplify(w, OP_div, w->q.ins[a].a, w->q.ins[b].a, 0);
     break;
@@ -250,11 +253,11 @@ static uint32_t simplify(Lower *w, int op, uint32_t a, uint32_t b, uint32_t c) {
     }
     break;
   case OP_cmul:
-    if ((ka && x == 0) || (kb && y == 0)) return konst(w, 0);
+    if (ka && x == 0) return konst(w, 0);
     if (ka || isbounded(w, b)) return simplify(w, OP_mul, a, b, 0);
     break;
   case OP_cadd:
-    if ((kb && y == 0) || (kc && z == 0)) return a;
+    if (kb && y == 0) return a;
     if (kb || isbounded(w, c))
       return simplify(w, OP_add, a, simplify(w, OP_mul, b, c, 0), 0);
     if (ka && x == 0) return simplify(w, OP_cmul, b, c, 0);
@@ -401,6 +404,14 @@ static void optimise(Lower *w) {
     const Block *b = &p->block[k];
     if (b->end == P_RETURN || b->end == P_GOTO)
       listed(w, b->b, p->list + b->a, &q->block[k].a);
+    if (b->end == P_GOTO && b->b > 0 && !w->failed) { /* phis that are left */
+      const uint32_t phi = p->block[b->yes].first;
+      uint32_t *x = q->list + q->block[k].a, n = 0;
+      for (uint32_t j = 0; j < b->b; j++)
+        if (isop(w, w->to[phi + j], P_PHI) && w->home[w->to[phi + j]] == b->yes)
+          x[n++] = x[j];
+      q->block[k].b = n;
+    }
   }
 }
 
@@ -665,6 +676,12 @@ static int constants(const Lower *w, Code *c) {
   return 1;
 }
 
+/* the source of a dropped assignment is where it should be: it must stay */
+static void keep(const Lower *w, Code *c, uint32_t r) {
+  if (!(r & P_K) && w->q.ins[r].op != P_INPUT && w->q.ins[r].op != P_PHI)
+    c->ins[w->last[r]].flags |= P_KEEP;
+}
+
 static void write(const Lower *w, Code *c, uint32_t *to, uint32_t *from,
                   uint32_t *reads, uint32_t temp) {
   const Prog *q = &w->q;
@@ -677,6 +694,7 @@ static void write(const Lower *w, Code *c, uint32_t *to, uint32_t *from,
       const Ins *x = &q->ins[i];
       const int n = ad_insarity(x->op);
       if (!w->live[i] || x->op == P_INPUT || x->op == P_PHI) continue;
+      w->last[i] = c->nins; /* from now on: where it is */
       if (ad_islist(x->op)) {
         put_ins(c, x->op, x->flags, w->slot[i], c->nlist, x->b, 0);
         for (uint32_t j = 0; j < x->b; j++)
@@ -694,7 +712,9 @@ static void write(const Lower *w, Code *c, uint32_t *to, uint32_t *from,
       for (uint32_t j = 0; j < b->b; j++)
         if (w->live[phi + j]) {
           to[n] = w->slot[phi + j];
-          from[n++] = slotof(w, q->list[b->a + j]);
+          from[n] = slotof(w, q->list[b->a + j]);
+          if (from[n] == to[n]) keep(w, c, q->list[b->a + j]);
+          n++;
         }
       moves(c, n, to, from, reads, temp);
       o->a = o->b = 0;

@@ -262,6 +262,15 @@ uint32_t ad_recreturn(Prog *p, uint32_t set, uint32_t n, const uint32_t *x);
 void ad_recabort(Prog *p);
 
 /*
+** The gradient: q has the blocks of p and returns its results (of which the
+** first is differentiated) and then the derivatives by the inputs want[0] ..
+** want[nwant - 1].
+*/
+enum { P_GDONE, P_GNOMEM, P_GCANNOT };
+
+int ad_gradient(const Prog *p, Prog *q, uint32_t nwant, const uint32_t *want);
+
+/*
 ** Optimises and lowers. 0 for lack of memory. 'options' is a set of
 */
 #define P_FAST 1  /* may reassociate */

@@ -38,6 +38,7 @@ static int l_stop(lua_State *L) {
   State *S = ad_state(L);
   luaL_checkany(L, 1);
   lua_settop(L, 1);
+  if (S->recorder) ad_recordopaque(S);
   ad_tree(L, S, 1, 1 | AD_OBJECTS, stop_leaf, NULL, "stop");
   return 1;
 }
@@ -118,6 +119,7 @@ static int l_no_grad(lua_State *L) {
   int n = 0;
   ad_checkcallable(L, 1);
   ad_checkstack(L, 20, NULL);
+  if (S->recorder) ad_recordopaque(S);
   for (int i = S->nlive; i-- > 0 && n < MAXPAUSED;) {
     Level *l = S->live[i];
     if ((l->kind == AD_GRAPH || l->kind == AD_TAPE) && l->context == context)

@@ -358,6 +358,9 @@ void ad_recordlook(lua_State *L, State *S, const Cell *c);
 int ad_recordsint(const State *S, const Cell *c);
 void ad_recordfail(State *S, const char *why);
 void ad_recordclose(lua_State *L, State *S);
+void ad_loophere(lua_State *L, State *S);
+void ad_recordopaque(const State *S);
+int ad_recordgrad(const State *S);
 void ad_opencompile(lua_State *L, State *S);
 
 /* series.c */
@@ -417,6 +420,7 @@ void ad_openscope(lua_State *L, State *S);
 
 /* transform.c, graph.c, tapelib.c, custom.c */
 void ad_opentransform(lua_State *L, State *S);
+int ad_isgrad(lua_State *L, int idx, int *value, int *n, unsigned char *arg);
 void ad_openjacobian(lua_State *L, State *S);
 void ad_wrapvar(lua_State *L, State *S, Level *lv, int idx, const char *fname);
 void ad_partof(lua_State *L, State *S, uint64_t key, int k); /* the top */

@@ -414,6 +414,24 @@ static int makegrad(lua_State *L, int value) {
   return 1;
 }
 
+/*
+** Is the value at 'idx' what grad or value_and_grad gave? Then pushes the
+** function that it differentiates.
+*/
+int ad_isgrad(lua_State *L, int idx, int *value, int *n, unsigned char *arg) {
+  Spec spec;
+  if (lua_tocfunction(L, idx) != grad_call) return 0;
+  idx = lua_absindex(L, idx);
+  lua_getupvalue(L, idx, 3);
+  getspec(L, -1, &spec);
+  lua_pop(L, 1);
+  *value = spec.value;
+  *n = spec.n;
+  memcpy(arg, spec.arg, (size_t)spec.n);
+  lua_getupvalue(L, idx, 2);
+  return 1;
+}
+
 static int l_grad(lua_State *L) { return makegrad(L, 0); }
 static int l_value_and_grad(lua_State *L) { return makegrad(L, 1); }
 

@@ -339,7 +339,8 @@ static int l_type(lua_State *L) {
   else if ((c = ad_tocell(L, S, 1)) == NULL)
     luaL_pushfail(L);
   else if (AD_ISREC(ad_kindof(S, c)))
-    lua_pushliteral(L, "number"); /* as it is when nobody records */
+    lua_pushstring(L, ad_recordgrad(S) ? "var" : "number"); /* as it is when
+                                                               nobody records */
   else if (AD_ISVAR(ad_kindof(S, c)))
     lua_pushliteral(L, "var");
   else if (ad_kindof(S, c) != AD_BATCH)
@@ -399,8 +400,10 @@ static int mm_index(lua_State *L) {
   int kind;
   if (c == NULL) return luaL_typeerror(L, 1, "autodiff value");
   kind = ad_kindof(S, c);
-  if (AD_ISREC(kind)) /* which is a number to whoever has it */
+  if (AD_ISREC(kind)) { /* which is a number to whoever has it */
+    if (S->recorder) ad_recordopaque(S);
     return luaL_error(L, "attempt to index a number value");
+  }
   if ((lua_type(L, 2) == LUA_TTABLE || lua_type(L, 2) == LUA_TNUMBER) &&
       ad_arrayvalued(L, S, 1))
     return ad_arraycall(L, S, "index");
@@ -478,6 +481,7 @@ static int mm_tostring(lua_State *L) {
   int n, lines = 0;
   if (c == NULL) return luaL_typeerror(L, 1, "autodiff value");
   if (AD_ISREC(ad_kindof(S, c))) {
+    if (S->recorder) ad_recordopaque(S);
     lua_pushnumber(L, ad_plain(L, S, 1));
     if (S->recorder && ad_recordsint(S, c))
       lua_pushinteger(L, (lua_Integer)c->value);
@@ -516,6 +520,7 @@ static int mm_tostring(lua_State *L) {
 static int compared(lua_State *L, int cmp) {
   State *S = ad_state(L);
   val x[2];
+  if (S->recorder) ad_loophere(L, S);
   for (int i = 0; i < 2; i++) {
     const Cell *c = ad_tocell(L, S, i + 1);
     if (S->arrays && ad_arrayvalued(L, S, i + 1))
@@ -570,7 +575,10 @@ static int byelement(lua_State *L, int op) {
 /* the functions ad.lt, ad.le, ad.eq: the same for numbers in any mix */
 static int checked2(lua_State *L, int cmp) {
   State *S = ad_state(L);
-  const val x = ad_checkarg(L, S, 1), y = ad_checkarg(L, S, 2);
+  val x, y;
+  if (S->recorder) ad_loophere(L, S);
+  x = ad_checkarg(L, S, 1);
+  y = ad_checkarg(L, S, 2);
   lua_pushboolean(L, ad_holds(L, S, cmp, x, y));
   return 1;
 }

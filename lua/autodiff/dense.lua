@@ -1,6 +1,8 @@
 --- Small dense matrices as lists of rows: what a few other modules and
 -- examples need of linear algebra. Matrices are of plain numbers; a right
 -- side may hold AD values where it says so.
+local abs = require "autodiff.core".abs -- values of a program that is recorded have no other
+
 local dense = {}
 
 --- LU factors of a square matrix with partial pivoting, in place; the result
@@ -11,11 +13,11 @@ function dense.lu(a)
   for k = 1, n do
     local p = k
     for i = k + 1, n do
-      if math.abs(a[i][k]) > math.abs(a[p][k]) then p = i end
+      if abs(a[i][k]) > abs(a[p][k]) then p = i end
     end
     a[k], a[p] = a[p], a[k]
     perm[k], perm[p] = perm[p], perm[k]
-    if not (math.abs(a[k][k]) > 0) then return nil end
+    if not (abs(a[k][k]) > 0) then return nil end
     for i = k + 1, n do
       local m = a[i][k] / a[k][k]
       a[i][k] = m

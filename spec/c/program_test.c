@@ -42,6 +42,11 @@ static uint32_t eval(const Prog *p, int options, const double *x, double *y) {
     return P_FULL;
   }
   self = ad_interpreter.make(&c, &why);
+  if (self == NULL) {
+    ad_framefree(&f);
+    ad_codefree(&c);
+    return P_FULL;
+  }
   memcpy(f.v + c.nconst, x, c.nin * sizeof *x);
   at = ad_interpreter.run(self, &f);
   if (at != P_FULL && c.block[at].end == P_RETURN)
