@@ -281,8 +281,8 @@ static int goesround(const Adj *w, uint32_t head, uint32_t j) {
 }
 
 /*
-** Derivatives: ops.h with operations of q for values. What decides by a
-** comparison there is written with steps here.
+** Derivatives: ops.h with operations of q for values. Conditions are values
+** like others, and what they decide is chosen, not branched on.
 */
 
 #define K(c) konst(w, c)
@@ -295,31 +295,21 @@ static int goesround(const Adj *w, uint32_t head, uint32_t j) {
 #define F2(name, x, y) emit(w, OP_##name, x, y, 0)
 #define P2(name, x, y) emit(w, OP_##name, x, y, 0)
 #define P3(name, x, y, z) emit(w, OP_##name, x, y, z)
-#define LT(x, y) (w->failed = 2, (void)(x), (void)(y), 0)
-#define EQ(x, y) LT(x, y)
-#define ZERO(x) isnum(w, x, 0)
+#define LT(x, y) P2(below, x, y)
+#define EQ(x, y) P2(equal, x, y)
+#define ZERO(x) K(isnum(w, x, 0))
+#define OR(c, d) F2(max, c, d)
+#define AND(c, d) F2(min, c, d)
+#define IF(c, x, y)                                                            \
+  (isnum(w, c, 0) ? (y) : isnum(w, c, 1) ? (x) : emit(w, OP_where, c, x, y))
+
 #define NOT(x) SUB(K(1), x)
 #define CMUL(x, y) emit(w, OP_cmul, x, y, 0)
 
 static uint32_t rule(Adj *w, int op, int i, uint32_t A, uint32_t B, uint32_t C,
                      uint32_t Y) {
   (void)B, (void)C;
-  switch (op) { /* with steps */
-  case OP_pow:
-    if (i == 0) return CMUL(B, F2(pow, A, SUB(B, K(1))));
-    return CMUL(NOT(MUL(P2(equal, A, K(0)), P2(equal, B, K(0)))),
-                CMUL(Y, F1(log, A)));
-  case OP_atan2: {
-    const uint32_t h = F2(hypot, A, B), some = NOT(P2(equal, h, K(0)));
-    if (i == 0) return CMUL(some, DIV(DIV(B, h), h));
-    return CMUL(some, NEG(DIV(DIV(A, h), h)));
-  }
-  case OP_hypot:
-    return CMUL(NOT(P2(equal, Y, K(0))), DIV(i == 0 ? A : B, Y));
-  default:
-    break;
-  }
-  switch (op) { /* as in the table */
+  switch (op) {
 #define OP1(name, v, d0, l0, h0, kind)                                         \
   case OP_##name:                                                              \
     return d0;
