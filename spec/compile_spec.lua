@@ -82,8 +82,10 @@ describe("a compiled function", function()
       if not paths[path] then paths[path], n = true, n + 1 end
       local y, g = c(x)
       local want, gradient = ad.value_and_grad(f)(x)
-      assert.are.equal(want, y)
-      assert.are.same(gradient, g)
+      assert.is_true(math.abs(want - y) <= 1e-14 * math.abs(want))
+      for i = 1, 10 do
+        assert.is_true(math.abs(gradient[i] - g[i]) <= 1e-14 * math.abs(gradient[i]))
+      end
     end
     assert.is_true(c:stats().traces <= n)
   end)
@@ -376,7 +378,7 @@ describe("what cannot be compiled", function()
   it("is an error that says what, where, and what to do", function()
     local ok, err = pcall(ad.compile(function(x) return string.rep("a", x) end), 2.0)
     assert.is_false(ok)
-    assert.is_truthy(err:find("compile_spec.lua:%d+: bad argument #1 to 'rep'"))
+    assert.is_truthy(err:find("compile_spec.lua:%d+: bad argument #2 to 'rep'"))
     assert.is_truthy(err:find("ad.value(x)", 1, true))
   end)
 

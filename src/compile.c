@@ -16,6 +16,7 @@
 #include <time.h>
 
 #define MAXDEPTH 150  /* of structures; each level takes a few slots */
+#define SCRUBBED 250  /* registers that a function of Lua may have */
 #define MAXPOISONED 8 /* recordings that came to nothing */
 
 #define OPAQUE "f is not what its derivative is computed from"
@@ -242,9 +243,10 @@ int ad_recordgrad(const State *S) {
 
 /* the level of the recording is closed, in peace or by an error */
 void ad_recordclose(lua_State *L, State *S) {
-  (void)L;
   if (S->recorder == NULL) return;
   ad_recabort(progof(S));
+  lua_pushnil(L);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, S->recorder);
   S->recorder = NULL;
 }
 
@@ -1030,7 +1032,9 @@ static int record(lua_State *L, Compiled *c, Root *r, int n, int *status) {
   Taker t;
   uint32_t set, ok;
   lua_Debug ar;
-  Level *lv = ad_enter(L, S, AD_RECORD);
+  Level *lv;
+  ad_checkstack(L, SCRUBBED + 20, NULL);
+  lv = ad_enter(L, S, AD_RECORD);
   lua_toclose(L, slot);
   ad_recstart(&r->prog);
   c->rec.root = r;
@@ -1044,7 +1048,13 @@ static int record(lua_State *L, Compiled *c, Root *r, int n, int *status) {
   c->rec.frame = ar.i_ci;
   c->nloop = c->nloopplace = c->nsaved = 0;
   S->recorder = &c->rec;
+  lua_settop(L, slot + SCRUBBED); /* nothing of ours in f's registers */
+  lua_settop(L, slot);
   lua_getiuservalue(L, 1, c->isgrad ? AD_CINNER : AD_CF);
+  if (lua_type(L, -1) == LUA_TFUNCTION) { /* for loops.c */
+    lua_pushvalue(L, -1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &c->rec);
+  }
   pushvalues(L, 1, &r->in, r->given, NULL, S);
   *status = lua_pcall(L, n, LUA_MULTRET, 0);
   if (*status == LUA_OK) {
@@ -1188,16 +1198,20 @@ static int callslow(lua_State *L, Compiled *c, Root *r, int n) {
   return notrecorded(L, LUA_OK, 0);
 }
 
-/* pushes the results of a run that ended well */
+#define MISSED (-2)
+#define NORESULT (-1)
+
+/* pushes the results of a run that ended well; their number, or NORESULT */
 static int results(lua_State *L, Compiled *c, Root *r, const Code *code,
                    const Block *b, const double *v) {
   const Form *f = &c->set[b->set];
   const uint32_t *out = code->list + b->a;
   if (c->isgrad) { /* y, the gradient, further results */
-    const uint32_t ny = f->nleaf, y = f->word[0] == F_NUM;
-    uint32_t *order, n = 0;
+    const uint32_t ny = f->nleaf;
+    uint32_t *order, n = 0, y;
     f = gradset(L, c, 1, r, b->set);
-    if (f == NULL) return -1;
+    if (f == NULL) return NORESULT;
+    y = c->set[b->set].word[0] == F_NUM;
     order = lua_newuserdatauv(L, (b->b + 1) * sizeof *order, 0);
     if (y && c->gradvalue) order[n++] = out[0];
     for (uint32_t k = 0; k < r->nwant; k++) order[n++] = out[ny + k];
@@ -1216,9 +1230,6 @@ static int results(lua_State *L, Compiled *c, Root *r, const Code *code,
 ** What comes of a run that ended in block 'at': the number of results pushed,
 ** MISSED, or NORESULT when f itself has to say.
 */
-#define MISSED (-2)
-#define NORESULT (-1)
-
 static int answer(lua_State *L, Compiled *c, Root *r, uint32_t at) {
   const Code *code = &r->code;
   const double *v = r->frame.v;
@@ -1546,6 +1557,10 @@ void ad_opencompile(lua_State *L, State *S) {
   lua_newtable(L);
   ad_setfuncs(L, method, LUA_NOREF);
   lua_setfield(L, -2, "__index");
+  lua_newtable(L); /* what scripts see, who ask whether it can be called */
+  lua_getfield(L, -2, "__call");
+  lua_setfield(L, -2, "__call");
+  lua_setfield(L, -2, "__metatable");
   lua_pop(L, 1);
   ad_setfuncs(L, fn, LUA_NOREF);
 }

@@ -41,6 +41,7 @@ typedef struct Walk {
   int replace;
   int seen; /* stack index: numbers of the tables and functions seen */
   lua_Integer nseen;
+  int reg; /* what is visited may be garbage in a register */
   int bad;
 } Walk;
 
@@ -71,8 +72,11 @@ static int seen(Walk *w) {
   lua_State *L = w->L;
   int known;
   lua_pushvalue(L, -1);
-  known = lua_rawget(L, w->seen) == LUA_TNUMBER;
-  if (known) mix(w, (uint64_t)lua_tointeger(L, -1) + 77);
+  known = lua_rawget(L, w->seen) != LUA_TNIL;
+  if (known && lua_type(L, -1) == LUA_TBOOLEAN)
+    mix(w, (uint64_t)(uintptr_t)lua_topointer(L, -2));
+  else if (known)
+    mix(w, (uint64_t)lua_tointeger(L, -1) + 77);
   lua_pop(L, 1);
   if (known) return 1;
   lua_pushvalue(L, -1);
@@ -148,23 +152,17 @@ static int visit(Walk *w, int depth) {
     mix(w, u);
     return 0;
   }
-  case LUA_TTABLE: {
-    lua_pushvalue(L, -1);
-    if (lua_rawget(L, w->seen) == LUA_TBOOLEAN) { /* a module */
-      lua_pop(L, 1);
-      return 0;
-    }
-    lua_pop(L, 1);
+  case LUA_TTABLE:
     visittable(w, depth);
     if (w->bad) lua_settop(L, top);
     return 0;
-  }
   case LUA_TFUNCTION:
     visitfunction(w, depth);
     if (w->bad) lua_settop(L, top);
     return 0;
   case LUA_TUSERDATA: {
     const Cell *c = ad_tocell(L, w->S, -1);
+    if (c == NULL && w->reg) return 0;
     if (c == NULL) {
       mix(w, (uint64_t)(uintptr_t)lua_topointer(L, -1));
       lua_rawgeti(L, LUA_REGISTRYINDEX, w->S->mt[AD_MTCOMPILED]);
@@ -184,7 +182,7 @@ static int visit(Walk *w, int depth) {
       return 0;
     }
     if (AD_GENERALKIND(ad_kindof(w->S, c)))
-      w->bad = 1;
+      w->bad = !w->reg;
     else { /* a constant */
       uint64_t u;
       memcpy(&u, &c->value, sizeof u);
@@ -202,6 +200,19 @@ static int visit(Walk *w, int depth) {
   }
 }
 
+/*
+** The table or function at the top, which is popped, is from outside f. f does
+** not change it, as it has no effects: no need to look inside.
+*/
+static void outer(const Walk *w) {
+  lua_State *L = w->L;
+  if (lua_type(L, -1) == LUA_TTABLE || lua_type(L, -1) == LUA_TFUNCTION) {
+    lua_pushboolean(L, 1);
+    lua_rawset(L, w->seen);
+  } else
+    lua_pop(L, 1);
+}
+
 /* all the variables of the functions from the guard down to f */
 static void walk(Walk *w) {
   lua_State *L = w->L;
@@ -214,18 +225,18 @@ static void walk(Walk *w) {
   w->seen = top + 1;
   if (lua_getfield(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE) == LUA_TTABLE) {
     lua_pushnil(L);
-    while (lua_next(L, -2)) {
-      if (lua_type(L, -1) == LUA_TTABLE) {
-        lua_pushboolean(L, 1);
-        lua_rawset(L, w->seen);
-      } else
-        lua_pop(L, 1);
-    }
+    while (lua_next(L, -2)) outer(w);
   }
   lua_pop(L, 1);
-  lua_pushglobaltable(L); /* is no module */
+  lua_pushglobaltable(L);
   lua_pushnil(L);
-  lua_rawset(L, w->seen);
+  while (lua_next(L, -2)) outer(w);
+  lua_pop(L, 1);
+  lua_rawgetp(L, LUA_REGISTRYINDEX, w->r);
+  for (int i = 1; lua_isfunction(L, -1) && lua_getupvalue(L, -1, i) != NULL;
+       i++)
+    outer(w);
+  lua_pop(L, 1);
   for (int level = 0; !w->bad; level++) {
     if (level > MAXFRAMES || !lua_getstack(L, level, &ar)) {
       w->bad = 1;
@@ -240,9 +251,12 @@ static void walk(Walk *w) {
     else
       mix(w, (uint64_t)(uintptr_t)lua_topointer(L, -1));
     lua_pop(L, 1);
+    w->reg = 0;
     /* of the guard's own frame only what it was called with */
     for (int i = 1; !w->bad && (level > 0 || i <= top); i++) {
-      if (lua_getlocal(L, &ar, i) == NULL) break;
+      const char *name = lua_getlocal(L, &ar, i);
+      if (name == NULL) break;
+      w->reg = strcmp(name, "(temporary)") == 0;
       if (visit(w, 0))
         lua_setlocal(L, &ar, i);
       else

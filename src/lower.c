@@ -216,11 +216,19 @@ static uint32_t simplify(Lower *w, int op, uint32_t a, uint32_t b, uint32_t c) {
     if (kb && y == 0 && signbit(y)) return a;
     if (isop(w, b, OP_unm)) return simplify(w, OP_sub, a, w->q.ins[b].a, 0);
     if (isop(w, a, OP_unm)) return simplify(w, OP_sub, b, w->q.ins[a].a, 0);
+    if (w->options & P_FAST && kb && isop(w, a, OP_add) &&
+        isconst(w, w->q.ins[a].b, &z)) /* (x + z) + y */
+      return simplify(w, OP_add, w->q.ins[a].a, konst(w, z + y), 0);
     break;
   case OP_sub:
     if (kb && y == 0 && !signbit(y)) return a;
     if (ka && x == 0 && signbit(x)) return simplify(w, OP_unm, b, 0, 0);
     if (isop(w, b, OP_unm)) return simplify(w, OP_add, a, w->q.ins[b].a, 0);
+    if (isop(w, b, OP_mul) && isconst(w, w->q.ins[b].b, &z)) {
+      /* a product and a sum are one operation of the interpreter */
+      const uint32_t m = simplify(w, OP_mul, w->q.ins[b].a, konst(w, -z), 0);
+      return simplify(w, OP_add, a, m, 0);
+    }
     break;
   case OP_mul:
     if (w->options & P_FAST && kb && isop(w, a, OP_mul) &&
