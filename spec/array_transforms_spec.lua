@@ -141,6 +141,29 @@ describe("tangents and cotangents of arrays", function()
     assert.equal(2.0, gs)
   end)
 
+  it("stay what they are, whatever a sweep overwrites", function()
+    local x, seed = ad.array { 1, 2 }, ad.array { 1, 10 }
+    local function f(v)
+      local y = ad.exp(v) + 1
+      return (y + v) * y - ad.sqrt(-(-y))
+    end
+    local _, pull = ad.vjp(f, x)
+    local first = pull(seed):tolist()
+    assert.same(first, pull(seed):tolist())
+    same({ 1, 10 }, seed)
+    same({ 1, 2 }, x)
+    local tape <close> = ad.tape { persistent = true }
+    local w = tape:var(x)
+    local a = w + 1
+    local b = a + 1
+    local c = total(b * b)
+    local gw, ga, gb = tape:gradient(c, w, a, b)
+    gw[1] = 0
+    same({ 6, 8 }, ga)
+    same({ 6, 8 }, gb)
+    same({ 6, 8 }, tape:gradient(c, w))
+  end)
+
   it("must fit, and the error names both shapes", function()
     local function f(x) return x * 2 end
     fails("jvp: tangent of argument 1: array of shape (2, 3) expected, got (3)",
@@ -767,8 +790,6 @@ describe("writing into arrays that a tape has saved", function()
     y = total(ad.sin(v)) -- luacheck: ignore
     fails(refused, write, x)
     y = nil -- luacheck: ignore
-    collectgarbage()
-    for _ = 1, 3000 do total(ad.var(ad.ones(1)) * 2) end -- the graph looks at itself
     write(x)
   end)
 
