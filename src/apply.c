@@ -164,8 +164,7 @@ val ad_elementchain(lua_State *L, State *S, int op, int i, int n, const val *x,
   ad_checkstack(L, RULESLOTS, NULL);
   for (int k = 0; k < n; k++) plain &= ad_isplain(L, x[k]);
   plain &= ad_isplain(L, y) && ad_isplain(L, t) && ad_isplain(L, acc);
-  if (plain)
-    return ad_arraypull(L, S, op, i, n, x, y, t, acc, shape, last);
+  if (plain) return ad_arraypull(L, S, op, i, n, x, y, t, acc, shape, last);
   release(L, t); /* outer tapes may save it */
   release(L, acc);
   s = partial(L, S, op, i, x, y, 1);

@@ -789,6 +789,8 @@ void ad_checkwrite(lua_State *L, State *S, int arg) {
   ad_checkstack(L, 20, NULL);
   if (issaved(L, S, owner)) {
     lua_gc(L, LUA_GCCOLLECT, 0);
+    for (int i = 0; i < S->nlive; i++)
+      if (S->live[i]->kind == AD_GRAPH) ad_trimgraph(L, S->live[i], 0, 1);
     if (issaved(L, S, owner))
       ad_error(L, "cannot write into an array that a tape has saved for its "
                   "backward pass: write into a copy (a:copy())");

@@ -120,25 +120,19 @@ static void replaceref(lua_State *L, State *S, int ref, int idx) {
 }
 
 /*
-** Drops what no var needs any more when the collector has been through a
-** cycle or the graph has doubled since the last time, or when sweeps have gone
-** over it often: both cost more than this does. Where arrays are large few
-** nodes hold much: then, if the collector does not come round, it is called.
-** Not while somebody holds numbers of its nodes (a sweep, a checkpoint).
+** Drops what no var needs any more, even if that is not much when 'all' says
+** so; not while somebody holds numbers of the nodes (a sweep, a checkpoint).
 */
-void ad_compact(lua_State *L, Level *lv) {
+void ad_trimgraph(lua_State *L, Level *lv, int collect, int all) {
   const int top = lua_gettop(L);
   const Tape *t = &lv->tape;
   const uint32_t n = t->nnode;
   uint32_t kept = 0, entries = 0;
-  const int heavy = lv->heavy > lv->heaviest;
   Move m;
-  if (n < SMALL && lv->heavy < LIGHT) return;
   if (lv->busy || lv->spans) return;
-  if (n < lv->limit && lv->swept < (uint64_t)n * SWEEPS && !heavy) return;
   lv->swept = 0;
   ad_checkstack(L, 20, NULL);
-  if (heavy) {
+  if (collect) {
     lua_gc(L, LUA_GCCOLLECT);
     if (t->nnode != n || lv->busy) return;
   }
@@ -161,7 +155,7 @@ void ad_compact(lua_State *L, Level *lv) {
       entries += t->end[k] - ad_tapefirst(t, k);
     }
   lv->limit = kept > SMALL / 2 ? kept * 2 : SMALL;
-  if (kept <= n / 2 || lv->heavy >= LIGHT) {
+  if (kept <= n / 2 || lv->heavy >= LIGHT || all) {
     const size_t inuse = (size_t)lua_gc(L, LUA_GCCOUNT) << 10;
     lv->heavy = 0;
     lv->heaviest = inuse / 2 > HEAVY ? inuse / 2 : HEAVY;
@@ -181,6 +175,20 @@ void ad_compact(lua_State *L, Level *lv) {
     }
   }
   lua_settop(L, top);
+}
+
+/*
+** Does so when the collector has been through a cycle or the graph has doubled
+** since the last time, or when sweeps have gone over it often: both cost more
+** than this does. Where arrays are large few nodes hold much: then, if the
+** collector does not come round, it is called.
+*/
+void ad_compact(lua_State *L, Level *lv) {
+  const uint32_t n = lv->tape.nnode;
+  const int heavy = lv->heavy > lv->heaviest;
+  if (n < SMALL && lv->heavy < LIGHT) return;
+  if (n < lv->limit && lv->swept < (uint64_t)n * SWEEPS && !heavy) return;
+  ad_trimgraph(L, lv, heavy, 0);
 }
 
 /*

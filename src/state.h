@@ -429,6 +429,7 @@ const char *ad_described(lua_State *L, int idx);
 void ad_opengraph(lua_State *L, State *S);
 void ad_opentape(lua_State *L, State *S);
 void ad_compact(lua_State *L, Level *lv);
+void ad_trimgraph(lua_State *L, Level *lv, int collect, int all);
 void ad_deeper(lua_State *L, Level *lv, const Arg *a);
 int ad_nodeof(lua_State *L, State *S, uint64_t key, uint32_t *node);
 void ad_opencustom(lua_State *L, State *S);

@@ -257,10 +257,9 @@ static void reverse(lua_State *L, Sweep *w, uint32_t from, uint32_t to) {
       for (uint32_t j = t->end[k]; j-- > first;) {
         const uint32_t node = t->idx[j] & ~AD_GENERAL;
         const val acc = get(L, w, node), p = partialat(L, w->lv, j);
-        const val s = issaved(L, p)
-                          ? savedchain(L, w->lv->S, j - first, a, acc, 0,
-                                       j == first && !w->keep)
-                          : ad_chain(L, w->lv->S, acc, a, p);
+        const val s = issaved(L, p) ? savedchain(L, w->lv->S, j - first, a, acc,
+                                                 0, j == first && !w->keep)
+                                    : ad_chain(L, w->lv->S, acc, a, p);
         if (w->lv->S->debug) ad_nansweep(L, w->lv, k, NULL, 1, s);
         put(L, w, node, s);
         lua_settop(L, a.i ? a.i : top);
