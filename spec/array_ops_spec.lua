@@ -118,8 +118,9 @@ end
 
 describe("operations on arrays", function()
   it("have samples, all of them, and no others do", function()
-    for name in pairs(prim.all) do
-      assert.is_function(samples.samples[name], "no samples of " .. name)
+    for name, operation in pairs(prim.all) do
+      assert.is_true(operation.def.constant or samples.samples[name] ~= nil,
+        "no samples of " .. name)
     end
     for name in pairs(samples.samples) do
       assert.is_table(prim.all[name], "no operation " .. name)

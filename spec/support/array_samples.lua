@@ -299,6 +299,23 @@ M.samples = {
     local from, to = broadcasting(rng)
     return to, M.array(rng, from)
   end,
+  matmul = function(rng) -- matrices, vectors, and batches that broadcast
+    local n, k, m = rng(3), rng(12) == 1 and 0 or rng(3), rng(3)
+    local a, b = { n, k }, { k, m }
+    if rng(4) == 1 then a = { k } end
+    if rng(4) == 1 then b = { k } end
+    if #a == 2 and rng(3) == 1 then a = { rng(2) == 1 and 2 or 1, n, k } end
+    if #b == 2 and rng(3) == 1 then b = { 2, k, m } end
+    return nil, M.array(rng, a), M.array(rng, b)
+  end,
+  diagonal = function(rng)
+    local n = rng(0, 3)
+    return { 1, 3 }, M.array(rng, { n, rng(2), n })
+  end,
+  undiagonal = function(rng)
+    local n, m = rng(0, 3), rng(2)
+    return { 1, 3, { n, m, n } }, M.array(rng, { n, m })
+  end,
   sum_to = function(rng)
     local to, from = broadcasting(rng)
     if rng(4) == 1 then to = {} end

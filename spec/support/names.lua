@@ -45,7 +45,8 @@ function names.all()
   methods(set, "optimizer", optim.adam())
   -- Those of arrays are the functions, but for a few that are methods only.
   for name in pairs(require("autodiff.array").methods) do
-    if ad[name] == nil or name == "var" then set["array:" .. name] = true end
+    local elsewhere = ad[name] ~= nil and name ~= "var" or ad.linalg and ad.linalg[name]
+    if not elsewhere then set["array:" .. name] = true end
   end
   for name, get in pairs(fields) do
     assert(get() ~= nil, name)
