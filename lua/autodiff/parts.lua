@@ -151,7 +151,7 @@ function M.array(...)
   if type(v) ~= "table" and not kernel.isarray(v) then
     badarg(1, "array", check.got("table", 1, ...))
   end
-  if core.type(v) and core.type(v) ~= "array" then return v end
+  if core.type(v) and not kernel.isplain(v) then return v end
   local a = kernel.plain(v)
   if a then return a end
   local leaves, shape = elements(v)
