@@ -648,13 +648,20 @@ void ad_openelem(lua_State *L, State *S) {
                                 {"softmax", l_softmax},
                                 {"ops", l_ops},
                                 {NULL, NULL}};
+  int rows;
   for (int i = AD_MTVAR; i <= AD_MTBATCH; i++) ad_setfuncs(L, mm, S->mt[i]);
   ad_setfuncs(L, mm, S->mt[AD_MTARRAY]);
+  /* core.rows: all of them, for the tests that run through the table */
+  lua_newtable(L);
+  lua_pushvalue(L, -1);
+  lua_setfield(L, -3, "rows");
+  rows = luaL_ref(L, LUA_REGISTRYINDEX);
   for (size_t i = 0; i < sizeof row / sizeof row[0]; i++) {
     luaL_Reg one[2] = {{NULL, NULL}, {NULL, NULL}};
-    if (row[i].kind != 'F') continue;
     one[0] = row[i].reg;
-    ad_setfuncs(L, one, LUA_NOREF);
+    ad_setfuncs(L, one, rows);
+    if (row[i].kind == 'F') ad_setfuncs(L, one, LUA_NOREF);
   }
+  luaL_unref(L, LUA_REGISTRYINDEX, rows);
   ad_setfuncs(L, fn, LUA_NOREF);
 }
