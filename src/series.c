@@ -500,6 +500,17 @@ val ad_series(lua_State *L, State *S, int op, int n, const Arg *a,
                                           : byrule(d, &x, k));
       ad_checkstack(L, 16, "series is too long");
     }
+  if (d->arrays) { /* an operand that is broadcast leaves them as they are */
+    Shape shape;
+    ad_shapeof(L, S, coefs(d, root)[0], &shape);
+    for (int k = 1; k <= d->n; k++) {
+      val *c = &coefs(d, root)[k];
+      const int base = lua_gettop(L);
+      if (!ad_isnum(*c, 0))
+        *c = settle(L, base, ad_toshape(L, S, *c, &shape));
+      ad_checkstack(L, 16, "series is too long");
+    }
+  }
   return ad_pushparts(L, S, key, AD_SERN, coefs(d, root)[0], d->n,
                       coefs(d, root) + 1);
 }
