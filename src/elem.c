@@ -510,7 +510,7 @@ static int l_softmax(lua_State *L) {
   n = listlen(L, 1);
   lua_settop(L, 1);
   lua_createtable(L, n, 0);
-  ad_checkstack(L, 5 * n + 40, "list is too long");
+  ad_checkstack(L, 10 * n + 40, "list is too long");
   x = lua_newuserdatauv(L, (size_t)n * 2 * sizeof *x + 1, 0);
   p = x + n;
   for (int i = 0; i < n; i++) {

@@ -136,6 +136,7 @@ local function row(op)
   local f = core.rows[op.name]
   return function(rng)
     local full, operands, least = arrays.shape(rng), {}, rng(op.arity)
+    if rng(8) == 1 then least = nil end -- nothing but numbers
     for i = 1, op.arity do
       local lo, hi = op.lo[i], op.hi[i]
       local function draw() return lo + (hi - lo) * rng() end
