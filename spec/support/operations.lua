@@ -9,6 +9,7 @@
 --   with all that it needs beside them; it has one result or several;
 -- * `fixed`, which of the operands are no subject to derivatives, by position;
 -- * `constant`: the derivatives are 0 by definition, whatever differences say;
+-- * `single`: its result is the same for all of a batch;
 -- * `lapack`: it takes LAPACK.
 --
 -- Operations without samples are in the list that is the second result.
@@ -29,6 +30,7 @@ local own = {}
 
 -- An array of which some elements may be the same one in memory.
 local function anyarray(rng, shape, draw)
+  if #shape == 0 then return draw and draw() or rng() end
   if rng(4) > 1 then return arrays.array(rng, shape, draw) end
   local from = {}
   for d = 1, #shape do from[d] = rng(2) == 1 and math.min(shape[d], 1) or shape[d] end
@@ -98,6 +100,12 @@ for _, name in ipairs { "lu", "rcond", "scale" } do
   end
 end
 
+-- As it is called where operands or positions may be of a batch, or both.
+function own.permute(rng)
+  local at, x = arrays.samples.permute(rng)
+  return function(v) return require("autodiff.shapes").permuted(at, v) end, x
+end
+
 -- Positions, which have no derivatives: nobody calls these with more than values.
 for _, name in ipairs { "argmax", "argmin", "argsort" } do
   own[name] = function(rng)
@@ -110,6 +118,9 @@ end
 local constant = {
   lu = true, rcond = true, scale = true, argmax = true, argmin = true, argsort = true,
 }
+
+-- What is one number for all of a batch.
+local single = { rcond = true }
 
 local lapack = { lu = true, trisolve = true }
 for name in pairs(ad.linalg) do lapack[name] = true end
@@ -167,6 +178,79 @@ local function listrow(op)
   end
 end
 
+-- Public functions that are more than one operation, or choose one.
+local public = {}
+
+function public.sort(rng)
+  local _, x = arrays.samples.max(rng)
+  local axis = rng(x.ndim)
+  return function(v) return ad.sort(v, axis) end, x
+end
+
+function public.mean(rng)
+  local at, x = arrays.samples.norm(rng)
+  return function(v) return ad.mean(v, at.axes, at.keep) end, x
+end
+
+function public.tile(rng)
+  local x, reps = arrays.array(rng, arrays.shape(rng)), {}
+  for d = 1, rng(x.ndim + 1) do reps[d] = rng(0, 2) end
+  return function(v) return ad.tile(v, reps) end, x
+end
+
+function public.outer(rng)
+  return ad.outer, arrays.array(rng, arrays.shape(rng, 1, 2)),
+    arrays.array(rng, arrays.shape(rng, 1, 2))
+end
+
+function public.dot(rng)
+  local k, s, t = rng(0, 3), arrays.shape(rng, 1, 2), arrays.shape(rng, 1, 2)
+  s[#s] = k
+  t[math.max(1, #t - 1)] = k
+  return ad.dot, arrays.array(rng, s), arrays.array(rng, t)
+end
+
+local sums = {
+  "ij,jk->ik", "bij,bjk->bik", "ij->j", "ii->i", "ij,ij->", "i,j->ij", "ij,j,i->", "iji,j->i",
+  "...i,i->...", "ij,jk,kl->li", "bi,bo,io->b", "ij->", "jik->ijk",
+}
+
+function public.einsum(rng)
+  local spec, length, operands = sums[rng(#sums)], {}, {}
+  for labels in spec:match("^[^-]+"):gmatch("[^,]+") do
+    local shape = {}
+    for label in labels:gsub("%.%.%.", "AB"):gmatch("%a") do
+      length[label] = length[label] or rng(8) == 1 and 0 or rng(3)
+      shape[#shape + 1] = length[label]
+    end
+    operands[#operands + 1] = anyarray(rng, shape)
+  end
+  return function(...) return ad.einsum(spec, ...) end, unpack(operands)
+end
+
+-- Positions that depend on the operand.
+public["take of argsort"] = function(rng)
+  local _, x = arrays.samples.max(rng)
+  local n = x.shape[1]
+  return function(v)
+    local column = ad.reshape(v, { n, -1 })[{ {}, 1 }]
+    return ad.take(v, ad.argsort(column), 1)
+  end, x
+end
+
+public["where and comparisons"] = function(rng)
+  local x = arrays.samples.max(rng) and select(2, arrays.samples.max(rng))
+  return function(v, t)
+    return ad.where(ad.lt(v, t), v * v, ad.log(v)) + ad.where(ad.le(t, v), t / v, 0)
+  end, x, rng() * 0.04 + 0.15 + 0.3 * rng(4)
+end
+
+public["list softmax"] = function(rng)
+  local operands = {}
+  for i = 1, rng(4) do operands[i] = rng() end
+  return function(...) return unpack(ad.softmax { ... }) end, unpack(operands)
+end
+
 function M.cases()
   local cases, missing = {}, {}
   for name in pairs(prim.all) do
@@ -175,7 +259,7 @@ function M.cases()
     if not sample and type(found) == "function" then sample = with(name, found) end
     if sample then
       cases[#cases + 1] = { name = name, sample = sample, constant = constant[name],
-        lapack = lapack[name], fixed = {} }
+        lapack = lapack[name], single = single[name], fixed = {} }
     else
       missing[#missing + 1] = name
     end
@@ -188,6 +272,9 @@ function M.cases()
       name = (op.list and "list " or "row ") .. op.name,
       sample = op.list and listrow(op) or row(op), fixed = fixed,
     }
+  end
+  for name, sample in pairs(public) do
+    cases[#cases + 1] = { name = "ad." .. name, sample = sample, fixed = {} }
   end
   table.sort(cases, function(a, b) return a.name < b.name end)
   table.sort(missing)
