@@ -567,11 +567,16 @@ static val larger(lua_State *L, State *S, val m, val x) {
 
 void ad_softmax(lua_State *L, State *S, int n, const val *x, val *p) {
   val s = ad_num(0), m = ad_num(-HUGE_VAL);
-  int infinite;
+  val infinite;
+  int each; /* element of a batch may be infinite or not */
   for (int i = 0; i < n; i++) m = larger(L, S, m, x[i]);
-  infinite = ad_holds(L, S, P_EQ, F1(abs, m), ad_num(HUGE_VAL));
+  each = anyarray(L, S, 1, &m);
+  infinite = condition2(L, S, each, P_EQ, F1(abs, m), ad_num(HUGE_VAL));
   for (int i = 0; i < n; i++) {
-    p[i] = infinite ? P2(equal, x[i], m) : F1(exp, SUB(x[i], m));
+    if (each)
+      p[i] = chosen(L, S, infinite, P2(equal, x[i], m), F1(exp, SUB(x[i], m)));
+    else
+      p[i] = infinite.n != 0 ? P2(equal, x[i], m) : F1(exp, SUB(x[i], m));
     s = ADD(s, p[i]);
   }
   for (int i = 0; i < n; i++) p[i] = DIV(p[i], s);
@@ -600,7 +605,8 @@ static val share(lua_State *L, State *S, const Nary *w, int i) {
 }
 
 static val nrule(lua_State *L, State *S, const Nary *w, int i) {
-  const int arrays = 0; /* lists have numbers for elements */
+  /* lists have numbers for elements, but perhaps one of each of a batch */
+  const int arrays = S->arrays && w->y.i && ad_byelement(L, S, w->y.i);
   switch (w->op) {
 #define NOP(name, v, rule)                                                     \
   case OP_list_##name:                                                         \
@@ -631,7 +637,7 @@ static void prepare(lua_State *L, State *S, Nary *w) {
     for (int i = 0; i < n; i++)
       w->ties = ADD(w->ties, P2(equal, w->x[i], w->y));
   } else if (w->op == OP_list_prod || w->op == OP_list_logsumexp) {
-    ad_checkstack(L, 6 * n + RULESLOTS, "list is too long");
+    ad_checkstack(L, 10 * n + RULESLOTS, "list is too long");
     w->others = lua_newuserdatauv(L, (size_t)n * sizeof(val) + 1, 0);
     if (w->op == OP_list_prod)
       others(L, S, n, w->x, w->others);

@@ -510,7 +510,7 @@ static int l_softmax(lua_State *L) {
   n = listlen(L, 1);
   lua_settop(L, 1);
   lua_createtable(L, n, 0);
-  ad_checkstack(L, 5 * n + 40, "list is too long");
+  ad_checkstack(L, 10 * n + 40, "list is too long");
   x = lua_newuserdatauv(L, (size_t)n * 2 * sizeof *x + 1, 0);
   p = x + n;
   for (int i = 0; i < n; i++) {
@@ -648,13 +648,20 @@ void ad_openelem(lua_State *L, State *S) {
                                 {"softmax", l_softmax},
                                 {"ops", l_ops},
                                 {NULL, NULL}};
+  int rows;
   for (int i = AD_MTVAR; i <= AD_MTBATCH; i++) ad_setfuncs(L, mm, S->mt[i]);
   ad_setfuncs(L, mm, S->mt[AD_MTARRAY]);
+  /* core.rows: all of them, for the tests that run through the table */
+  lua_newtable(L);
+  lua_pushvalue(L, -1);
+  lua_setfield(L, -3, "rows");
+  rows = luaL_ref(L, LUA_REGISTRYINDEX);
   for (size_t i = 0; i < sizeof row / sizeof row[0]; i++) {
     luaL_Reg one[2] = {{NULL, NULL}, {NULL, NULL}};
-    if (row[i].kind != 'F') continue;
     one[0] = row[i].reg;
-    ad_setfuncs(L, one, LUA_NOREF);
+    ad_setfuncs(L, one, rows);
+    if (row[i].kind == 'F') ad_setfuncs(L, one, LUA_NOREF);
   }
+  luaL_unref(L, LUA_REGISTRYINDEX, rows);
   ad_setfuncs(L, fn, LUA_NOREF);
 }

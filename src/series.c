@@ -37,7 +37,7 @@ typedef struct Dag {
   lua_State *L;
   State *S;
   int n;      /* order */
-  int arrays; /* the coefficients are arrays: conditions hold by element */
+  int arrays; /* or values of a batch: conditions hold by element */
   int need;   /* of the nodes that are being made */
   int nnode, capnode;
   Node *node;
@@ -278,10 +278,15 @@ static void expandlist(Dag *d, int id) {
       else if (x.n > most.n)
         m = constant(d, x);
     }
-    infinite =
-        ad_holds(d->L, d->S, P_EQ, coefs(d, F1(abs, m))[0], ad_num(HUGE_VAL));
+    infinite = EQ(F1(abs, m), K(HUGE_VAL));
     for (int i = 0; i < w->n; i++) {
-      list.before[i] = infinite ? P2(equal, X(i), m) : F1(exp, SUB(X(i), m));
+      if (d->arrays)
+        list.before[i] = chosen(d, infinite, P2(equal, X(i), m),
+                                F1(exp, SUB(X(i), m)));
+      else if (coefs(d, infinite)[0].n != 0)
+        list.before[i] = P2(equal, X(i), m);
+      else
+        list.before[i] = F1(exp, SUB(X(i), m));
       s = ADD(s, list.before[i]);
     }
     for (int i = 0; i < w->n; i++) list.before[i] = DIV(list.before[i], s);
@@ -463,7 +468,7 @@ val ad_series(lua_State *L, State *S, int op, int n, const Arg *a,
   arg = lua_newuserdatauv(L, (size_t)n * sizeof *arg + 1, 0);
   for (int i = 0; i < n; i++) {
     val v = ad_primalof(L, &a[i]);
-    d->arrays |= ad_hasarray(L, S, v);
+    d->arrays |= v.i && ad_byelement(L, S, v.i);
     if (a[i].key == 0) {
       arg[i] = constant(d, v);
       continue;
@@ -500,6 +505,17 @@ val ad_series(lua_State *L, State *S, int op, int n, const Arg *a,
                                           : byrule(d, &x, k));
       ad_checkstack(L, 16, "series is too long");
     }
+  if (d->arrays) { /* an operand that is broadcast leaves them as they are */
+    Shape shape;
+    ad_shapeof(L, S, coefs(d, root)[0], &shape);
+    for (int k = 1; k <= d->n; k++) {
+      val *c = &coefs(d, root)[k];
+      const int base = lua_gettop(L);
+      if (!ad_isnum(*c, 0))
+        *c = settle(L, base, ad_toshape(L, S, *c, &shape));
+      ad_checkstack(L, 16, "series is too long");
+    }
+  }
   return ad_pushparts(L, S, key, AD_SERN, coefs(d, root)[0], d->n,
                       coefs(d, root) + 1);
 }

@@ -215,13 +215,24 @@ local function faddeev(a, d)
   return T(dm) * (sign * size ^ (n - 1))
 end
 
+-- Whether that formula is to be taken: for all matrices of a batch at once.
+local function nearsingular(a)
+  a = core.stop(a)
+  local key, kind = core.highest(a)
+  while kind == "batch" do
+    a = kernel.inside(key, a)
+    key, kind = core.highest(a)
+  end
+  return rcond(nil, a) < 1e-5
+end
+
 local cofactor
 cofactor = define {
   name = "cofactor",
   batch = leading,
   f = function(_, a) return kernel.cofactor(a) end,
   jvp = function(_, d, _, y, a)
-    if rcond(nil, a) < 1e-5 then return faddeev(a, d) end
+    if nearsingular(a) then return faddeev(a, d) end
     local det = permatrix(total(a * y)) / shapeof(a)[#shapeof(a)]
     return (permatrix(total(y * d)) * y - matmul(matmul(y, T(d)), y)) / det
   end,

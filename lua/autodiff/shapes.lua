@@ -40,7 +40,7 @@ flip = define {
 }
 
 -- permute: at = {axis = , positions = plain array, back = }, along one axis.
-permuted = define {
+local permute = define {
   name = "permute",
   keeps = "",
   linear = true,
@@ -50,6 +50,15 @@ permuted = define {
   end,
 }
 
+-- Values of batches are permuted by positions of the same batches.
+function permuted(at, x)
+  local positions = at.positions
+  if core.highest(positions) or core.highest(core.stop(x)) then
+    at = { axis = at.axis, positions = core.where(1, positions, core.stop(x)), back = at.back }
+    x = core.where(1, x, positions)
+  end
+  return permute(at, x)
+end
 
 -- For other files.
 M.reshaped, M.transposed, M.permuted = reshape, transpose, permuted
