@@ -348,6 +348,7 @@ local reasons = {
   cadd = "multiplication and addition, but for zeros",
   undiagonal = "the transpose of diagonal, which derivatives use",
   triangle = "a mask inside of rules", trisolve = "a step of the rules of cholesky and qr",
+  softmax_times = "the gradient of logsumexp",
   scatter = "the transpose of take, which derivatives use; scatter_add is public",
   ties = "the derivative of max and min", equal = "eq, inside of rules",
   below = "lt, inside of rules", atmost = "le, inside of rules", first = "a derivative of max",

@@ -346,21 +346,6 @@ static int l_undiagonal(lua_State *L) {
   return 1;
 }
 
-/* fail(message): an error at the place of the user's call */
-static int l_fail(lua_State *L) {
-  return ad_error(L, "%s", luaL_checkstring(L, 1));
-}
-
-/* allplain(...): are all of them arrays of numbers? */
-static int l_allplain(lua_State *L) {
-  State *S = ad_state(L);
-  const int n = lua_gettop(L);
-  int all = 1;
-  for (int i = 1; i <= n && all; i++) all = ad_toarray(L, S, i) != NULL;
-  lua_pushboolean(L, all);
-  return 1;
-}
-
 /* blas(): names of the libraries in use, nil where there is none */
 static int l_blas(lua_State *L) {
   const Blas *b = ad_blas(L, ad_state(L));
@@ -374,8 +359,6 @@ void ad_openproduct(lua_State *L, State *S) {
                                 {"diagonal", l_diagonal},
                                 {"undiagonal", l_undiagonal},
                                 {"blas", l_blas},
-                                {"fail", l_fail},
-                                {"allplain", l_allplain},
                                 {NULL, NULL}};
   (void)S;
   ad_setfuncs(L, fn, LUA_NOREF);
