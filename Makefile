@@ -278,8 +278,15 @@ APART = MODULES='$$(BUILD)'
 
 check-gcc:
 	$(MAKE) $(APART) BUILD=build/gcc CC=gcc CFLAGS='-O2 -Werror' all ctests defs
+	$(MAKE) $(APART) BUILD=build/gcc CC=gcc CFLAGS='-O2 -Werror' BLAS=none defs noblas-run
 	echo '#include "src/autodiff.h"' | \
 	  g++ -x c++ $(WARNINGS_CXX) -I. -I$(LUA_INCDIR) -fsyntax-only -
+
+# Without a BLAS there are products, and linalg says why it is not there.
+noblas-run: $(CORE)
+	$(LUA_ENV) $(LUA) -e 'ad = require "autodiff"; a = ad.eye(20)' \
+	  -e 'assert(ad.matmul(a, a) == a); ok, e = pcall(ad.linalg.inv, a)' \
+	  -e 'assert(not ok and e:find("BLAS=none", 1, true))'
 
 check-clang:
 	$(MAKE) $(APART) BUILD=build/clang CC=clang CFLAGS='-O2 -Werror' all ctests defs
@@ -386,6 +393,6 @@ help:  ## list the targets
 
 .PHONY: all demo fit examples hosts repl doc bench test test-run check check-lua \
   check-format check-package check-gcc check-clang check-asan check-valgrind \
-  check-tsan asan-run valgrind-run tsan-run ctests defs format install \
+  check-tsan noblas-run asan-run valgrind-run tsan-run ctests defs format install \
   uninstall dist clean help
 .DELETE_ON_ERROR:

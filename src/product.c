@@ -346,11 +346,6 @@ static int l_undiagonal(lua_State *L) {
   return 1;
 }
 
-/* fail(message): an error at the place of the user's call */
-static int l_fail(lua_State *L) {
-  return ad_error(L, "%s", luaL_checkstring(L, 1));
-}
-
 /* blas(): names of the libraries in use, nil where there is none */
 static int l_blas(lua_State *L) {
   const Blas *b = ad_blas(L, ad_state(L));
@@ -364,7 +359,6 @@ void ad_openproduct(lua_State *L, State *S) {
                                 {"diagonal", l_diagonal},
                                 {"undiagonal", l_undiagonal},
                                 {"blas", l_blas},
-                                {"fail", l_fail},
                                 {NULL, NULL}};
   (void)S;
   ad_setfuncs(L, fn, LUA_NOREF);

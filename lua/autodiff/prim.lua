@@ -70,9 +70,10 @@ end
 --   `{shape = ...}`, and no y.
 -- * `part = true`: the result is x1[at], so that a sweep can add its cotangent
 --   to that of x1 in place.
--- * `batch(op, at, size, mapped, x1, ..., xn)`, for vmap: the results of op for a whole batch, which
---   has `size` examples and is the first axis of the results, and of those operands i for which
---   `mapped[i]` is set; without it op is called for one example after the other;
+-- * `batch(op, at, size, mapped, x1, ..., xn)`, for vmap: the results of op for a
+--   whole batch, which has `size` examples and is the first axis of the results,
+--   and of those operands i for which `mapped[i]` is set; without it op is called
+--   for one example after the other;
 -- * `shared = true`: the result is not one of the batch, but one for all of it.
 --
 -- Of an operation with several results y is the list of them (with `n`), and
@@ -125,7 +126,7 @@ function M.define(def)
     else
       -- The operands, or their derivatives by t, to order m. What does not depend on t is no
       -- series, and its derivative is 0.0; other zeros are in the shape of the operand.
-      local function operands(m, derivative)
+      local function upto(m, derivative)
         local all = { n = x.n }
         for i = 1, x.n do
           local rest, constant = {}, true
@@ -150,7 +151,7 @@ function M.define(def)
       end
       for k = 1, n do
         local known = k == 1 and y or join(key, "series", values, ys)
-        local dy = leaves(push(at, known, operands(k - 1), operands(k - 1, true)))
+        local dy = leaves(push(at, known, upto(k - 1), upto(k - 1, true)))
         ys[k] = {}
         for q = 1, multiple and y.n or 1 do
           ys[k][q] = parts(key, k - 1, dy[q]) / k

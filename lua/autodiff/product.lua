@@ -176,6 +176,7 @@ end
 --- The product of matrices; of the last two dimensions of each, with those
 -- before them broadcast. A vector is a row on the left, a column on the right.
 function M.matmul(a, b)
+  if kernel.isplain(a) and kernel.isplain(b) then return kernel.matmul(a, b) end
   checkarray(a, 1, "matmul")
   checkarray(b, 2, "matmul")
   return product(nil, a, b)

@@ -43,8 +43,7 @@ local function length(rng) return pick(rng, 1, 2, 3, 4, 0) end
 -- Square, and not near a singular one.
 local function well(rng)
   local n = length(rng)
-  local a = A(rng, with(batch(rng), n, n))
-  return a + 2 * ad.eye(n), n
+  return 0.5 * A(rng, with(batch(rng), n, n)) + 2 * ad.eye(n), n
 end
 
 function M.matmul(rng)
@@ -112,7 +111,7 @@ end
 
 function M.lstsq(rng)
   local m, n = rng(4), rng(4)
-  return nil, A(rng, m, n) + 2 * ad.eye(m, n), A(rng, m, rng(3))
+  return nil, 0.5 * A(rng, m, n) + 2 * ad.eye(m, n), A(rng, m, rng(3))
 end
 
 M.eigh = "the signs of vectors may jump from one matrix to the next: linalg_spec holds them fast"

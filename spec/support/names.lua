@@ -45,8 +45,8 @@ function names.all()
   methods(set, "optimizer", optim.adam())
   -- Those of arrays are the functions, but for a few that are methods only.
   for name in pairs(require("autodiff.array").methods) do
-    local elsewhere = ad[name] ~= nil and name ~= "var" or ad.linalg and ad.linalg[name]
-    if not elsewhere then set["array:" .. name] = true end
+    local function_too = ad.linalg[name] or name ~= "var" and ad[name]
+    if not function_too then set["array:" .. name] = true end
   end
   for name, get in pairs(fields) do
     assert(get() ~= nil, name)
