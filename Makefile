@@ -61,7 +61,7 @@ WARNINGS_CXX = -Wall -Wextra -Wpedantic -Wshadow -Wundef -Werror
 # pow(x, 2) for x*x, so pow is always a call. The order matters: -fno-fast-math
 # sets the next two to their defaults.
 FLOAT  = -fno-fast-math -ffp-contract=off -fno-math-errno -fno-builtin-pow
-NEEDED = -std=c11 -fPIC -fno-plt $(FLOAT) -I$(LUA_INCDIR)
+NEEDED = -std=c11 -fPIC -pthread -fno-plt $(FLOAT) -I$(LUA_INCDIR)
 
 # A module does not link Lua's library: the program that loads it has it.
 # Only the entry points are visible, so that nothing in a host with the same
@@ -150,7 +150,8 @@ $(BUILD)/embedded.o: $(BUILD)/embedded.c Makefile
 # Those of parts that do not know Lua have to do without its library.
 TEST_LIBS = $(LUA_LIBS)
 $(BUILD)/test/special_test $(BUILD)/test/tape_test \
-  $(BUILD)/test/program_test: TEST_LIBS =
+  $(BUILD)/test/program_test $(BUILD)/test/batch_test $(BUILD)/test/export_test \
+  $(BUILD)/test/store_test $(BUILD)/test/sparse_test: TEST_LIBS =
 
 $(BUILD)/test/%: spec/c/%.c $(LIBRARY) Makefile
 	@mkdir -p $(@D)
