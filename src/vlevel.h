@@ -640,6 +640,20 @@ static void own_clamp(double *d, const double *const *x) {
   }
 }
 
+static void own_inside(double *d, const double *const *x) {
+  EACH {
+    const vd a = LD(x[0] + k), b = LD(x[1] + k), c = LD(x[2] + k);
+    ST(d + k, SEL(LT(a, b) | LT(c, a), SPLAT(0), SPLAT(1)));
+  }
+}
+
+static void own_beyond(double *d, const double *const *x) {
+  EACH {
+    const vd a = LD(x[0] + k), b = LD(x[1] + k), c = LD(x[2] + k);
+    ST(d + k, SEL(~LT(a, b) & LT(c, a), SPLAT(1), SPLAT(0)));
+  }
+}
+
 static Points *function(int op) {
   switch (op) {
 #define OWN(name)                                                              \
@@ -662,6 +676,8 @@ static Points *function(int op) {
     OWN(softplus);
     OWN(pow);
     OWN(clamp);
+    OWN(inside);
+    OWN(beyond);
 #undef OWN
   default:
     return onebyone[op];
@@ -844,6 +860,12 @@ static const Ins *run(const Ins *i, const Ins *end, double *v,
       CASE2(OP_cmul, SEL(EQ(x, 0.0), SPLAT(0), x * y))
       CASE2(OP_max, SEL(LT(x, y), y, x))
       CASE2(OP_min, SEL(LT(y, x), y, x))
+      CASE2(OP_below, SEL(LT(x, y), SPLAT(1), SPLAT(0)))
+      CASE2(OP_equal, SEL(EQ(x, y), SPLAT(1), SPLAT(0)))
+      CASE2(OP_first,
+            SEL(LT(y, x), SPLAT(0), SEL(EQ(x, y), SPLAT(0.5), SPLAT(1))))
+      CASE2(OP_second,
+            SEL(LT(x, y), SPLAT(1), SEL(EQ(x, y), SPLAT(0.5), SPLAT(0))))
       CASE1(OP_unm, REAL(BITS(x) ^ SIGN))
       CASE1(OP_abs, ABS(x))
       CASE1(OP_relu, SEL(LE(x, 0.0), SPLAT(0), x))

@@ -14,7 +14,7 @@
 #include <string.h>
 
 #define NVAR 5
-#define MAXNODE 64
+#define MAXNODE 400
 
 static uint64_t seed_ = 1;
 
@@ -80,11 +80,11 @@ static const int listops[] = {OP_list_sum,  OP_list_dot,  OP_list_lmax,
 
 static void make_body(Function *f, int depth, int smoothly, int *first,
                       int *n) {
-  int mine[8], count = 2 + (int)below(4);
+  int mine[10], count = 2 + (int)below(depth == 0 ? 8 : 4);
   for (int i = 0; i < count && f->nnode < MAXNODE; i++) {
     const int at = f->nnode++;
     Node *x = &f->node[at];
-    uint32_t kind = below(10);
+    uint32_t kind = below(12);
     memset(x, 0, sizeof *x);
     mine[i] = at;
     x->to = (int)below(NVAR);
@@ -98,13 +98,13 @@ static void make_body(Function *f, int depth, int smoothly, int *first,
     else if (kind == 6) {
       x->kind = N_LIST;
       x->op = listops[below(smoothly ? 6 : 5)];
-    } else if (kind == 7 || kind == 8) {
+    } else if (kind >= 7 && kind <= 9) {
       x->kind = N_IF;
       x->op = (int)below(3);
       make_body(f, depth + 1, smoothly, &x->first[0], &x->n[0]);
       make_body(f, depth + 1, smoothly, &f->node[at].first[1],
                 &f->node[at].n[1]);
-    } else if (kind == 9) {
+    } else if (kind >= 10) {
       x->kind = below(3) ? N_WHILE : N_STACK;
       make_body(f, depth + 1, smoothly, &x->first[0], &x->n[0]);
     } else {
@@ -129,7 +129,7 @@ typedef struct Run {
   Prog *p;
   double x[NVAR];
   uint32_t r[NVAR];
-  double stack[64];
+  double stack[256];
   int nstack, failed;
 } Run;
 
