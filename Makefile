@@ -89,7 +89,8 @@ $(BUILD)/arrayop.o $(BUILD)/fold.o $(BUILD)/reduce.o: \
 LUA_FILES = $(filter-out autodiff/bin.lua,$(patsubst lua/%,%,$(wildcard \
   lua/*.lua lua/autodiff/*.lua lua/autodiff/*/*.lua)))
 
-OBJECTS = $(patsubst src/%.c,$(BUILD)/%.o,$(filter-out src/api.c,$(wildcard src/*.c)))
+OBJECTS = $(patsubst src/%.c,$(BUILD)/%.o,$(filter-out src/api.c,$(wildcard src/*.c))) \
+  $(BUILD)/helpers.o
 CTESTS  = $(patsubst spec/c/%.c,$(BUILD)/test/%,$(wildcard spec/c/*_test.c))
 HOSTS   = $(patsubst examples/%.c,$(BUILD)/%,$(wildcard examples/host/*.c)) \
   $(BUILD)/host/readme
@@ -144,6 +145,14 @@ $(BUILD)/embedded.c: src/embed.sh $(LUA_FILES:%=lua/%)
 	sh src/embed.sh $(LUA_FILES:%=lua/%) >$@
 
 $(BUILD)/embedded.o: $(BUILD)/embedded.c Makefile
+	$(COMPILE) -Isrc -c -o $@ $<
+
+# The texts of functions that exported programs carry.
+$(BUILD)/helpers.c: src/helpers.sh src/special.c src/kernel.c src/kernel.h
+	@mkdir -p $(@D)
+	sh src/helpers.sh src/special.c src/kernel.c src/kernel.h >$@
+
+$(BUILD)/helpers.o: $(BUILD)/helpers.c Makefile
 	$(COMPILE) -Isrc -c -o $@ $<
 
 # The C tests link an archive, so that each gets the files that it uses.

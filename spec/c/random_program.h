@@ -274,10 +274,10 @@ static int run_function(const Function *f, Prog *p, const double *x,
   return !s.failed;
 }
 
-static int same(double a, double b) { return ad_compare(P_SAME, a, b); }
+static inline int same(double a, double b) { return ad_compare(P_SAME, a, b); }
 
 /* the difference in units of the last place of the larger */
-static double ulps(double a, double b) {
+static inline double ulps(double a, double b) {
   int e;
   double m = fmax(fabs(a), fabs(b));
   if (same(a, b) || a == b) return 0;
