@@ -637,14 +637,15 @@ static void pop(Worker *w, double *x) {
   pad(w, x);
 }
 
-/* rows whose stack has no more room end, before they push */
-static void full(Worker *w) {
+/* rows whose stack has no room, or nothing to pop, end before they do it */
+static void full(Worker *w, int pops) {
   const Code *c = w->team->b->c;
   const size_t max = w->team->r->maxstack;
   uint64_t gone = 0;
   uint32_t m = 0;
   for (uint32_t k = 0; k < w->m; k++)
-    if (w->depth[w->row[k]] >= max) gone |= UINT64_C(1) << k;
+    if (pops ? w->depth[w->row[k]] == 0 : w->depth[w->row[k]] >= max)
+      gone |= UINT64_C(1) << k;
   if (gone == 0) return;
   for (uint32_t k = 0; k < w->m; k++)
     if (gone >> k & 1) ended(w, k, B_FULL);
@@ -697,10 +698,10 @@ static int straight(Worker *w, const Block *o) {
   for (;;) {
     i = w->team->level->run(i, end, w->v, b->list, w->scratch);
     if (i == end || w->m == 0) return 1;
+    full(w, i->op == P_POP);
     if (i->op == P_POP)
       pop(w, w->v + i->d);
     else {
-      full(w);
       if (!push(w, w->v + i->a, !(i->flags & 1))) return 0;
     }
     i++;
