@@ -42,10 +42,10 @@ static void patterns(int number) {
     entries += a.n;
     zeros += NVAR * NVAR - a.n;
     for (int i = 0; i < 20; i++) {
-      uint32_t traces = p.ntrace;
+      const uint32_t blocks = p.nblock;
       for (int j = 0; j < NVAR; j++) x[j] = uniform(-3, 3);
       CHECK(run_function(&f, &p, x, y));
-      if (p.ntrace != traces) break; /* a path that the code does not have */
+      if (p.nblock != blocks) break; /* a path that the code does not have */
       for (uint32_t j = 0; j < NVAR; j++) {
         const double old = x[j];
         x[j] += 1e-7;
@@ -53,7 +53,7 @@ static void patterns(int number) {
         x[j] = old + 2e-7;
         run_function(&f, &p, x, zz);
         x[j] = old;
-        if (p.ntrace != traces) break;
+        if (p.nblock != blocks) break;
         for (uint32_t m = 0; m < NVAR; m++) {
           const double d = fabs(z[m] - y[m]), dd = fabs(zz[m] - y[m]);
           /* jumps are not derivatives: those double with the step */
