@@ -61,7 +61,7 @@ WARNINGS_CXX = -Wall -Wextra -Wpedantic -Wshadow -Wundef -Werror
 # pow(x, 2) for x*x, so pow is always a call. The order matters: -fno-fast-math
 # sets the next two to their defaults.
 FLOAT  = -fno-fast-math -ffp-contract=off -fno-math-errno -fno-builtin-pow
-NEEDED = -std=c11 -fPIC -fno-plt $(FLOAT) -I$(LUA_INCDIR)
+NEEDED = -std=c11 -fPIC -pthread -fno-plt $(FLOAT) -I$(LUA_INCDIR)
 
 # A module does not link Lua's library: the program that loads it has it.
 # Only the entry points are visible, so that nothing in a host with the same
@@ -89,7 +89,8 @@ $(BUILD)/arrayop.o $(BUILD)/fold.o $(BUILD)/reduce.o: \
 LUA_FILES = $(filter-out autodiff/bin.lua,$(patsubst lua/%,%,$(wildcard \
   lua/*.lua lua/autodiff/*.lua lua/autodiff/*/*.lua)))
 
-OBJECTS = $(patsubst src/%.c,$(BUILD)/%.o,$(filter-out src/api.c,$(wildcard src/*.c)))
+OBJECTS = $(patsubst src/%.c,$(BUILD)/%.o,$(filter-out src/api.c,$(wildcard src/*.c))) \
+  $(BUILD)/helpers.o
 CTESTS  = $(patsubst spec/c/%.c,$(BUILD)/test/%,$(wildcard spec/c/*_test.c))
 HOSTS   = $(patsubst examples/%.c,$(BUILD)/%,$(wildcard examples/host/*.c)) \
   $(BUILD)/host/readme
@@ -146,11 +147,21 @@ $(BUILD)/embedded.c: src/embed.sh $(LUA_FILES:%=lua/%)
 $(BUILD)/embedded.o: $(BUILD)/embedded.c Makefile
 	$(COMPILE) -Isrc -c -o $@ $<
 
+# The texts of functions that exported programs carry.
+$(BUILD)/helpers.c: src/helpers.sh src/special.c src/kernel.c src/kernel.h
+	@mkdir -p $(@D)
+	sh src/helpers.sh src/special.c src/kernel.c src/kernel.h >$@
+
+$(BUILD)/helpers.o: $(BUILD)/helpers.c Makefile
+	$(COMPILE) -Isrc -c -o $@ $<
+
 # The C tests link an archive, so that each gets the files that it uses.
 # Those of parts that do not know Lua have to do without its library.
 TEST_LIBS = $(LUA_LIBS)
 $(BUILD)/test/special_test $(BUILD)/test/tape_test \
-  $(BUILD)/test/program_test $(BUILD)/test/native_test: TEST_LIBS =
+  $(BUILD)/test/program_test $(BUILD)/test/native_test \
+  $(BUILD)/test/batch_test $(BUILD)/test/export_test \
+  $(BUILD)/test/store_test $(BUILD)/test/sparse_test: TEST_LIBS =
 
 $(BUILD)/test/%: spec/c/%.c $(LIBRARY) Makefile
 	@mkdir -p $(@D)

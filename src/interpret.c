@@ -392,6 +392,7 @@ static uint32_t run(void *self, Frame *f) {
       at += 2;
       break;
     case I_POP:
+      if (f->nstack == 0) return P_FULL; /* of a damaged file */
       V(at[1]) = f->stack[--f->nstack];
       at += 2;
       break;

@@ -1,0 +1,542 @@
+/* Programs run for many points: the same as for each of them alone, on every
+   level of vectors, with any number of threads; and the functions' errors. */
+#include "batch.h"
+
+#include "random_program.h"
+
+#include <float.h>
+
+/* a program for single points */
+typedef struct Alone {
+  const Code *c;
+  Frame f;
+  void *self;
+} Alone;
+
+static void start(Alone *a, const Code *c, size_t maxstack) {
+  const char *why;
+  a->c = c;
+  CHECK(ad_frameinit(&a->f, c, allocate, NULL, maxstack) == 0);
+  a->self = ad_interpreter.make(c, &why);
+  CHECK(a->self != NULL);
+}
+
+static void stop(Alone *a) {
+  ad_interpreter.free(a->self);
+  ad_framefree(&a->f);
+}
+
+/* what becomes of a point */
+static int alone(Alone *a, const double *x, double *y) {
+  const Code *c = a->c;
+  uint32_t at;
+  memcpy(a->f.v + c->nconst, x, c->nin * sizeof *x);
+  at = ad_interpreter.run(a->self, &a->f);
+  if (at == P_FULL) return B_FULL;
+  if (c->block[at].end != P_RETURN) return B_MISSED;
+  for (uint32_t j = 0; j < c->block[at].b; j++)
+    y[j] = a->f.v[c->list[c->block[at].a + j]];
+  return B_DONE;
+}
+
+#define N 700
+static double in[N][NVAR], out[N][NVAR], wanted[N][NVAR];
+static uint8_t state[N], wstate[N];
+
+static int batch(const Code *c, const uint8_t *shared, int level, int threads,
+                 size_t n, size_t maxstack, double *sum) {
+  Batch b;
+  BatchRun r;
+  Column ci[NVAR], co[NVAR];
+  int ok;
+  memset(&r, 0, sizeof r);
+  for (int k = 0; k < NVAR; k++) {
+    ci[k].at = &in[0][k];
+    ci[k].stride = NVAR;
+    co[k].at = sum != NULL ? &sum[k] : &out[0][k];
+    co[k].stride = NVAR;
+  }
+  r.n = n;
+  r.in = ci;
+  r.out = co;
+  r.nout = NVAR;
+  r.sum = sum != NULL;
+  r.threads = threads;
+  r.level = ad_vlevel(level);
+  r.maxstack = maxstack;
+  r.state = state;
+  if (r.level == NULL) return 0;
+  if (!ad_batchinit(&b, c, shared, allocate, NULL)) return -1;
+  ok = ad_batchrun(&b, &r);
+  ad_batchfree(&b);
+  if (ok) {
+    size_t done = 0;
+    for (size_t k = 0; k < n; k++) done += state[k] == B_DONE;
+    CHECK(done == r.ndone);
+  }
+  return ok ? 1 : -1;
+}
+
+/* sums in extended precision are not to be had everywhere: bounds instead */
+static void sums(const Code *c, const uint8_t *shared, size_t n) {
+  double first[NVAR], again[NVAR];
+  for (int level = 0; level <= V_LEVELS; level++)
+    for (int threads = 1; threads <= 3; threads += 2) {
+      const int got = batch(c, shared, level, threads, n, 64, again);
+      CHECK(got != -1);
+      if (got != 1) continue;
+      if (level == 0 && threads == 1) memcpy(first, again, sizeof first);
+      for (int j = 0; j < NVAR; j++) {
+        double s = 0, size = 0;
+        CHECK(same(first[j], again[j]));
+        for (size_t k = 0; k < n; k++)
+          if (wstate[k] == B_DONE) {
+            s += wanted[k][j];
+            size += fabs(wanted[k][j]);
+          }
+        if (size < HUGE_VAL)
+          CHECK(fabs(s - again[j]) <= size * (double)n * 0x1p-52);
+      }
+    }
+}
+
+static void programs(int number, int smoothly) {
+  static Function f;
+  long rows = 0, missed = 0, full = 0, traces = 0;
+  for (int k = 0; k < number; k++) {
+    Prog p;
+    Code c;
+    Alone one;
+    const size_t n = k % 7 == 0 ? below(3) : 1 + below(N);
+    uint8_t shared[NVAR] = {0};
+    double y[NVAR];
+    make_function(&f, smoothly);
+    if (k % 3 == 1) shared[below(NVAR)] = 1;
+    for (size_t i = 0; i < N; i++)
+      for (int j = 0; j < NVAR; j++)
+        in[i][j] = shared[j] && i > 0 ? in[0][j]
+                   : below(20) == 0   ? (double)below(3) - 1
+                                      : uniform(-3, 3);
+    CHECK(ad_proginit(&p, allocate, NULL, NVAR));
+    for (size_t i = 0; i < n + 1; i++)
+      if (below(4) != 0) CHECK(run_function(&f, &p, in[i], y));
+    if (p.ntrace == 0) run_function(&f, &p, in[0], y);
+    traces += p.ntrace;
+    CHECK(ad_lower(&p, &c, k % 2 ? P_PLAIN : 0));
+    start(&one, &c, 12);
+    for (size_t i = 0; i < n; i++) {
+      wstate[i] = (uint8_t)alone(&one, in[i], wanted[i]);
+      if (wstate[i] == B_DONE && !smoothly) { /* and what the function does */
+        run_function(&f, NULL, in[i], y);
+        for (int j = 0; j < NVAR; j++) CHECK(same(y[j], wanted[i][j]));
+      }
+    }
+    stop(&one);
+    for (int level = 0; level <= V_LEVELS; level++) {
+      const int got = batch(&c, shared, level, 1 + (int)below(3), n, 12, NULL);
+      CHECK(got != -1);
+      if (got != 1) continue;
+      if (smoothly && level == 0) { /* other levels like the first */
+        for (size_t i = 0; i < n; i++) {
+          wstate[i] = state[i];
+          memcpy(wanted[i], out[i], sizeof out[i]);
+        }
+      }
+      for (size_t i = 0; i < n; i++) {
+        CHECK(state[i] == wstate[i]);
+        rows++;
+        missed += state[i] == B_MISSED;
+        full += state[i] == B_FULL;
+        if (state[i] != B_DONE || wstate[i] != B_DONE) continue;
+        for (int j = 0; j < NVAR; j++) CHECK(same(out[i][j], wanted[i][j]));
+      }
+    }
+    if (!smoothly) {
+      start(&one, &c, 64);
+      for (size_t i = 0; i < n; i++)
+        wstate[i] = (uint8_t)alone(&one, in[i], wanted[i]);
+      stop(&one);
+      sums(&c, shared, n);
+    }
+    ad_codefree(&c);
+    ad_progfree(&p);
+    if (failures) {
+      printf("program %d\n", k);
+      break;
+    }
+  }
+  printf("%d programs, %ld traces, %ld rows, %ld missed, %ld full\n", number,
+         traces, rows, missed, full);
+  CHECK(number < 50 || (missed > 0 && traces > number && full > 0));
+}
+
+/* smooth programs agree with the points alone to some units */
+static void close(int number) {
+  static Function f;
+  long far = 0, all = 0;
+  for (int k = 0; k < number; k++) {
+    Prog p;
+    Code c;
+    Alone one;
+    uint8_t shared[NVAR] = {0};
+    double y[NVAR];
+    make_function(&f, 1);
+    for (size_t i = 0; i < 64; i++)
+      for (int j = 0; j < NVAR; j++) in[i][j] = uniform(-3, 3);
+    CHECK(ad_proginit(&p, allocate, NULL, NVAR));
+    for (size_t i = 0; i < 64; i++) run_function(&f, &p, in[i], y);
+    CHECK(ad_lower(&p, &c, 0));
+    start(&one, &c, 64);
+    CHECK(batch(&c, shared, 0, 1, 64, 64, NULL) == 1);
+    for (size_t i = 0; i < 64; i++) {
+      if (alone(&one, in[i], y) != B_DONE || state[i] != B_DONE) continue;
+      for (int j = 0; j < NVAR; j++) {
+        all++; /* conditions may be bad: few are far */
+        far += !(ulps(y[j], out[i][j]) < 1e4);
+      }
+    }
+    stop(&one);
+    ad_codefree(&c);
+    ad_progfree(&p);
+  }
+  CHECK(far * 20 < all);
+}
+
+/*
+** The functions on all levels against long double, which must be more.
+*/
+static long double sigmoidl(long double x) { return 1 / (1 + expl(-x)); }
+
+static long double softplusl(long double x) {
+  return x > 0 ? x + log1pl(expl(-x)) : log1pl(expl(x));
+}
+
+static const struct {
+  int op;
+  long double (*f)(long double);
+  double lo, hi;
+} functions[] = {{OP_exp, expl, -708, 708},
+                 {OP_exp, expl, -2, 2},
+                 {OP_exp, expl, -760, 720},
+                 {OP_exp2, exp2l, -3, 3},
+                 {OP_exp2, exp2l, -1080, 1030},
+                 {OP_expm1, expm1l, -2, 2},
+                 {OP_expm1, expm1l, -50, 715},
+                 {OP_log, logl, 0.3, 3},
+                 {OP_log, logl, 0, 1e300},
+                 {OP_log, logl, 0, 1e-300},
+                 {OP_log1p, log1pl, -0.999, 3},
+                 {OP_log1p, log1pl, -0.01, 0.01},
+                 {OP_log1p, log1pl, 0, 1e17},
+                 {OP_log2, log2l, 0.3, 3},
+                 {OP_log2, log2l, 0, 1e30},
+                 {OP_log10, log10l, 0.3, 3},
+                 {OP_log10, log10l, 0, 1e30},
+                 {OP_sin, sinl, -4, 4},
+                 {OP_sin, sinl, -1e6, 1e6},
+                 {OP_sin, sinl, -1e9, 1e9},
+                 {OP_cos, cosl, -4, 4},
+                 {OP_cos, cosl, -1e6, 1e6},
+                 {OP_cos, cosl, -1e9, 1e9},
+                 {OP_tan, tanl, -4, 4},
+                 {OP_tan, tanl, -1e6, 1e6},
+                 {OP_sinh, sinhl, -1, 1},
+                 {OP_sinh, sinhl, -715, 715},
+                 {OP_cosh, coshl, -1, 1},
+                 {OP_cosh, coshl, -715, 715},
+                 {OP_tanh, tanhl, -1, 1},
+                 {OP_tanh, tanhl, -30, 30},
+                 {OP_sigmoid, sigmoidl, -3, 3},
+                 {OP_sigmoid, sigmoidl, -708, 708},
+                 {OP_softplus, softplusl, -3, 3},
+                 {OP_softplus, softplusl, -708, 708}};
+
+static double off(double y, long double right) {
+  int e;
+  if ((double)right == y || (y != y && right != right)) return 0;
+  if (!isfinite((double)right)) return HUGE_VAL;
+  frexp((double)right, &e);
+  return (double)(fabsl((long double)y - right) /
+                  ldexpl(1, e < -1021 ? -1074 : e - 53));
+}
+
+static const double special[] = {0.0,
+                                 -0.0,
+                                 HUGE_VAL,
+                                 -HUGE_VAL,
+                                 NAN,
+                                 DBL_MIN,
+                                 -DBL_MIN,
+                                 5e-324,
+                                 -5e-324,
+                                 DBL_MAX,
+                                 -DBL_MAX,
+                                 1,
+                                 -1,
+                                 1e22,
+                                 -1e22,
+                                 709.78,
+                                 -745.2,
+                                 -746,
+                                 710.5,
+                                 1e-17,
+                                 -1e-17,
+                                 3.14159265358979323846,
+                                 1.5707963267948966,
+                                 6.283185307179586,
+                                 0.5625,
+                                 0.34657359027997264,
+                                 2,
+                                 -2,
+                                 3,
+                                 -3,
+                                 0.5,
+                                 1e-300,
+                                 -0.9999999999999999,
+                                 1000,
+                                 8,
+                                 1024,
+                                 707.9999,
+                                 22,
+                                 -22,
+                                 1048576,
+                                 1048577,
+                                 4503599627370497.0};
+
+#define NSPECIAL (sizeof special / sizeof *special)
+
+static void accuracy(int blocks) {
+  static _Alignas(64) double v[3 * V_POINTS];
+  const int exactly = LDBL_MANT_DIG >= 64;
+  double most = 0;
+  for (size_t i = 0; i < sizeof functions / sizeof *functions; i++) {
+    const uint64_t start = seed_;
+    double worst = 0;
+    static double first[64][V_POINTS];
+    for (int level = 1; level <= V_LEVELS; level++) {
+      const Vlevel *l = ad_vlevel(level);
+      const Ins ins = {(uint16_t)functions[i].op, 0, V_POINTS, 0, 0, 0};
+      if (l == NULL) continue;
+      seed_ = start;
+      for (int b = 0; b < blocks; b++) {
+        for (int k = 0; k < V_POINTS; k++)
+          v[k] = uniform(functions[i].lo, functions[i].hi);
+        CHECK(l->run(&ins, &ins + 1, v, NULL, NULL) == &ins + 1);
+        if (level == 1 && b < 64) memcpy(first[b], v + V_POINTS, sizeof *first);
+        if (b < 64)
+          for (int k = 0; k < V_POINTS; k++)
+            CHECK(same(v[V_POINTS + k], first[b][k]));
+        if (level != 1) continue;
+        for (int k = 0; k < V_POINTS; k++) {
+          const double d = off(v[V_POINTS + k], functions[i].f(v[k]));
+          if (d > worst) worst = d;
+        }
+      }
+    }
+    if (exactly && !(worst < 2)) {
+      printf("%s: %g units\n", ad_insname(functions[i].op), worst);
+      failures++;
+    }
+    if (worst > most) most = worst;
+  }
+  printf("functions: at most %.2f units off\n", most);
+}
+
+static void powers(int blocks) {
+  static _Alignas(64) double v[3 * V_POINTS];
+  double worst = 0;
+  for (int b = 0; b < blocks; b++) {
+    for (int level = 1; level <= V_LEVELS; level++) {
+      static double first[V_POINTS];
+      const Vlevel *l = ad_vlevel(level);
+      const Ins ins = {OP_pow, 0, 2 * V_POINTS, 0, V_POINTS, 0};
+      if (l == NULL) continue;
+      if (level == 1)
+        for (int k = 0; k < V_POINTS; k++) {
+          v[k] = b % 3 == 0 ? uniform(0, 3) : exp(uniform(-20, 20));
+          v[V_POINTS + k] = uniform(-700, 700) / fmax(fabs(log(v[k])), 0.5);
+          if (b % 3 == 2) {
+            v[k] = -v[k];
+            v[V_POINTS + k] = rint(v[V_POINTS + k]);
+          }
+        }
+      l->run(&ins, &ins + 1, v, NULL, NULL);
+      if (level == 1) memcpy(first, v + 2 * V_POINTS, sizeof first);
+      for (int k = 0; k < V_POINTS; k++) {
+        const double d = off(v[2 * V_POINTS + k], powl(v[k], v[V_POINTS + k]));
+        CHECK(same(first[k], v[2 * V_POINTS + k]));
+        if (d > worst) worst = d;
+      }
+    }
+  }
+  if (LDBL_MANT_DIG >= 64) CHECK(worst < 2);
+  printf("powers: at most %.2f units off\n", worst);
+}
+
+/* special points like the C library: infinities, NaN, and the sign of zero */
+static void specials(void) {
+  static _Alignas(64) double v[4 * V_POINTS];
+  for (int level = 1; level <= V_LEVELS; level++) {
+    const Vlevel *l = ad_vlevel(level);
+    if (l == NULL) continue;
+    for (int op = 0; op < OP_list_sum; op++) {
+      const int n = ad_insarity(op);
+      for (size_t i = 0; i < (n == 1 ? 1 : NSPECIAL); i++)
+        for (int flags = 0; flags < 1 << n; flags++) {
+          Ins ins = {(uint16_t)op, (uint16_t)flags, 3 * V_POINTS, 0,
+                     V_POINTS,     2 * V_POINTS};
+          for (int k = 0; k < V_POINTS; k++) {
+            v[k] = special[(size_t)k % NSPECIAL];
+            v[V_POINTS + k] = special[i];
+            v[2 * V_POINTS + k] = special[(i * 7 + (size_t)k / 5) % NSPECIAL];
+          }
+          if (flags & 1) v[0] = special[(i + 3) % NSPECIAL];
+          if (flags & 4) v[2 * V_POINTS] = special[(i + 5) % NSPECIAL];
+          l->run(&ins, &ins + 1, v, NULL, NULL);
+          for (int k = 0; k < V_POINTS; k++) {
+            const double x[3] = {v[flags & 1 ? 0 : k],
+                                 v[V_POINTS + (flags & 2 ? 0 : k)],
+                                 v[2 * V_POINTS + (flags & 4 ? 0 : k)]};
+            const double y = ad_opvalue(op, x), got = v[3 * V_POINTS + k];
+            if (!(ulps(y, got) <= 3) ||
+                (y == 0 && signbit(y) != signbit(got)) ||
+                (isnan(y) && !isnan(got))) {
+              printf("%s: %s(%g, %g, %g) is %.17g, not %.17g\n", l->name,
+                     ad_insname(op), x[0], x[1], x[2], got, y);
+              failures++;
+            }
+          }
+        }
+    }
+  }
+}
+
+/* the result in the place of an operand, and lists */
+static void aliases(void) {
+  static _Alignas(64) double v[5 * V_POINTS];
+  double scratch[4];
+  for (int level = 1; level <= V_LEVELS; level++) {
+    const Vlevel *l = ad_vlevel(level);
+    if (l == NULL) continue;
+    for (int op = 0; op < OP_count; op++)
+      for (uint32_t d = 0; d < 4; d++) {
+        uint32_t list[4] = {0, V_POINTS, 2 * V_POINTS,
+                            4 * V_POINTS | V_UNIFORM};
+        Ins ins = {(uint16_t)op, 0, d * V_POINTS, 0, V_POINTS, 2 * V_POINTS};
+        double copy[5 * V_POINTS];
+        if (ad_islist(op)) ins.b = 4;
+        for (int k = 0; k < 5 * V_POINTS; k++) v[k] = uniform(0.5, 2);
+        if (op == OP_polygamma)
+          for (int k = 0; k < V_POINTS; k++) v[k] = 1;
+        memcpy(copy, v, sizeof copy);
+        l->run(&ins, &ins + 1, v, list, scratch);
+        for (int k = 0; k < V_POINTS; k++) {
+          const double x[4] = {copy[k], copy[V_POINTS + k],
+                               copy[2 * V_POINTS + k], copy[4 * V_POINTS]};
+          const double y =
+              ad_islist(op) ? ad_nvalue(op, 4, x) : ad_opvalue(op, x);
+          CHECK(ulps(y, v[d * V_POINTS + (uint32_t)k]) <= 3);
+        }
+      }
+  }
+}
+
+/* every allocation fails once; with threads too */
+static void memory(void) {
+  static Function f;
+  Prog p;
+  Code c;
+  const uint8_t shared[NVAR] = {0};
+  double y[NVAR];
+  long before;
+  int stack = 0;
+  CHECK(ad_proginit(&p, allocate, NULL, NVAR));
+  while (!stack) {
+    ad_progfree(&p);
+    CHECK(ad_proginit(&p, allocate, NULL, NVAR));
+    make_function(&f, 0);
+    for (size_t i = 0; i < N; i++) {
+      for (int j = 0; j < NVAR; j++) in[i][j] = uniform(-3, 3);
+      run_function(&f, &p, in[i], y);
+    }
+    for (uint32_t k = 0; k < p.nins; k++) stack |= p.ins[k].op == P_PUSH;
+    stack &= p.ntrace > 3;
+  }
+  CHECK(ad_lower(&p, &c, 0));
+  before = inuse;
+  for (int threads = 1; threads <= 3; threads += 2)
+    for (int sum = 0; sum < 2; sum++)
+      for (long n = 0;; n++) {
+        long left;
+        double total[NVAR];
+        int got;
+        countdown = n;
+        got = batch(&c, shared, 0, threads, N, 1000, sum ? total : NULL);
+        left = countdown;
+        countdown = -1;
+        CHECK(inuse == before);
+        CHECK(got == (left >= 0 ? 1 : -1));
+        if (left >= 0) break;
+      }
+  ad_codefree(&c);
+  ad_progfree(&p);
+}
+
+/* another form of the results, or rows in another order */
+static void forms(void) {
+  Prog p;
+  Code c;
+  Batch b;
+  BatchRun r;
+  Column ci = {&in[0][0], NVAR}, co = {&out[0][0], NVAR};
+  const uint32_t zero = 0;
+  uint32_t rows[100];
+  const uint8_t shared[1] = {0};
+  uint32_t k;
+  for (size_t i = 0; i < 200; i++) in[i][0] = (double)i - 100;
+  CHECK(ad_proginit(&p, allocate, NULL, 1));
+  k = ad_progconst(&p, 0);
+  for (int side = 0; side < 2; side++) {
+    ad_recstart(&p);
+    CHECK(ad_recif(&p, P_LT, 0, k, side, 0) == 0);
+    CHECK(ad_recreturn(&p, (uint32_t)side, 1, &zero) == 0);
+  }
+  CHECK(ad_lower(&p, &c, 0));
+  CHECK(ad_batchinit(&b, &c, shared, allocate, NULL));
+  memset(&r, 0, sizeof r);
+  r.n = 100;
+  r.rows = rows;
+  r.in = &ci;
+  r.out = &co;
+  r.set = 1;
+  r.nout = 1;
+  r.state = state;
+  for (uint32_t i = 0; i < 100; i++) {
+    rows[i] = 199 - 2 * i;
+    out[199 - 2 * i][0] = -1;
+  }
+  CHECK(ad_batchrun(&b, &r) && r.ndone == 50);
+  for (uint32_t i = 0; i < 100; i++) {
+    CHECK(state[i] == (in[rows[i]][0] < 0 ? B_DONE : B_FORM));
+    CHECK(out[rows[i]][0] == (state[i] == B_DONE ? in[rows[i]][0] : -1));
+  }
+  ad_batchfree(&b);
+  ad_codefree(&c);
+  ad_progfree(&p);
+}
+
+int main(int argc, char **argv) {
+  const int n = argc > 1 ? atoi(argv[1]) : 300;
+  specials();
+  aliases();
+  accuracy(n);
+  powers(n);
+  programs(n, 0);
+  programs(n / 3, 1);
+  close(n / 3);
+  forms();
+  if (n >= 100) memory();
+  CHECK(inuse == 0);
+  printf("%s\n", failures ? "failed" : "batches are right");
+  return failures != 0;
+}

@@ -1,0 +1,921 @@
+/*
+** vlevel.h
+** The body of a level of vmath.h. Included once by each of the files
+** vmath*.c, which set LANES (doubles in a vector), LEVEL (the name of the
+** table) and NAME; that is why it has no guard and why all is static.
+**
+** Nothing here may depend on LANES in its results: the operations are those
+** of IEEE on each lane, in the order in which they are written, and none is
+** fused (Makefile: -ffp-contract=off).
+**
+** Coefficients of polynomials are interpolants at Chebyshev points, computed
+** with 90 digits; each says what its error is relative to the function. The
+** schemes are those of P. Tang (ACM TOMS 1989 to 1992) and of Cody and Waite,
+** Software Manual for the Elementary Functions (1980); the sums and products
+** in two parts are those of T. Dekker, Numerische Mathematik 18 (1971).
+*/
+#include "vmath.h"
+
+#include <float.h>
+#include <string.h>
+
+#if LANES > 1 && defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+/*
+** {======================================================
+** Vectors
+** =======================================================
+*/
+
+#if LANES == 1
+typedef double vd;
+typedef uint64_t vu;
+
+static inline vu BITS(vd x) {
+  vu u;
+  memcpy(&u, &x, sizeof u);
+  return u;
+}
+
+static inline vd REAL(vu u) {
+  vd x;
+  memcpy(&x, &u, sizeof x);
+  return x;
+}
+
+/* all ones where it is true */
+#define MASK(c) ((vu)0 - (vu)(c))
+#define SPLAT(c) ((vd)(c))
+#define USPLAT(c) ((vu)(c))
+#define LANE(v, k) (v)
+#define SETLANE(v, k, x) ((void)(k), (v) = (x))
+
+#else
+typedef double vd __attribute__((vector_size(LANES * 8), may_alias));
+typedef uint64_t vu __attribute__((vector_size(LANES * 8), may_alias));
+
+#define BITS(x) ((vu)(x))
+#define REAL(u) ((vd)(u))
+#define MASK(c) ((vu)(c))
+#define SPLAT(c) ((double)(c) - (vd){0}) /* so that -0 stays -0 */
+#define USPLAT(c) ((vu){0} + (uint64_t)(c))
+#define LANE(v, k) ((v)[k])
+#define SETLANE(v, k, x) ((v)[k] = (x))
+#endif
+
+#define LD(p) (*(const vd *)(const void *)(p))
+#define ST(p, x) (*(vd *)(void *)(p) = (x))
+
+/* a loop over the 64 points */
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#elif defined(__GNUC__) && LANES > 4
+#define UNROLL _Pragma("GCC unroll 8")
+#elif defined(__GNUC__)
+#define UNROLL _Pragma("GCC unroll 4")
+#else
+#define UNROLL
+#endif
+#define EACH for (int k = 0; k < V_POINTS; k += LANES)
+
+#define LT(x, y) MASK((x) < (y))
+#define LE(x, y) MASK((x) <= (y))
+#define EQ(x, y) MASK((x) == (y))
+#define SEL(m, x, y) REAL(((m)&BITS(x)) | (~(m)&BITS(y)))
+
+#define SIGN USPLAT(UINT64_C(1) << 63)
+#define ABS(x) REAL(BITS(x) & ~SIGN)
+
+/* is any lane of a mask set? */
+static inline int any(vu m) {
+#if LANES == 1
+  return m != 0;
+#elif LANES == 2 && defined(__x86_64__)
+  return _mm_movemask_pd((__m128d)m) != 0;
+#elif LANES == 4
+  return _mm256_movemask_pd((__m256d)m) != 0;
+#elif LANES == 8
+  return _mm512_movepi64_mask((__m512i)m) != 0;
+#else
+  uint64_t u = 0;
+  for (int k = 0; k < LANES; k++) u |= m[k];
+  return u != 0;
+#endif
+}
+
+/* one bit for each lane of a mask */
+static inline uint64_t bitsof(vu m) {
+#if LANES == 1
+  return m & 1;
+#elif LANES == 2 && defined(__x86_64__)
+  return (uint64_t)_mm_movemask_pd((__m128d)m);
+#elif LANES == 4
+  return (uint64_t)_mm256_movemask_pd((__m256d)m);
+#elif LANES == 8
+  return _mm512_movepi64_mask((__m512i)m);
+#else
+  uint64_t u = 0;
+  for (int k = 0; k < LANES; k++) u |= (m[k] & 1) << k;
+  return u;
+#endif
+}
+
+static inline vd root(vd x) {
+#if LANES == 1
+  return sqrt(x);
+#elif LANES == 2 && defined(__x86_64__)
+  return (vd)_mm_sqrt_pd((__m128d)x);
+#elif LANES == 4
+  return (vd)_mm256_sqrt_pd((__m256d)x);
+#elif LANES == 8
+  return (vd)_mm512_sqrt_pd((__m512d)x);
+#else
+  for (int k = 0; k < LANES; k++) x[k] = sqrt(x[k]);
+  return x;
+#endif
+}
+
+/* lanes that the code before does not cover: the C library's, one by one */
+static vd fix(vd y, vu m, vd x, double (*f)(double)) {
+  for (int k = 0; k < LANES; k++)
+    if (LANE(m, k)) SETLANE(y, k, f(LANE(x, k)));
+  return y;
+}
+
+#define OUTSIDE(m, y, x, f)                                                    \
+  do {                                                                         \
+    const vu outside_ = (m);                                                   \
+    if (any(outside_)) y = fix(y, outside_, x, f);                             \
+  } while (0)
+
+/* }====================================================== */
+
+/*
+** {======================================================
+** Exponentials
+** =======================================================
+*/
+
+/* x + MAGIC has the nearest integer of x in its lowest bits */
+#define MAGIC 0x1.8p52
+#define LOG2E 0x1.71547652b82fep+0
+/* log 2, first part with 32 bits, so that small multiples are exact */
+#define LN2H 0x1.62e42fee00000p-1
+#define LN2L 0x1.a39ef35793c76p-33
+
+/* (exp(r) - 1 - r) / r^2 for |r| <= log(2)/2; of exp(r): 2^-61 */
+static inline vd expq(vd r) {
+  vd p = SPLAT(2.0914717341716378e-09);
+  p = p * r + 2.5105259538448494e-08;
+  p = p * r + 2.755727357010214e-07;
+  p = p * r + 2.7557255297969643e-06;
+  p = p * r + 2.4801587325605324e-05;
+  p = p * r + 0.0001984126987490126;
+  p = p * r + 0.001388888888888373;
+  p = p * r + 0.008333333333326112;
+  p = p * r + 0.04166666666666667;
+  p = p * r + 0.1666666666666667;
+  return p * r + 0.5;
+}
+
+/* 2^n, from n + MAGIC */
+static inline vd power2(vd t) { return REAL((BITS(t) + 1023) << 52); }
+
+/* |x| < 708 */
+static inline vd expin(vd x) {
+  const vd t = x * LOG2E + MAGIC;
+  const vd n = t - MAGIC;
+  const vd r = (x - n * LN2H) - n * LN2L;
+  return ((r + r * r * expq(r)) + 1.0) * power2(t);
+}
+
+/* the same in two parts */
+static inline void exptwo(vd x, vd *h, vd *l) {
+  const vd t = x * LOG2E + MAGIC;
+  const vd n = t - MAGIC, p = power2(t);
+  const vd hi = x - n * LN2H, lo = n * LN2L, r = hi - lo;
+  const vd rest = (hi - r) - lo;
+  const vd q = r + (r * r * expq(r) + (rest + rest * r)), s = q + 1.0;
+  *h = s * p;
+  *l = ((1.0 - s) + q) * p;
+}
+
+#define BIG 708.0
+
+static inline vd vexp(vd x) {
+  vd y = expin(x);
+  OUTSIDE(~LT(ABS(x), BIG), y, x, exp);
+  return y;
+}
+
+static inline vd vexp2(vd x) {
+  const vd t = x + MAGIC;
+  const vd r = (x - (t - MAGIC)) * 0.69314718055994530942;
+  vd y = ((r + r * r * expq(r)) + 1.0) * power2(t);
+  OUTSIDE(~LT(ABS(x), 1021.0), y, x, exp2);
+  return y;
+}
+
+/*
+** 2^n (1 + r + r^2 q) - 1, largest terms first, what their sums lack last.
+*/
+static inline vd expm1in(vd x) {
+  const vd t = x * LOG2E + MAGIC;
+  const vd n = t - MAGIC, s = power2(t);
+  const vd hi = x - n * LN2H, lo = n * LN2L;
+  const vd r = hi - lo, rest = (hi - r) - lo;
+  const vd a = s - 1.0, a1 = a - s, lacks = (s - (a - a1)) - (a1 + 1.0);
+  const vd b = s * r, h = a + b, e = (a - h) + b;
+  const vd y = h + (s * (r * r * expq(r) + rest) + (e + lacks));
+  return SEL(LT(ABS(x), 0x1p-54), x, y);
+}
+
+static inline vd vexpm1(vd x) {
+  vd y = expm1in(x);
+  OUTSIDE(~LT(ABS(x), BIG), y, x, expm1);
+  return y;
+}
+
+static inline vd vsinh(vd x) {
+  const vd t = expm1in(ABS(x));
+  const vd u = t / (t + 1.0);
+  const vd s = SEL(LT(t, 1.0), t * 2.0 - t * u, t + u) * 0.5;
+  vd y = REAL(BITS(s) | (BITS(x) & SIGN));
+  OUTSIDE(~LT(ABS(x), BIG), y, x, sinh);
+  return y;
+}
+
+static inline vd vcosh(vd x) {
+  const vd e = expin(ABS(x)) * 0.5;
+  vd y = e + 0.25 / e;
+  OUTSIDE(~LT(ABS(x), BIG), y, x, cosh);
+  return y;
+}
+
+/* e / (1 + e) or 1 / (1 + e), and what the quotient lacks */
+static inline vd vsigmoid(vd x) {
+  const vu below = LT(x, 0.0);
+  vd e, l, d, dl, y;
+  exptwo(REAL(BITS(x) | SIGN), &e, &l);
+  d = e + 1.0;
+  dl = (1.0 - d) + e + l;
+  y = SEL(below, e, SPLAT(1)) / d; /* 1 / d is 1 - y or y */
+  y = y + (SEL(below, l, SPLAT(0)) - y * dl) * SEL(below, 1.0 - y, y);
+  OUTSIDE(~LT(ABS(x), BIG), y, x, ad_sigmoid);
+  return y;
+}
+
+/* (tanh(x) / x - 1) / x^2 of z = x^2 <= 0.5625^2; of tanh(x): 2^-57 */
+static inline vd tanhq(vd z) {
+  vd p = SPLAT(-2.0026740085317684e-05);
+  p = p * z + 8.426522203958066e-05;
+  p = p * z + -0.00023410556936672797;
+  p = p * z + 0.0005887537111834804;
+  p = p * z + -0.0014556239774192678;
+  p = p * z + 0.003592105532132769;
+  p = p * z + -0.008863234021529514;
+  p = p * z + 0.021869488476962563;
+  p = p * z + -0.0539682539670594;
+  p = p * z + 0.13333333333332392;
+  return p * z + -0.3333333333333333;
+}
+
+/* beyond 22 it is 1 to all digits */
+static inline vd vtanh(vd x) {
+  const vd a = ABS(x), z = a * a;
+  const vd e = expin(SEL(LT(a, 22.0), a, SPLAT(22)) * 2.0);
+  const vd y = SEL(LT(a, 0.5625), a + a * z * tanhq(z), 1.0 - 2.0 / (e + 1.0));
+  return SEL(EQ(x, x), REAL(BITS(y) | (BITS(x) & SIGN)), x);
+}
+
+/* }====================================================== */
+
+/*
+** {======================================================
+** Logarithms
+** =======================================================
+*/
+
+/* x = 2^k m, m from sqrt(1/2) to sqrt(2); x is normal and above 0 */
+#define SPLIT(x, k, m)                                                         \
+  const vu split_ =                                                            \
+      BITS(x) + (UINT64_C(0x4000000000000000) - UINT64_C(0x3fe6a09e667f3bcd)); \
+  const vd k =                                                                 \
+      REAL((split_ >> 52) | UINT64_C(0x4330000000000000)) - (0x1p52 + 1024.0); \
+  const vd m = REAL(BITS(x) - ((split_ & UINT64_C(0xfff0000000000000)) -       \
+                               UINT64_C(0x4000000000000000)))
+
+#define NORMAL(x) (LE(SPLAT(DBL_MIN), x) & LE(x, SPLAT(DBL_MAX)))
+
+/* (log((1 + s) / (1 - s)) / s - 2) / z of z = s^2; of the log: 2^-57.7 */
+static inline vd logq(vd z) {
+  vd p = SPLAT(0.14616585424888623);
+  p = p * z + 0.15331710618210773;
+  p = p * z + 0.18182889455674947;
+  p = p * z + 0.22222211130259878;
+  p = p * z + 0.2857142862600327;
+  p = p * z + 0.39999999999899444;
+  return p * z + 0.666666666666667;
+}
+
+/* k log 2 + log(1 + f) + c, where c is small */
+static inline vd logsum(vd k, vd f, vd c) {
+  const vd s = f / (f + 2.0), z = s * s, h = f * f * 0.5;
+  return k * LN2H - ((h - (s * (h + z * logq(z)) + (k * LN2L + c))) - f);
+}
+
+static inline vd login(vd x) {
+  SPLIT(x, k, m);
+  return logsum(k, m - 1.0, SPLAT(0));
+}
+
+static inline vd vlog(vd x) {
+  vd y = login(x);
+  OUTSIDE(~NORMAL(x), y, x, log);
+  return y;
+}
+
+/* log(u) + c/u, where 1 + x = u + c exactly */
+static inline vd log1pin(vd x) {
+  const vd u = x + 1.0, b = u - 1.0, c = (1.0 - (u - b)) + (x - b);
+  SPLIT(u, k, m);
+  return SEL(LT(ABS(x), 0x1p-54), x, logsum(k, m - 1.0, c / u));
+}
+
+static inline vd vlog1p(vd x) {
+  vd y = log1pin(x);
+  OUTSIDE(~(LE(SPLAT(-1 + 0x1p-53), x) & LE(x, SPLAT(DBL_MAX))), y, x, log1p);
+  return y;
+}
+
+static inline vd vsoftplus(vd x) {
+  const vd l = log1pin(expin(REAL(BITS(x) | SIGN)));
+  vd y = SEL(LT(x, 0.0), SPLAT(0), x) + l;
+  OUTSIDE(~LT(ABS(x), BIG), y, x, ad_softplus);
+  return y;
+}
+
+/* a b = *p + *e exactly */
+static inline void product(vd a, vd b, vd *p, vd *e) {
+  const vd ca = a * 134217729.0, cb = b * 134217729.0;
+  const vd ah = ca - (ca - a), bh = cb - (cb - b), al = a - ah, bl = b - bh;
+  *p = a * b;
+  *e = ((ah * bh - *p) + ah * bl + al * bh) + al * bl;
+}
+
+/* a + b = *s + *e exactly, if |a| >= |b| or a is 0 */
+static inline void sum(vd a, vd b, vd *s, vd *e) {
+  *s = a + b;
+  *e = (a - *s) + b;
+}
+
+/*
+** log(m) in two parts, for m from sqrt(1/2) to sqrt(2): 2 s + s z (2/3 + z q)
+** with s = (m - 1) / (m + 1), z = s^2. The error is below 2^-63 of it.
+*/
+static inline void loginto(vd m, vd *h, vd *l) {
+  const vd f = m - 1.0, g = m + 1.0, gl = m - (g - 1.0);
+  const vd s = f / g;
+  vd sl, p, e, z, zl, q, c, cl, w, wl, t;
+  product(s, g, &p, &e);
+  sl = (((f - p) - e) - s * gl) / g;
+  product(s, s, &z, &zl);
+  zl = zl + s * sl * 2.0;
+  /* of the log: 2^-66 */
+  q = SPLAT(0.107624244195648);
+  q = q * z + 0.10456327269484514;
+  q = q * z + 0.11766813121034213;
+  q = q * z + 0.13333296534432942;
+  q = q * z + 0.15384615761170173;
+  q = q * z + 0.18181818179656925;
+  q = q * z + 0.2222222222222843;
+  q = q * z + 0.28571428571428564;
+  q = q * z + 0.4;
+  t = q * z;
+  sum(SPLAT(0x1.5555555555555p-1), t, &c, &cl); /* 2/3 */
+  cl = cl + 0x1.5555555555555p-55;
+  product(z, c, &w, &wl);
+  wl = wl + (z * cl + zl * c);
+  product(s, w, &p, &e);
+  e = e + (s * wl + sl * w);
+  sum(s * 2.0, p, &t, &c);
+  *h = t;
+  *l = c + (sl * 2.0 + e);
+}
+
+static inline vd vlog2(vd x) {
+  SPLIT(x, k, m);
+  vd h, l, p, e, s, t, y;
+  loginto(m, &h, &l);
+  product(h, SPLAT(0x1.71547652b82fep+0), &p, &e); /* 1 / log 2 */
+  e = e + (h * 0x1.777d0ffda0d24p-56 + l * 0x1.71547652b82fep+0);
+  sum(k, p, &s, &t);
+  y = s + (t + e);
+  OUTSIDE(~NORMAL(x), y, x, log2);
+  return y;
+}
+
+/* log 2, first part with 42 bits */
+#define LN2HH 0x1.62e42fefa3800p-1
+#define LN2LL 0x1.ef35793c76730p-45
+
+/* log(x) in two parts */
+static inline void logtwo(vd x, vd *h, vd *l) {
+  SPLIT(x, k, m);
+  vd a, b, s, t;
+  loginto(m, &a, &b);
+  sum(k * LN2HH, a, &s, &t);
+  t = t + (b + k * LN2LL);
+  sum(s, t, h, l);
+}
+
+static inline vd vlog10(vd x) {
+  vd h, l, p, e, y;
+  logtwo(x, &h, &l);
+  product(h, SPLAT(0x1.bcb7b1526e50ep-2), &p, &e); /* 1 / log 10 */
+  e = e + (h * 0x1.95355baaafad3p-57 + l * 0x1.bcb7b1526e50ep-2);
+  y = p + e;
+  OUTSIDE(~NORMAL(x), y, x, log10);
+  return y;
+}
+
+static vd fixpow(vd y, vu m, vd a, vd b) {
+  for (int k = 0; k < LANES; k++)
+    if (LANE(m, k)) SETLANE(y, k, ad_powd(LANE(a, k), LANE(b, k)));
+  return y;
+}
+
+/* exp(b log|a|), the exponent in two parts, with the sign of a if b is odd */
+static inline vd vpow(vd a, vd b) {
+  const vd x = ABS(a), whole = b + MAGIC;
+  vd h, l, p, e, t, n, hi, lo, r, rest, q, y;
+  vu outside;
+  logtwo(x, &h, &l);
+  product(b, h, &p, &e);
+  e = e + b * l;
+  t = p * LOG2E + MAGIC;
+  n = t - MAGIC;
+  hi = p - n * LN2H;
+  lo = n * LN2L;
+  r = hi - lo;
+  rest = ((hi - r) - lo) + e;
+  q = r * r * expq(r);
+  y = ((r + (q + (rest + rest * (r + q)))) + 1.0) * power2(t);
+  y = REAL(BITS(y) | (BITS(a) & SIGN & (BITS(whole) << 63)));
+  outside = ~(NORMAL(x) & LT(ABS(p), BIG) & LT(ABS(b), 0x1p64));
+  outside |= LT(a, 0.0) & ~(EQ(whole - MAGIC, b) & LT(ABS(b), 0x1p51));
+  if (any(outside)) y = fixpow(y, outside, a, b);
+  return y;
+}
+
+/* }====================================================== */
+
+/*
+** {======================================================
+** Circular functions
+** =======================================================
+*/
+
+/* pi/2 in three parts, the first two with 33 bits */
+#define PIO2A 0x1.921fb54400000p+0
+#define PIO2B 0x1.0b4611a600000p-34
+#define PIO2C 0x1.3198a2e037073p-69
+#define TWOBYPI 0x1.45f306dc9c883p-1
+
+/*
+** x = n pi/2 + *r + *rest for |x| < 2^20. Next to multiples of pi/2 few
+** digits of the rest are right: *outside.
+*/
+static inline vu reduce(vd x, vd *r, vd *rest, vu *outside) {
+  const vd t = x * TWOBYPI + MAGIC, n = t - MAGIC;
+  const vd a = x - n * PIO2A, w = n * PIO2B;
+  const vd b = a - w, d = b - a, e = (a - (b - d)) - (w + d);
+  const vd c = n * PIO2C - e;
+  *r = b - c;
+  *rest = (b - *r) - c;
+  *outside = ~LT(ABS(x), 0x1p20) | (LT(ABS(*r), 0x1p-20) & LT(1.0, ABS(x)));
+  return BITS(t);
+}
+
+/* sin(r + rest) - r: with 2^-57 of the sine */
+static inline vd sinin(vd r, vd rest) {
+  const vd z = r * r;
+  vd p = SPLAT(-7.586685070091267e-13);
+  p = p * z + 1.605853141458901e-10;
+  p = p * z + -2.5052106231157904e-08;
+  p = p * z + 2.7557319219335453e-06;
+  p = p * z + -0.0001984126984126506;
+  p = p * z + 0.008333333333333331;
+  p = p * z + -0.16666666666666666;
+  return z * r * p + (rest - rest * z * 0.5);
+}
+
+/* cos(r + rest) - *w, the largest part: with 2^-60 of it */
+static inline vd cosin(vd r, vd rest, vd *w) {
+  const vd z = r * r, h = z * 0.5;
+  vd p = SPLAT(-1.1382614868556325e-11);
+  p = p * z + 2.0876146024689747e-09;
+  p = p * z + -2.7557317270560326e-07;
+  p = p * z + 2.4801587298763433e-05;
+  p = p * z + -0.0013888888888887395;
+  p = p * z + 0.041666666666666664;
+  *w = 1.0 - h;
+  return ((1.0 - *w) - h) + (z * z * p - r * rest);
+}
+
+/* the sine and cosine of r + rest, either by bit 0 of n */
+static inline vd sinorcos(vu n, vd r, vd rest) {
+  const vu odd = MASK((n & 1) != 0);
+  vd w;
+  const vd c = cosin(r, rest, &w), s = sinin(r, rest);
+  return SEL(odd, w, r) + SEL(odd, c, s);
+}
+
+static inline vd vsin(vd x) {
+  vu outside;
+  vd r, rest, y;
+  const vu n = reduce(x, &r, &rest, &outside);
+  y = REAL(BITS(sinorcos(n, r, rest)) ^ ((n & 2) << 62));
+  y = SEL(EQ(x, 0.0), x, y);
+  OUTSIDE(outside, y, x, sin);
+  return y;
+}
+
+static inline vd vcos(vd x) {
+  vu outside;
+  vd r, rest, y;
+  const vu n = reduce(x, &r, &rest, &outside) + 1;
+  y = REAL(BITS(sinorcos(n, r, rest)) ^ ((n & 2) << 62));
+  OUTSIDE(outside, y, x, cos);
+  return y;
+}
+
+static inline vd vtan(vd x) {
+  vu outside;
+  vd r, rest, s, c, w, a, b, al, bl, y;
+  const vu n = reduce(x, &r, &rest, &outside);
+  const vu odd = MASK((n & 1) != 0);
+  s = sinin(r, rest);
+  c = cosin(r, rest, &w);
+  sum(SEL(odd, w, r), SEL(odd, c, s), &a, &al);
+  sum(SEL(odd, r, w), SEL(odd, s, c), &b, &bl);
+  y = a / b; /* and what that lacks, but for the quotient's own rounding */
+  y = y + (al - y * bl) / b;
+  y = REAL(BITS(y) ^ (n << 63));
+  y = SEL(EQ(x, 0.0), x, y);
+  OUTSIDE(outside, y, x, tan);
+  return y;
+}
+
+/* }====================================================== */
+
+/*
+** {======================================================
+** Operations on 64 points
+** =======================================================
+*/
+
+typedef void Points(double *d, const double *const *x);
+
+/* every row of the table, one point after the other */
+#define OP1(name, val, d0, l0, h0, kind)                                       \
+  static void one_##name(double *d, const double *const *x) {                  \
+    for (int k = 0; k < V_POINTS; k++) d[k] = ad_v_##name(x[0][k]);            \
+  }
+#define OP2(name, val, d0, d1, l0, h0, l1, h1, kind)                           \
+  static void one_##name(double *d, const double *const *x) {                  \
+    for (int k = 0; k < V_POINTS; k++) d[k] = ad_v_##name(x[0][k], x[1][k]);   \
+  }
+#define OP3(name, val, d0, d1, d2, l0, h0, l1, h1, l2, h2, kind)               \
+  static void one_##name(double *d, const double *const *x) {                  \
+    for (int k = 0; k < V_POINTS; k++)                                         \
+      d[k] = ad_v_##name(x[0][k], x[1][k], x[2][k]);                           \
+  }
+#include "ops.h"
+#undef OP1
+#undef OP2
+#undef OP3
+
+static Points *const onebyone[] = {
+#define OP1(name, val, d0, l0, h0, kind) one_##name,
+#define OP2(name, val, d0, d1, l0, h0, l1, h1, kind) one_##name,
+#define OP3(name, val, d0, d1, d2, l0, h0, l1, h1, l2, h2, kind) one_##name,
+#include "ops.h"
+#undef OP1
+#undef OP2
+#undef OP3
+};
+
+/* those that have code of their own */
+#define OWN1(name)                                                             \
+  static void own_##name(double *d, const double *const *x) {                  \
+    EACH ST(d + k, v##name(LD(x[0] + k)));                                     \
+  }
+OWN1(exp)
+OWN1(exp2)
+OWN1(expm1)
+OWN1(log)
+OWN1(log1p)
+OWN1(log2)
+OWN1(log10)
+OWN1(sin)
+OWN1(cos)
+OWN1(tan)
+OWN1(sinh)
+OWN1(cosh)
+OWN1(tanh)
+OWN1(sigmoid)
+OWN1(softplus)
+
+static void own_pow(double *d, const double *const *x) {
+  EACH ST(d + k, vpow(LD(x[0] + k), LD(x[1] + k)));
+}
+
+static void own_clamp(double *d, const double *const *x) {
+  EACH {
+    const vd a = LD(x[0] + k), b = LD(x[1] + k), c = LD(x[2] + k);
+    ST(d + k, SEL(LT(a, b), b, SEL(LT(c, a), c, a)));
+  }
+}
+
+static void own_inside(double *d, const double *const *x) {
+  EACH {
+    const vd a = LD(x[0] + k), b = LD(x[1] + k), c = LD(x[2] + k);
+    ST(d + k, SEL(LT(a, b) | LT(c, a), SPLAT(0), SPLAT(1)));
+  }
+}
+
+static void own_beyond(double *d, const double *const *x) {
+  EACH {
+    const vd a = LD(x[0] + k), b = LD(x[1] + k), c = LD(x[2] + k);
+    ST(d + k, SEL(~LT(a, b) & LT(c, a), SPLAT(1), SPLAT(0)));
+  }
+}
+
+static Points *function(int op) {
+  switch (op) {
+#define OWN(name)                                                              \
+  case OP_##name:                                                              \
+    return own_##name
+    OWN(exp);
+    OWN(exp2);
+    OWN(expm1);
+    OWN(log);
+    OWN(log1p);
+    OWN(log2);
+    OWN(log10);
+    OWN(sin);
+    OWN(cos);
+    OWN(tan);
+    OWN(sinh);
+    OWN(cosh);
+    OWN(tanh);
+    OWN(sigmoid);
+    OWN(softplus);
+    OWN(pow);
+    OWN(clamp);
+    OWN(inside);
+    OWN(beyond);
+#undef OWN
+  default:
+    return onebyone[op];
+  }
+}
+
+static void spread(double *to, double x) {
+  const vd s = SPLAT(x);
+  EACH ST(to + k, s);
+}
+
+/* an operation whose operands may be uniform, by its number */
+static void general(const Ins *i, double *v) {
+  _Alignas(64) double room[AD_MAXARITY][V_POINTS];
+  const uint32_t at[AD_MAXARITY] = {i->a, i->b, i->c};
+  const double *x[AD_MAXARITY];
+  for (int j = 0; j < ad_opinfo[i->op].arity; j++) {
+    x[j] = v + at[j];
+    if (i->flags >> j & 1) {
+      spread(room[j], v[at[j]]);
+      x[j] = room[j];
+    }
+  }
+  function(i->op)(v + i->d, x);
+}
+
+/* element j of a list */
+static inline vd element(const double *v, const uint32_t *list, uint32_t j,
+                         int k) {
+  const uint32_t at = list[j];
+  if (at & V_UNIFORM) return SPLAT(v[at & ~V_UNIFORM]);
+  return LD(v + at + k);
+}
+
+/* shifted by the largest, like ad_nvalue, which has what is not finite */
+static int logsumexp(const Ins *i, double *v, const uint32_t *list) {
+  vu bad = USPLAT(0);
+  _Alignas(64) double y[V_POINTS];
+  EACH {
+    vd m = SPLAT(-HUGE_VAL), s = SPLAT(0);
+    for (uint32_t j = 0; j < i->b; j++) {
+      const vd x = element(v, list, j, k);
+      m = SEL(LT(m, x), x, m);
+      bad |= ~EQ(x, x);
+    }
+    bad |= ~LT(ABS(m), SPLAT(HUGE_VAL));
+    for (uint32_t j = 0; j < i->b; j++) {
+      const vd x = element(v, list, j, k) - m;
+      s = s + expin(SEL(LT(x, -BIG), SPLAT(-BIG), x));
+    }
+    ST(y + k, m + login(s));
+  }
+  if (any(bad)) return 0;
+  memcpy(v + i->d, y, sizeof y);
+  return 1;
+}
+
+#define LIST(first, each, last)                                                \
+  EACH {                                                                       \
+    vd s = first;                                                              \
+    for (uint32_t j = 0; j < n; j++) {                                         \
+      const vd x = element(v, list, j, k);                                     \
+      s = each;                                                                \
+    }                                                                          \
+    ST(v + i->d + k, last);                                                    \
+  }                                                                            \
+  return
+
+/* the result may take the place of an operand: but only of the same lanes */
+static void listed(const Ins *i, double *v, const uint32_t *list,
+                   double *scratch) {
+  const uint32_t n = i->b;
+  switch (i->op) {
+  case OP_list_sum:
+    LIST(SPLAT(0), s + x, s);
+  case OP_list_mean:
+    LIST(SPLAT(0), s + x, s / (double)n);
+  case OP_list_prod:
+    LIST(SPLAT(1), s * x, s);
+  case OP_list_lmax:
+    LIST(element(v, list, 0, k), SEL(LT(s, x), x, s), s);
+  case OP_list_lmin:
+    LIST(element(v, list, 0, k), SEL(LT(x, s), x, s), s);
+  case OP_list_dot:
+    EACH {
+      vd s = SPLAT(0);
+      for (uint32_t j = 0; j < n / 2; j++)
+        s = s + element(v, list, j, k) * element(v, list, n / 2 + j, k);
+      ST(v + i->d + k, s);
+    }
+    return;
+  case OP_list_logsumexp:
+    if (logsumexp(i, v, list)) return;
+    break;
+  default:
+    break;
+  }
+  for (int k = 0; k < V_POINTS; k++) {
+    for (uint32_t j = 0; j < n; j++) {
+      const uint32_t at = list[j];
+      scratch[j] = at & V_UNIFORM ? v[at & ~V_UNIFORM] : v[at + (uint32_t)k];
+    }
+    v[i->d + (uint32_t)k] = ad_nvalue(i->op, n, scratch);
+  }
+}
+
+/*
+** The most frequent operations have a copy for each combination of operands
+** that are uniform.
+*/
+#define CODE(op, uniform) ((unsigned)(op) << 3 | (uniform))
+#define FROM(p) LD(p + k)
+#define SAME(p) p
+#define CASE1(op, value)                                                       \
+  case CODE(op, 0): {                                                          \
+    const double *const pa = v + i->a;                                         \
+    double *const d = v + i->d;                                                \
+    UNROLL                                                                     \
+    EACH {                                                                     \
+      const vd x = LD(pa + k);                                                 \
+      ST(d + k, value);                                                        \
+    }                                                                          \
+    break;                                                                     \
+  }
+#define CASE2(op, value)                                                       \
+  case CODE(op, 0): {                                                          \
+    const double *const pa = v + i->a, *const pb = v + i->b;                   \
+    double *const d = v + i->d;                                                \
+    UNROLL                                                                     \
+    EACH {                                                                     \
+      const vd x = LD(pa + k), y = LD(pb + k);                                 \
+      ST(d + k, value);                                                        \
+    }                                                                          \
+    break;                                                                     \
+  }                                                                            \
+  case CODE(op, 1): {                                                          \
+    const vd x = SPLAT(v[i->a]);                                               \
+    const double *const pb = v + i->b;                                         \
+    double *const d = v + i->d;                                                \
+    UNROLL                                                                     \
+    EACH {                                                                     \
+      const vd y = LD(pb + k);                                                 \
+      ST(d + k, value);                                                        \
+    }                                                                          \
+    break;                                                                     \
+  }                                                                            \
+  case CODE(op, 2): {                                                          \
+    const double *const pa = v + i->a;                                         \
+    const vd y = SPLAT(v[i->b]);                                               \
+    double *const d = v + i->d;                                                \
+    UNROLL                                                                     \
+    EACH {                                                                     \
+      const vd x = LD(pa + k);                                                 \
+      ST(d + k, value);                                                        \
+    }                                                                          \
+    break;                                                                     \
+  }
+#define CASE3(op, u, lx, ly, lz, value)                                        \
+  case CODE(op, u): {                                                          \
+    const double *const pa = v + i->a, *const pb = v + i->b,                   \
+                        *const pc = v + i->c;                                  \
+    double *const d = v + i->d;                                                \
+    UNROLL                                                                     \
+    EACH {                                                                     \
+      const vd x = lx, y = ly, z = lz;                                         \
+      ST(d + k, value);                                                        \
+    }                                                                          \
+    break;                                                                     \
+  }
+#define CADD SEL(EQ(y, 0.0), x, x + y * z)
+
+static const Ins *run(const Ins *i, const Ins *end, double *v,
+                      const uint32_t *list, double *scratch) {
+  for (; i < end; i++) {
+    switch (CODE(i->op, i->flags & 7)) {
+      CASE2(OP_add, x + y)
+      CASE2(OP_sub, x - y)
+      CASE2(OP_mul, x * y)
+      CASE2(OP_div, x / y)
+      CASE2(OP_cmul, SEL(EQ(x, 0.0), SPLAT(0), x * y))
+      CASE2(OP_max, SEL(LT(x, y), y, x))
+      CASE2(OP_min, SEL(LT(y, x), y, x))
+      CASE2(OP_below, SEL(LT(x, y), SPLAT(1), SPLAT(0)))
+      CASE2(OP_equal, SEL(EQ(x, y), SPLAT(1), SPLAT(0)))
+      CASE2(OP_first,
+            SEL(LT(y, x), SPLAT(0), SEL(EQ(x, y), SPLAT(0.5), SPLAT(1))))
+      CASE2(OP_second,
+            SEL(LT(x, y), SPLAT(1), SEL(EQ(x, y), SPLAT(0.5), SPLAT(0))))
+      CASE1(OP_unm, REAL(BITS(x) ^ SIGN))
+      CASE1(OP_abs, ABS(x))
+      CASE1(OP_relu, SEL(LE(x, 0.0), SPLAT(0), x))
+      CASE1(OP_sqrt, root(x))
+      CASE1(P_ROOT,
+            SEL(EQ(x, SPLAT(-HUGE_VAL)), SPLAT(HUGE_VAL), root(x + 0.0)))
+      CASE1(P_MOV, x)
+      CASE3(OP_cadd, 0, LD(pa + k), LD(pb + k), LD(pc + k), CADD)
+      CASE3(OP_cadd, 1, SPLAT(*pa), LD(pb + k), LD(pc + k), CADD)
+      CASE3(OP_cadd, 4, LD(pa + k), LD(pb + k), SPLAT(*pc), CADD)
+      CASE3(OP_cadd, 5, SPLAT(*pa), LD(pb + k), SPLAT(*pc), CADD)
+    case CODE(P_MOV, 1):
+      spread(v + i->d, v[i->a]);
+      break;
+    case CODE(P_ROOT, 1):
+      spread(v + i->d, ad_insvalue(P_ROOT, v + i->a));
+      break;
+    case CODE(P_PUSH, 0):
+    case CODE(P_PUSH, 1):
+    case CODE(P_POP, 0):
+      return i;
+    default:
+      if (ad_islist(i->op))
+        listed(i, v, list + i->a, scratch);
+      else
+        general(i, v);
+    }
+  }
+  return end;
+}
+
+static uint64_t compare(int cmp, const double *a, const double *b) {
+  uint64_t m = 0;
+  switch (cmp) {
+  case P_LT:
+    EACH m |= bitsof(LT(LD(a + k), LD(b + k))) << k;
+    return m;
+  case P_LE:
+    EACH m |= bitsof(LE(LD(a + k), LD(b + k))) << k;
+    return m;
+  case P_EQ:
+    EACH m |= bitsof(EQ(LD(a + k), LD(b + k))) << k;
+    return m;
+  default:
+    for (int k = 0; k < V_POINTS; k++)
+      m |= (uint64_t)ad_compare(cmp, a[k], b[k]) << k;
+    return m;
+  }
+}
+
+/* }====================================================== */
+
+const Vlevel LEVEL = {NAME, run, compare};
