@@ -215,10 +215,15 @@ doc:  ## write the reference to build/doc, with LDoc
 repl: all  ## an interactive session
 	@$(LUA_ENV) $(LUA) lua/autodiff/bin.lua
 
-bench: all $(BUILD)/yardstick.so  ## run the benchmarks
+bench: all $(BUILD)/yardstick.so $(BUILD)/loops.so  ## run the benchmarks
 	@$(LUA_ENV) $(LUA) spec/bench/run.lua
 
 # What arrays are compared with: plain C, as fast as the compiler makes it.
+# What arrays are compared with may use all that the machine has.
+$(BUILD)/loops.so: spec/bench/loops.c Makefile
+	@mkdir -p $(@D)
+	$(CC) -O3 -march=native -fPIC -shared -I$(LUA_INCDIR) -o $@ $< -lm $(LIBS)
+
 $(BUILD)/yardstick.so: spec/bench/yardstick.c Makefile
 	@mkdir -p $(@D)
 	$(CC) -O3 -march=native -fPIC -I$(LUA_INCDIR) \

@@ -57,9 +57,30 @@ static Array *newheader(lua_State *L, State *S, size_t bytes, int nuv) {
   return a;
 }
 
+/*
+** glibc gives memory that is freed at the end of its heap back to the system,
+** and has it cleared page by page when it asks again, as soon as that is more
+** than twice the largest block that it has seen mapped and freed (up to 32 MB).
+** A loop that makes an array and drops one would spend most of its time so; to
+** have seen one such block is enough. Elsewhere this does nothing.
+*/
+#define MAPPED ((size_t)32 << 20)
+#define LARGE ((size_t)1 << 20)
+
+static void keepfreed(lua_State *L, State *S) {
+  void *ud, *p;
+  lua_Alloc alloc = lua_getallocf(L, &ud);
+  const size_t size = MAPPED - 8192; /* with malloc's own head and a page */
+  S->keeps = 1;
+  p = alloc(ud, NULL, LUA_TUSERDATA, size);
+  if (p != NULL) alloc(ud, p, size, 0);
+}
+
 Array *ad_newarray(lua_State *L, State *S, int ndim, const ptrdiff_t *shape) {
   const size_t size = sizeof_shape(L, ndim, shape);
-  Array *a = newheader(L, S, HEAD + size * sizeof(double) + AD_ALIGN, 0);
+  Array *a;
+  if (size >= LARGE / sizeof(double) && !S->keeps) keepfreed(L, S);
+  a = newheader(L, S, HEAD + size * sizeof(double) + AD_ALIGN, 0);
   ptrdiff_t stride = 1;
   S->arrays = 1;
   a->size = size;

@@ -198,6 +198,7 @@ typedef struct State {
   int savers;     /* registry reference: weak, the tables that hold arrays for
                    tapes; LUA_NOREF: none */
   uint8_t arrays; /* there has been an array */
+  uint8_t keeps;  /* the allocator keeps what large arrays leave (array.c) */
   int arraylib;   /* registry reference: autodiff.array, once it is needed */
   struct Recorder *recorder; /* of the function that is being compiled */
   int watching;              /* the object of watch_gc is there */

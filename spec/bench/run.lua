@@ -14,6 +14,7 @@ local pattern = arg[1] or ""
 local sections = {
   {"Ratios", "bench.ratios"},
   {"Products of arrays", "bench.products"},
+  {"Arrays", "bench.arrays"},
   {"Memory", "bench.memory"},
   {"Loading", "bench.loading"},
   {"For orientation", "bench.single"},
