@@ -115,6 +115,29 @@ for _, name in ipairs { "argmax", "argmin", "argsort" } do
   end
 end
 
+-- Indices that may be of a batch are an operand.
+local function indices(rng, n)
+  if rng(4) == 1 then return rng(n) end
+  return arrays.contiguous(rng, arrays.shape(rng, 1, 2, true), function() return rng(n) + 0.0 end)
+end
+
+function own.gather(rng)
+  local x = arrays.array(rng, arrays.shape(rng, 1, 3, true))
+  local at = { axis = rng(x.ndim) }
+  return function(v, i) return prim.all.gather.op(at, v, i) end, x, indices(rng, x.shape[at.axis])
+end
+
+function own.ungather(rng)
+  local shape = arrays.shape(rng, 1, 3, true)
+  local at = { axis = rng(#shape), shape = shape }
+  local i = indices(rng, shape[at.axis])
+  local g = arrays.array(rng, ad.take(ad.zeros(shape), i, at.axis).shape or { 1 })
+  if #shape == 1 and type(i) == "number" then g = rng() end
+  return function(v, j) return prim.all.ungather.op(at, v, j) end, g, i
+end
+
+local fixed = { gather = { false, true }, ungather = { false, true } }
+
 local constant = {
   lu = true, rcond = true, scale = true, argmax = true, argmin = true, argsort = true,
 }
@@ -259,18 +282,19 @@ function M.cases()
     if not sample and type(found) == "function" then sample = with(name, found) end
     if sample then
       cases[#cases + 1] = { name = name, sample = sample, constant = constant[name],
-        lapack = lapack[name], single = single[name], fixed = {} }
+        lapack = lapack[name], single = single[name],
+        fixed = fixed[name] or {} }
     else
       missing[#missing + 1] = name
     end
   end
   for _, op in ipairs(core.ops()) do
-    local fixed = {}
+    local held = {}
     -- an operand without a range is no subject either: conditions, orders
-    for i = 1, op.arity do fixed[i] = op.lo[i] == op.hi[i] end
+    for i = 1, op.arity do held[i] = op.lo[i] == op.hi[i] end
     cases[#cases + 1] = {
       name = (op.list and "list " or "row ") .. op.name,
-      sample = op.list and listrow(op) or row(op), fixed = fixed,
+      sample = op.list and listrow(op) or row(op), fixed = held,
     }
   end
   for name, sample in pairs(public) do
