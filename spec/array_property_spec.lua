@@ -54,27 +54,26 @@ describe("the property tests of arrays", function()
     local text = reported { name = "wrong",
       jvp = function(p, t) return 3.00001 * p[1] * p[1] * t[1] end,
       vjp = function(w, _, x) return 3 * x * x * w end }
-    assert.is_truthy(text:find("forward:", 1, true), text)
-    assert.is_falsy(text:find("reverse:", 1, true), text)
+    assert.is_truthy(text:find("\n  forward:", 1, true), text)
+    assert.is_falsy(text:find("\n  reverse:", 1, true), text)
   end)
 
   it("find a cotangent that is wrong", function()
     local text = reported { name = "wrong",
       jvp = function(p, t) return 3 * p[1] * p[1] * t[1] end,
       vjp = function(w, _, x) return 3.00001 * x * x * w end }
-    assert.is_truthy(text:find("reverse:", 1, true), text)
-    assert.is_falsy(text:find("forward:", 1, true), text)
+    assert.is_truthy(text:find("\n  reverse:", 1, true), text)
+    assert.is_falsy(text:find("\n  forward:", 1, true), text)
   end)
 
   it("find a second derivative that is wrong", function()
     local text = reported { name = "wrong",
       jvp = function(p, t) return 3 * p[1] * ad.stop(p[1]) * t[1] end,
       vjp = function(w, _, x) return 3 * x * ad.stop(x) * w end }
-    assert.is_falsy(text:find("forward:", 1, true), text)
-    assert.is_falsy(text:find("reverse:", 1, true), text)
+    assert.is_falsy(text:find("\n  forward:", 1, true), text)
+    assert.is_falsy(text:find("\n  reverse:", 1, true), text)
     assert.is_truthy(text:find("forward over forward", 1, true), text)
     assert.is_truthy(text:find("reverse over reverse", 1, true), text)
-    assert.is_truthy(text:find("coefficient 2", 1, true), text)
   end)
 
   it("find what batches get wrong", function()
@@ -84,7 +83,7 @@ describe("the property tests of arrays", function()
     end }
     local text = table.concat(property.run({ case }, 4, 1).reports, "\n")
     assert.is_truthy(text:find("vmap: element", 1, true), text)
-    assert.is_falsy(text:find("forward:", 1, true), text)
+    assert.is_falsy(text:find("\n  forward:", 1, true), text)
   end)
 
   it("are the same for the same seed", function()

@@ -25,6 +25,10 @@ local M = {}
 
 local pack, unpack = table.pack, table.unpack
 
+-- What is defined when it is needed first.
+ad.jvp(ad.implicit { f = function(x, t) return x - t end, solve = function(t) return t end },
+  { ad.ones(1) }, { ad.ones(1) })
+
 -- Samples of what has none in the other lists.
 local own = {}
 
@@ -113,6 +117,15 @@ for _, name in ipairs { "argmax", "argmin", "argsort" } do
     if name == "argsort" then at = { axes = { rng(x.ndim) } } end
     return function(v) return prim.all[name].op(at, ad.stop(v)) end, x
   end
+end
+
+-- Its matrix is a constant, in lists.
+function own.implicit_solve(rng)
+  local dense = require "autodiff.dense"
+  local n = rng(1, 3)
+  local lu = (matrix(rng, n, n, 0.5) + ad.eye(n)):tolist()
+  local at = { lu = lu, perm = dense.lu(lu), transposed = rng(2) == 1 }
+  return function(b) return prim.all.implicit_solve.op(at, b) end, arrays.array(rng, { n })
 end
 
 -- Indices that may be of a batch are an operand.
@@ -266,6 +279,22 @@ public["where and comparisons"] = function(rng)
   return function(v, t)
     return ad.where(ad.lt(v, t), v * v, ad.log(v)) + ad.where(ad.le(t, v), t / v, 0)
   end, x, rng() * 0.04 + 0.15 + 0.3 * rng(4)
+end
+
+-- Rules of the user's: one of them, the other, both; and an argument that is shared.
+local rules = {
+  jvp = function(p, t) return 2 * p[1] * p[2] * t[1] + p[1] * p[1] * t[2] end,
+  vjp = function(w, _, x, y) return 2 * x * y * w, ad.sum(x * x * w) end,
+}
+
+for name, has in pairs { ["custom, jvp"] = { "jvp" }, ["custom, vjp"] = { "vjp" },
+  ["custom"] = { "jvp", "vjp" } } do
+  local def = { name = name, f = function(x, y) return x * x * y end }
+  for _, rule in ipairs(has) do def[rule] = rules[rule] end
+  public[name] = function(rng)
+    local x = arrays.array(rng, arrays.shape(rng, 1, 2))
+    return ad.custom(def), x, rng() + 0.5
+  end
 end
 
 public["list softmax"] = function(rng)
