@@ -19,7 +19,7 @@ local prim = require "autodiff.prim"
 local arrays = require "support.array_samples"
 local matrices = require "support.linalg_samples"
 
-for _, name in ipairs { "array", "product", "linalg", "vmap" } do require("autodiff." .. name) end
+for _, name in ipairs { "array", "product", "linalg", "vmap", "leaves" } do require("autodiff." .. name) end
 
 local M = {}
 
@@ -126,6 +126,44 @@ function own.implicit_solve(rng)
   local lu = (matrix(rng, n, n, 0.5) + ad.eye(n)):tolist()
   local at = { lu = lu, perm = dense.lu(lu), transposed = rng(2) == 1 }
   return function(b) return prim.all.implicit_solve.op(at, b) end, arrays.array(rng, { n })
+end
+
+-- Structures as vectors: of each leaf the shape, and where it is in how many.
+local function placed(rng)
+  local list, at, n = {}, {}, 0
+  for i = 1, rng(3) do
+    local x = rng(3) == 1 and rng() or arrays.array(rng, arrays.shape(rng, 1, 2))
+    local plain = ad.type(x) == "array"
+    list[i], at[i] = x, { first = n, shape = plain and x.shape or nil }
+    n = n + (plain and x.size or 1)
+  end
+  for i = 1, #at do at[i].n = n end
+  return list, at, n
+end
+
+function own.flat(rng)
+  local list, at = placed(rng)
+  return function(...) return prim.all.flat.op(at, ...) end, unpack(list)
+end
+
+function own.piece(rng)
+  local _, at, n = placed(rng)
+  return function(v) return prim.all.piece.op(at[1], v) end, arrays.array(rng, { n })
+end
+
+function own.place(rng)
+  local list, at = placed(rng)
+  return function(v) return prim.all.place.op(at[1], v) end, list[1]
+end
+
+-- One operand for each element of an array of the outer shape.
+function own.merge(rng)
+  local outer, inner = { rng(2), rng(2) }, rng(3) > 1 and arrays.shape(rng, 1, 2) or {}
+  local at, list = { outer = outer, inner = inner, first = rng(2) == 1 }, {}
+  for i = 1, outer[1] * outer[2] do
+    list[i] = #inner == 0 and rng() or arrays.array(rng, inner)
+  end
+  return function(...) return prim.all.merge.op(at, ...) end, unpack(list)
 end
 
 -- Indices that may be of a batch are an operand.
