@@ -360,7 +360,6 @@ local reasons = {
   below = "lt, inside of rules", atmost = "le, inside of rules", first = "a derivative of max",
   second = "a derivative of max", inside = "a derivative of clamp",
   beyond = "a derivative of clamp",
-  softmax_times = "the derivative of logsumexp",
   ungather = "the transpose of gather, which derivatives use",
   implicit_solve = "solve, of a matrix in lists: implicit_spec",
   flat = "a structure as a vector: jacobian_spec", piece = "as flat", place = "as flat",

@@ -19,7 +19,9 @@ local prim = require "autodiff.prim"
 local arrays = require "support.array_samples"
 local matrices = require "support.linalg_samples"
 
-for _, name in ipairs { "array", "product", "linalg", "vmap", "leaves" } do require("autodiff." .. name) end
+for _, name in ipairs { "array", "product", "linalg", "vmap", "leaves" } do
+  require("autodiff." .. name)
+end
 
 local M = {}
 
