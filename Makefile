@@ -258,12 +258,14 @@ test-run: $(CORE) $(CTESTS) $(HOSTS)
 	run $(BUSTED) --lua=$(LUA) --tags=memory; \
 	for t in $(CTESTS); do run $$t; done; \
 	run $(LUA) spec/property.lua $(PROGRAMS) $(SEED); \
+	run $(LUA) spec/array_property.lua $(SAMPLES) $(SEED); \
 	echo; echo "$$passed passed, $$failed failed"; \
 	test $$failed -eq 0
 
-# The same programs each time, so that a test that failed fails again; another
-# SEED makes others.
+# The same programs, and samples of each operation on arrays, each time, so that
+# a test that failed fails again; another SEED makes others.
 PROGRAMS = 100000
+SAMPLES  = 20
 SEED     = 1
 
 # --- Checking
@@ -329,7 +331,8 @@ asan-run: $(CORE) $(HOSTS)
 	    assert(package.loadlib('$(CORE)', 'luaopen_autodiff_core'))"; \
 	$(LUA_ENV) $(FIXED) $(BUSTED) --lua=$(LUA) --exclude-tags=memory && \
 	$(LUA_ENV) $(FIXED) $(BUSTED) --lua=$(LUA) --tags=memory && \
-	$(LUA_ENV) $(FIXED) $(LUA) spec/property.lua 2000
+	$(LUA_ENV) $(FIXED) $(LUA) spec/property.lua 2000 && \
+	$(LUA_ENV) $(FIXED) $(LUA) spec/array_property.lua 3
 
 check-valgrind:
 	$(MAKE) $(APART) BUILD=build/valgrind CFLAGS='-O1 -g' valgrind-run

@@ -258,11 +258,14 @@ end
 -- Batches
 
 -- Examples near x, put together along an axis: the array, the axis, and they.
-local function batch(rng, x, size, noise)
+local function batch(rng, x, size, fixed)
   local list = {}
   for b = 1, size do
-    list[b] = x + random_like(rng, x, noise)
-    if isarray(x) and not isarray(list[b]) then list[b] = x:copy() end
+    if fixed then
+      list[b] = isarray(x) and rng(2) == 1 and ad.flip(x) or x
+    else
+      list[b] = x + random_like(rng, x, 0.03)
+    end
   end
   local axis = rng(1, (isarray(x) and x.ndim or 0) + 1)
   return ad.stack(list, axis), axis, list
@@ -275,7 +278,7 @@ function Check:batches(case, f, x)
   local chosen = rng(#x)
   for i = 1, #x do
     if i == chosen or rng(2) == 1 then
-      X[i], axes[i], own[i] = batch(rng, x[i], size, case.fixed[i] and 0 or 0.03)
+      X[i], axes[i], own[i] = batch(rng, x[i], size, case.fixed[i])
       mapped[i] = true
       if rng(2) == 1 then axes[i] = axes[i] - X[i].ndim - 1 end -- from the end
     else

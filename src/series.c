@@ -281,8 +281,8 @@ static void expandlist(Dag *d, int id) {
     infinite = EQ(F1(abs, m), K(HUGE_VAL));
     for (int i = 0; i < w->n; i++) {
       if (d->arrays)
-        list.before[i] = chosen(d, infinite, P2(equal, X(i), m),
-                                F1(exp, SUB(X(i), m)));
+        list.before[i] =
+            chosen(d, infinite, P2(equal, X(i), m), F1(exp, SUB(X(i), m)));
       else if (coefs(d, infinite)[0].n != 0)
         list.before[i] = P2(equal, X(i), m);
       else
@@ -511,8 +511,7 @@ val ad_series(lua_State *L, State *S, int op, int n, const Arg *a,
     for (int k = 1; k <= d->n; k++) {
       val *c = &coefs(d, root)[k];
       const int base = lua_gettop(L);
-      if (!ad_isnum(*c, 0))
-        *c = settle(L, base, ad_toshape(L, S, *c, &shape));
+      if (!ad_isnum(*c, 0)) *c = settle(L, base, ad_toshape(L, S, *c, &shape));
       ad_checkstack(L, 16, "series is too long");
     }
   }

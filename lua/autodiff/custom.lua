@@ -11,7 +11,8 @@ local args = require "autodiff.args"
 local function pack(...) return { n = select("#", ...), ... } end
 local function unpack(t) return table.unpack(t, 1, t.n) end
 
-local isarray, shapeof = core.array.isarray, core.array.shapeof
+local kernel = core.array
+local isarray, shapeof = kernel.isarray, kernel.shapeof
 
 -- <a, b> of two lists, where an exact 0 in b contributes 0.
 local function inner(a, b)
@@ -69,7 +70,8 @@ end
 
 --- `custom{name=, f=, jvp=, vjp=}`; with `notbyvalue = true` (for the rules
 -- of the C interface) the jvp rule promises not to look at y.
-local function custom(...)
+local custom
+function custom(...)
   args.table(1, "custom", ...)
   local def = (...)
   local name = def.name
@@ -135,6 +137,69 @@ local function custom(...)
 
   local call
 
+  -- For values of the batch `key`: the function and its rules, mapped, are a custom function of the
+  -- arrays with all examples, and so the rules hold for what is outside of the batch.
+  local function overbatch(key, ...)
+    local array = require "autodiff.array"
+    local vmap = require "autodiff.vmap".vmap
+    local x, axes, size = pack(...), {}, nil
+    for i = 1, x.n do
+      axes[i] = false
+      kernel.map(function(leaf)
+        local own, is = kernel.inside(key, leaf)
+        if is then axes[i], size = 1, shapeof(own)[1] end
+        return leaf
+      end, x[i])
+    end
+    -- all of an argument is mapped, or nothing of it
+    local function spread(leaf)
+      local own, is = kernel.inside(key, leaf)
+      if is then return own end
+      return array.broadcast_to(own, { size, table.unpack(shapeof(own) or {}) })
+    end
+    for i = 1, x.n do
+      if axes[i] then x[i] = kernel.map(spread, x[i]) end
+    end
+    -- d in the structure of x, where 0 may stand for zeros
+    local function inform(like, d)
+      local forms, n = core.flatten(like)
+      local own = core.flatten(like, d)
+      for q = 1, n do
+        local shape = shapeof(forms[q])
+        if shape and not shapeof(own[q]) then own[q] = array.broadcast_to(own[q], shape) end
+      end
+      return n > 0 and core.unflatten(like, own) or d
+    end
+    local rules = { name = name, f = vmap(f, axes), notbyvalue = def.notbyvalue }
+    if jvp then
+      local all = table.move(axes, 1, x.n, 2, { 1 })
+      local own = vmap(function(y, ...)
+        local given = pack(...)
+        local p = table.move(given, 1, x.n, 1, { n = x.n })
+        return jvp(p, table.move(given, x.n + 1, 2 * x.n, 1, { n = x.n }), y)
+      end, table.move(axes, 1, x.n, x.n + 2, all))
+      function rules.jvp(p, t, y)
+        local given = table.move(p, 1, x.n, 1, {})
+        for i = 1, x.n do given[x.n + i] = inform(p[i], t[i]) end
+        return own(y, table.unpack(given, 1, 2 * x.n))
+      end
+    end
+    if vjp then
+      local own = vmap(vjp, table.move(axes, 1, x.n, 3, { 1, 1 }))
+      function rules.vjp(ybar, y, ...)
+        local back = pack(own(inform(y, ybar), y, ...))
+        for i = 1, x.n do -- what is shared has its share from each example
+          if back[i] ~= nil and not axes[i] then
+            back[i] = kernel.map(function(leaf) return array.sum(leaf, 1) end, back[i])
+          end
+        end
+        return table.unpack(back, 1, x.n)
+      end
+    end
+    return kernel.map(function(leaf) return kernel.batched(key, leaf) end,
+      custom(rules)(unpack(x)))
+  end
+
   -- The rule gives the tangent of y along x' as a series: y', from which y
   -- follows. Its coefficients 0 .. k - 1 need no more than these of x, x' and
   -- y, so each round gains one more of y; a rule that does not look at y needs
@@ -178,6 +243,7 @@ local function custom(...)
   function call(...)
     local key, kind = core.highest(...)
     if not key then return f(core.parts(0, 0, ...)) end -- constants, if any, as numbers
+    if kind == "batch" then return overbatch(key, ...) end
     local primals = pack(core.parts(key, 0, ...))
     local y = call(unpack(primals))
     if kind == "var" then

@@ -19,8 +19,8 @@ local function factored(lu)
   return perm
 end
 
--- The solution of such a system for arrays of one dimension, as an operation with rules: loaded when
--- it is needed.
+-- The solution of such a system for arrays of one dimension, as an operation with rules: loaded
+-- when it is needed.
 local function vectorsolve()
   local op
   op = require "autodiff.prim".define {

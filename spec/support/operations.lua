@@ -19,11 +19,17 @@ local prim = require "autodiff.prim"
 local arrays = require "support.array_samples"
 local matrices = require "support.linalg_samples"
 
-for _, name in ipairs { "array", "product", "linalg", "vmap" } do require("autodiff." .. name) end
+for _, name in ipairs { "array", "product", "linalg", "vmap", "leaves" } do
+  require("autodiff." .. name)
+end
 
 local M = {}
 
 local pack, unpack = table.pack, table.unpack
+
+-- What is defined when it is needed first.
+ad.jvp(ad.implicit { f = function(x, t) return x - t end, solve = function(t) return t end },
+  { ad.ones(1) }, { ad.ones(1) })
 
 -- Samples of what has none in the other lists.
 local own = {}
@@ -114,6 +120,76 @@ for _, name in ipairs { "argmax", "argmin", "argsort" } do
     return function(v) return prim.all[name].op(at, ad.stop(v)) end, x
   end
 end
+
+-- Its matrix is a constant, in lists.
+function own.implicit_solve(rng)
+  local dense = require "autodiff.dense"
+  local n = rng(1, 3)
+  local lu = (matrix(rng, n, n, 0.5) + ad.eye(n)):tolist()
+  local at = { lu = lu, perm = dense.lu(lu), transposed = rng(2) == 1 }
+  return function(b) return prim.all.implicit_solve.op(at, b) end, arrays.array(rng, { n })
+end
+
+-- Structures as vectors: of each leaf the shape, and where it is in how many.
+local function placed(rng)
+  local list, at, n = {}, {}, 0
+  for i = 1, rng(3) do
+    local x = rng(3) == 1 and rng() or arrays.array(rng, arrays.shape(rng, 1, 2))
+    local plain = ad.type(x) == "array"
+    list[i], at[i] = x, { first = n, shape = plain and x.shape or nil }
+    n = n + (plain and x.size or 1)
+  end
+  for i = 1, #at do at[i].n = n end
+  return list, at, n
+end
+
+function own.flat(rng)
+  local list, at = placed(rng)
+  return function(...) return prim.all.flat.op(at, ...) end, unpack(list)
+end
+
+function own.piece(rng)
+  local _, at, n = placed(rng)
+  return function(v) return prim.all.piece.op(at[1], v) end, arrays.array(rng, { n })
+end
+
+function own.place(rng)
+  local list, at = placed(rng)
+  return function(v) return prim.all.place.op(at[1], v) end, list[1]
+end
+
+-- One operand for each element of an array of the outer shape.
+function own.merge(rng)
+  local outer, inner = { rng(2), rng(2) }, rng(3) > 1 and arrays.shape(rng, 1, 2) or {}
+  local at, list = { outer = outer, inner = inner, first = rng(2) == 1 }, {}
+  for i = 1, outer[1] * outer[2] do
+    list[i] = #inner == 0 and rng() or arrays.array(rng, inner)
+  end
+  return function(...) return prim.all.merge.op(at, ...) end, unpack(list)
+end
+
+-- Indices that may be of a batch are an operand.
+local function indices(rng, n)
+  if rng(4) == 1 then return rng(n) end
+  return arrays.contiguous(rng, arrays.shape(rng, 1, 2, true), function() return rng(n) + 0.0 end)
+end
+
+function own.gather(rng)
+  local x = arrays.array(rng, arrays.shape(rng, 1, 3, true))
+  local at = { axis = rng(x.ndim) }
+  return function(v, i) return prim.all.gather.op(at, v, i) end, x, indices(rng, x.shape[at.axis])
+end
+
+function own.ungather(rng)
+  local shape = arrays.shape(rng, 1, 3, true)
+  local at = { axis = rng(#shape), shape = shape }
+  local i = indices(rng, shape[at.axis])
+  local g = arrays.array(rng, ad.take(ad.zeros(shape), i, at.axis).shape or { 1 })
+  if #shape == 1 and type(i) == "number" then g = rng() end
+  return function(v, j) return prim.all.ungather.op(at, v, j) end, g, i
+end
+
+local fixed = { gather = { false, true }, ungather = { false, true } }
 
 local constant = {
   lu = true, rcond = true, scale = true, argmax = true, argmin = true, argsort = true,
@@ -245,6 +321,22 @@ public["where and comparisons"] = function(rng)
   end, x, rng() * 0.04 + 0.15 + 0.3 * rng(4)
 end
 
+-- Rules of the user's: one of them, the other, both; and an argument that is shared.
+local rules = {
+  jvp = function(p, t) return 2 * p[1] * p[2] * t[1] + p[1] * p[1] * t[2] end,
+  vjp = function(w, _, x, y) return 2 * x * y * w, ad.sum(x * x * w) end,
+}
+
+for name, has in pairs { ["custom, jvp"] = { "jvp" }, ["custom, vjp"] = { "vjp" },
+  ["custom"] = { "jvp", "vjp" } } do
+  local def = { name = name, f = function(x, y) return x * x * y end }
+  for _, rule in ipairs(has) do def[rule] = rules[rule] end
+  public[name] = function(rng)
+    local x = arrays.array(rng, arrays.shape(rng, 1, 2))
+    return ad.custom(def), x, rng() + 0.5
+  end
+end
+
 public["list softmax"] = function(rng)
   local operands = {}
   for i = 1, rng(4) do operands[i] = rng() end
@@ -259,18 +351,19 @@ function M.cases()
     if not sample and type(found) == "function" then sample = with(name, found) end
     if sample then
       cases[#cases + 1] = { name = name, sample = sample, constant = constant[name],
-        lapack = lapack[name], single = single[name], fixed = {} }
+        lapack = lapack[name], single = single[name],
+        fixed = fixed[name] or {} }
     else
       missing[#missing + 1] = name
     end
   end
   for _, op in ipairs(core.ops()) do
-    local fixed = {}
+    local held = {}
     -- an operand without a range is no subject either: conditions, orders
-    for i = 1, op.arity do fixed[i] = op.lo[i] == op.hi[i] end
+    for i = 1, op.arity do held[i] = op.lo[i] == op.hi[i] end
     cases[#cases + 1] = {
       name = (op.list and "list " or "row ") .. op.name,
-      sample = op.list and listrow(op) or row(op), fixed = fixed,
+      sample = op.list and listrow(op) or row(op), fixed = held,
     }
   end
   for name, sample in pairs(public) do
