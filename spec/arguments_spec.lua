@@ -72,6 +72,8 @@ local wrong = {
   axis = choose("true", "a string", "a function", "a file", "a thread", "a light userdata",
     "NaN", "inf", "zero", "a fraction", "a huge number", "the least integer",
     "a list of strings", "an array"),
+  axes = choose("true", "a string", "a function", "a file", "a thread", "a light userdata",
+    "NaN", "inf", "zero", "a fraction", "a huge number", "a list of strings", "an array"),
   integers = choose("nil", "true", "a string", "a function", "a file", "a thread",
     "a light userdata", "NaN", "inf", "a fraction", "a huge number", "a list of strings"),
   indices = choose("nil", "true", "a string", "a function", "a file", "a thread",
@@ -148,6 +150,7 @@ entry("value", {1.0}, "any")
 entry("type", {1.0}, "any")
 entry("install", {{}}, "options?")
 entry("random", {1}, "number")
+entry("vmap", {ad.sin, 1}, "callable", "axes?")
 
 local matrix = by_name["an array"][2]
 for _, name in ipairs{"argmax", "argmin", "std", "log_softmax", "cumsum", "sort", "argsort",
@@ -170,7 +173,7 @@ entry("minimum", {1.5, 2.5}, "number", "number")
 
 -- Sections 5 to 9 have specs of their own; until one lists a name here with
 -- its parameters, it gets the arbitrary calls below and nothing stricter.
-local elsewhere = {explain = true, graph = true, debug_nans = true, compile = true, vmap = true,
+local elsewhere = {explain = true, graph = true, debug_nans = true, compile = true,
   array = true, zeros = true, ones = true, full = true, eye = true, arange = true,
   linspace = true, save = true, load = true, matmul = true, outer = true,
   einsum = true}
@@ -408,7 +411,7 @@ describe("arguments", function()
       for _, text in ipairs(e.kinds) do
         numbers = numbers and text == "number"
       end
-      if numbers and name ~= "var" and name ~= "dual" then
+      if numbers and name ~= "var" and name ~= "dual" and name ~= "random" then
         local n = #valid_for(name)
         local values = {unpack(valid_for(name))}
         values[n + 1], values[n + 2] = "more", {}

@@ -945,6 +945,8 @@ local r = ad.random(3)
 r:normal()
 local same = ad.random(r:state())
 print(r:normal() == same:normal())            --> true]])
+
+---------------------------------------------------------------------------------------------------
 section "Arrays"
 ---------------------------------------------------------------------------------------------------
 
@@ -1014,6 +1016,20 @@ def("minimum", "minimum(a, b)", [[
 The smaller of two numbers, or of two arrays element by element, with broadcasting. At a tie
 each has derivative 1/2. (`min` of an array reduces it.)]], [[
 print(table.unpack(ad.minimum(ad.array{1, 5}, 3):tolist()))  --> 1.0	3.0]])
+
+def("vmap", "vmap(f[, in_axes])", [[
+A function that does for a batch what f does for one example. f runs once, on values that stand
+for any example, and each operation works on the whole batch. in_axes says along which axis the
+examples of an argument lie (1 unless it is given, negative from the end), or false for an argument
+that all share: one for all arguments, or a list. Arguments may be structures, whose arrays are all
+mapped; results have the batch as their first axis. Of f may be taken derivatives, and of what comes
+out. Where f looks at a value (if, ad.value) that differs along the batch it is an error; what f
+keeps is a constant afterwards.]], [[
+local function loss(w, x, y) return (ad.dot(w, x) - y)^2 end
+local w, xs, ys = ad.array{1, -1}, ad.array{{1, 2}, {3, 4}}, ad.array{0, 1}
+print(ad.vmap(loss, {false})(w, xs, ys))           --> [1 4]
+local each = ad.vmap(ad.grad(loss), {false})(w, xs, ys)  -- a gradient for each example
+print(each[{2, 1}], each[{2, 2}])                  --> -12.0	-16.0]])
 
 ---------------------------------------------------------------------------------------------------
 section "Reductions of arrays"

@@ -37,6 +37,7 @@ function M.math(ad)
     t[name] = extra[name] or ad[name] or v
   end
   t.type = math.type -- the kinds of plain numbers
+  t.random = math.random -- numbers, not a generator
   return t
 end
 

@@ -858,6 +858,12 @@ function ad.maximum(a, b) end
 ---@return autodiff.ArrayLike
 function ad.minimum(a, b) end
 
+---A function that does for a batch what f does for one example.
+---@param f autodiff.Callable
+---@param in_axes? integer|false|(integer|false)[]
+---@return fun(...: autodiff.Structure): autodiff.Structure, ...
+function ad.vmap(f, in_axes) end
+
 ---The position, from 1, of the largest element along an axis, or of the whole array in row-major
 ---order.
 ---@param a autodiff.ArrayLike

@@ -8,6 +8,7 @@
 -- inside of what is differentiated or outside.
 local core = require "autodiff.core"
 local args = require "autodiff.args"
+local check = require "autodiff.arrayargs"
 local array = require "autodiff.array"
 local prim = require "autodiff.prim"
 
@@ -356,9 +357,13 @@ local function axisof(in_axes, i)
   return axis
 end
 
-local function checkaxis(fname, axis)
-  if axis ~= false and not math.tointeger(axis) then
-    args.bad(2, fname, ("an axis is an integer or false, got %s"):format(type(axis)))
+local function checkaxis(axis)
+  if math.type(axis) == "float" and not math.tointeger(axis) then
+    core.badarg(2, "vmap", "number has no integer representation")
+  elseif axis ~= false and not math.tointeger(axis) then
+    core.badarg(2, "vmap", check.got("integer or false", 1, axis))
+  elseif axis == 0 then
+    core.badarg(2, "vmap", "no axis 0")
   end
 end
 
@@ -391,12 +396,12 @@ function M.vmap(...)
   if type(in_axes) == "table" then
     local own = {}
     for i, axis in pairs(in_axes) do
-      checkaxis("vmap", axis)
+      checkaxis(axis)
       own[i] = axis
     end
     in_axes = own
   else
-    checkaxis("vmap", in_axes)
+    checkaxis(in_axes)
   end
   local function run(key, ...)
     local given, size = pack(...), nil

@@ -51,6 +51,10 @@ local root = ad.implicit{f = function(y, a) return y * y - a end, solve = ad.sqr
 near(ad.jacobian(root)(x)[{1, 1}], 0.5)
 assert(ad.check(f, {x}, {order = 2}))
 
+local rows = ad.array{{1.0, 2.0}, {3.0, 4.0}}
+near(ad.vmap(ad.grad(f))(rows)[{1, 1}], d)
+fails(ad.vmap(f, 3), rows)
+
 assert(#ad.explain(f, x) > 0)
 assert(#ad.graph(f, x):svg() > 0)
 ad.debug_nans(true)
