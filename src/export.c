@@ -514,7 +514,7 @@ static void variables(Writer *w) {
 static void file(Writer *w) {
   const Code *c = w->c;
   survey(w);
-  header(w, nout);
+  header(w, w->e->nout);
   helpers(w);
   put(w, "int ");
   put(w, w->e->name);
