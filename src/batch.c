@@ -425,8 +425,13 @@ static void input(Worker *w, uint32_t slot, uint32_t from, uint32_t to) {
   const Batch *b = w->team->b;
   const Column *in = &w->team->r->in[slot - b->c->nconst];
   double *v = w->v + b->at[slot];
-  for (uint32_t k = from; k < to; k++)
-    v[k] = in->at[(ptrdiff_t)rownumber(w, w->row[k]) * in->stride];
+  if (w->team->r->rows == NULL) {
+    const double *x = in->at + (ptrdiff_t)w->base * in->stride;
+    for (uint32_t k = from; k < to; k++)
+      v[k] = x[(ptrdiff_t)w->row[k] * in->stride];
+  } else
+    for (uint32_t k = from; k < to; k++)
+      v[k] = in->at[(ptrdiff_t)rownumber(w, w->row[k]) * in->stride];
 }
 
 /* lanes that are not in use repeat one that is */
@@ -669,20 +674,33 @@ static const double *operand(Worker *w, uint32_t slot, double *room) {
   return room;
 }
 
+/* number j of what a return lists, or a constant, for all lanes */
+static const double *result(Worker *w, const Block *o, const Returned *f,
+                            uint32_t j, double *room) {
+  if (f->from[j] != P_NONE)
+    return operand(w, w->team->b->c->list[o->a + f->from[j]], room);
+  for (uint32_t k = 0; k < V_POINTS; k++) room[k] = f->value[j];
+  return room;
+}
+
 static void results(Worker *w, const Block *o) {
-  const Batch *b = w->team->b;
   const BatchRun *r = w->team->r;
+  const Returned *f = o->set < r->nform ? &r->form[o->set] : NULL;
   _Alignas(64) double room[V_POINTS];
-  if (o->set != r->set || o->b != r->nout) {
+  if (f == NULL || f->from == NULL || f->n != o->b) {
     for (uint32_t k = 0; k < w->m; k++) ended(w, k, B_FORM);
     return;
   }
   for (uint32_t j = 0; j < r->nout; j++) {
     const Column *out = &r->out[j];
-    const double *x = operand(w, b->c->list[o->a + j], room);
+    const double *x = result(w, o, f, j, room);
     if (r->sum)
       w->sum[j] = lanes(x, w->m);
-    else
+    else if (r->rows == NULL) {
+      double *at = out->at + (ptrdiff_t)w->base * out->stride;
+      for (uint32_t k = 0; k < w->m; k++)
+        at[(ptrdiff_t)w->row[k] * out->stride] = x[k];
+    } else
       for (uint32_t k = 0; k < w->m; k++)
         out->at[(ptrdiff_t)rownumber(w, w->row[k]) * out->stride] = x[k];
   }

@@ -68,14 +68,16 @@ enum {
   B_DONE,
   B_MISSED, /* nobody has recorded where it goes */
   B_FULL,   /* its stack grew over the limit */
-  B_FORM    /* it returns another form, or number, of results */
+  B_FORM    /* it returns a form of results that is not asked for */
 };
 
 typedef struct BatchRun {
   size_t n;               /* number of rows */
   const uint32_t *rows;   /* which they are; NULL for 0 .. n-1 */
   const Column *in, *out; /* by input (read only), by result */
-  uint32_t set, nout;     /* the form of the results, and their number */
+  uint32_t nout;          /* number of results */
+  const Returned *form;   /* by form that a row may return; from == NULL: it */
+  uint32_t nform;         /* ... may not, and is B_FORM */
   int sum;                /* out[j].at[0] is the sum over all rows */
   int threads;            /* at most; 1 or less: none is made */
   const Vlevel *level;    /* NULL: the best */

@@ -699,14 +699,15 @@ static int subtypes(lua_State *L, const Root *r, int first) {
   return 1;
 }
 
-static double *inputs(Root *r) {
+double *ad_rootinputs(Root *r) {
   return r->hascode ? r->frame.v + r->code.nconst : r->given;
 }
 
 Root *ad_rootof(lua_State *L, Compiled *c, int self, int first, int last) {
   for (uint32_t i = 0; i < c->nroot; i++) {
     Root *r = c->root[i];
-    if (!matches(L, r, self, first, last, inputs(r)) || !subtypes(L, r, first))
+    if (!matches(L, r, self, first, last, ad_rootinputs(r)) ||
+        !subtypes(L, r, first))
       continue;
     if (i > 0) { /* the next call is likely to be the same */
       memmove(c->root + 1, c->root, i * sizeof *c->root);
@@ -798,7 +799,7 @@ static void lowered(lua_State *L, Compiled *c, Root *r, Code *code,
 }
 
 /* the exact form of the code, where the fast one has come to a NaN */
-static void exactcode(lua_State *L, Compiled *c, Root *r) {
+void ad_rootexact(lua_State *L, Compiled *c, Root *r) {
   const char *why;
   if (r->hasexact) return;
   lowered(L, c, r, &r->exact, c->options);
@@ -1201,21 +1202,33 @@ static int callslow(lua_State *L, Compiled *c, Root *r, int n) {
 #define MISSED (-2)
 #define NORESULT (-1)
 
+const Form *ad_rootresults(lua_State *L, Compiled *c, int self, Root *r,
+                           uint32_t set, uint32_t *order) {
+  const Form *f = &c->set[set];
+  uint32_t n = 0;
+  if (!c->isgrad)
+    for (; n < f->nleaf; n++) order[n] = n;
+  else { /* y, the gradient, further results */
+    const uint32_t ny = f->nleaf, y = f->n > 0 && f->word[0] == F_NUM;
+    f = gradset(L, c, self, r, set);
+    if (f == NULL) return NULL;
+    if (y && c->gradvalue) order[n++] = 0;
+    for (uint32_t k = 0; k < r->nwant; k++) order[n++] = ny + k;
+    for (uint32_t k = y; k < ny; k++) order[n++] = k;
+  }
+  return f;
+}
+
 /* pushes the results of a run that ended well; their number, or NORESULT */
 static int results(lua_State *L, Compiled *c, Root *r, const Code *code,
                    const Block *b, const double *v) {
   const Form *f = &c->set[b->set];
   const uint32_t *out = code->list + b->a;
-  if (c->isgrad) { /* y, the gradient, further results */
-    const uint32_t ny = f->nleaf;
-    uint32_t *order, n = 0, y;
-    f = gradset(L, c, 1, r, b->set);
+  if (c->isgrad) {
+    uint32_t *order = lua_newuserdatauv(L, (b->b + 1) * sizeof *order, 0);
+    f = ad_rootresults(L, c, 1, r, b->set, order);
     if (f == NULL) return NORESULT;
-    y = c->set[b->set].word[0] == F_NUM;
-    order = lua_newuserdatauv(L, (b->b + 1) * sizeof *order, 0);
-    if (y && c->gradvalue) order[n++] = out[0];
-    for (uint32_t k = 0; k < r->nwant; k++) order[n++] = out[ny + k];
-    for (uint32_t k = y; k < ny; k++) order[n++] = out[k];
+    for (uint32_t k = 0; k < f->nleaf; k++) order[k] = out[order[k]];
     out = order;
   }
   if (f->numbers) {
@@ -1243,9 +1256,9 @@ static int answer(lua_State *L, Compiled *c, Root *r, uint32_t at) {
   if (code->relaxed) {
     for (uint32_t i = 0; i < b->b; i++) bad += v[out[i]] * 0;
     if (bad != 0) { /* NaN: an infinity may be to blame */
-      exactcode(L, c, r);
+      ad_rootexact(L, c, r);
       code = &r->exact;
-      memcpy(r->exactframe.v + code->nconst, inputs(r),
+      memcpy(r->exactframe.v + code->nconst, ad_rootinputs(r),
              r->in.nleaf * sizeof *v);
       v = r->exactframe.v;
       at = ad_interpreter.run(r->exactmade, &r->exactframe);
@@ -1287,7 +1300,7 @@ static int asgradient(lua_State *L, Compiled *c, Root *r, int n) {
   ad_progfree(&q);
   if (r->hascode && r->misses * 16 < r->prog.ntrace) return eager(L, c, n);
   ad_rootcode(L, c, r);
-  memcpy(inputs(r), r->given, r->in.nleaf * sizeof(double));
+  memcpy(ad_rootinputs(r), r->given, r->in.nleaf * sizeof(double));
   k = answer(L, c, r, r->backend->run(r->made, &r->frame));
   return k == MISSED ? eager(L, c, n) : k;
 }
@@ -1302,9 +1315,9 @@ static int compiled_call(lua_State *L) {
   r = ad_rootof(L, c, 1, 2, n + 1);
   if (r == NULL) return callslow(L, c, NULL, n);
   if (r->news != 0 && (!r->hascode || r->misses * 16 >= r->prog.ntrace)) {
-    memmove(r->given, inputs(r), r->in.nleaf * sizeof(double));
+    memmove(r->given, ad_rootinputs(r), r->in.nleaf * sizeof(double));
     ad_rootcode(L, c, r);
-    memcpy(inputs(r), r->given, r->in.nleaf * sizeof(double));
+    memcpy(ad_rootinputs(r), r->given, r->in.nleaf * sizeof(double));
   }
   if (!r->hascode) { /* all that was recorded has failed */
     c->retraces++;
@@ -1556,6 +1569,7 @@ void ad_opencompile(lua_State *L, State *S) {
   lua_rawgeti(L, LUA_REGISTRYINDEX, S->mt[AD_MTCOMPILED]);
   lua_newtable(L);
   ad_setfuncs(L, method, LUA_NOREF);
+  ad_opencompilelib(L, S);
   lua_setfield(L, -2, "__index");
   lua_newtable(L); /* what scripts see, who ask whether it can be called */
   lua_getfield(L, -2, "__call");

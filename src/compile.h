@@ -134,6 +134,23 @@ Compiled *ad_tocompiled(lua_State *L, int arg);
 */
 Root *ad_rootof(lua_State *L, Compiled *c, int self, int first, int last);
 
+/* the root's arguments, as the last ad_rootof found them */
+double *ad_rootinputs(Root *r);
+
+/*
+** The form of the results of a set; result k is number order[k] of what the
+** code returns. NULL if f itself has to be called. 'order' has room for as
+** many as that is.
+*/
+const Form *ad_rootresults(lua_State *L, Compiled *c, int self, Root *r,
+                           uint32_t set, uint32_t *order);
+
+/* makes the exact form of the code, for where it has come to a NaN */
+void ad_rootexact(lua_State *L, Compiled *c, Root *r);
+
+/* compilelib.c: adds methods to the table at the top */
+void ad_opencompilelib(lua_State *L, State *S);
+
 /* brings the code of a root up to date; raises an error for lack of memory */
 void ad_rootcode(lua_State *L, Compiled *c, Root *r);
 

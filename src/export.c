@@ -452,16 +452,20 @@ static void end(Writer *w, uint32_t k) {
   const Block *b = &c->block[k];
   static const char *const sign[] = {" < ", " <= ", " == ", ", "};
   if (b->end == P_RETURN) {
-    if (b->set != w->e->set) {
+    const Returned *f = b->set < w->e->nform ? &w->e->form[b->set] : NULL;
+    if (f == NULL || f->from == NULL || f->n != b->b) {
       put(w, "  ");
       leave(w, 3);
       return;
     }
-    for (uint32_t j = 0; j < b->b; j++) {
+    for (uint32_t j = 0; j < w->e->nout; j++) {
       put(w, "  y[");
       putu(w, j);
       put(w, "] = ");
-      putslot(w, c->list[b->a + j]);
+      if (f->from[j] == P_NONE)
+        putd(w, f->value[j]);
+      else
+        putslot(w, c->list[b->a + f->from[j]]);
       put(w, ";\n");
     }
     put(w, "  ");
@@ -509,12 +513,8 @@ static void variables(Writer *w) {
 
 static void file(Writer *w) {
   const Code *c = w->c;
-  uint32_t nout = 0;
-  for (uint32_t k = 0; k < c->nblock; k++)
-    if (c->block[k].end == P_RETURN && c->block[k].set == w->e->set)
-      nout = c->block[k].b;
   survey(w);
-  header(w, nout);
+  header(w, w->e->nout);
   helpers(w);
   put(w, "int ");
   put(w, w->e->name);

@@ -20,7 +20,9 @@ typedef struct Export {
   /* for the comment at the head; NULL: the numbers of inputs and results. May
      have several lines, each of which is to begin without a space. */
   const char *about, *inputs, *results;
-  uint32_t set;                                    /* the form of the results */
+  uint32_t nout;        /* number of results */
+  const Returned *form; /* by form that is returned; from == NULL: not here */
+  uint32_t nform;
   int (*write)(void *ud, const char *s, size_t n); /* 0: it failed */
   void *ud;
 } Export;

@@ -203,6 +203,16 @@ void *ad_nativemake(const Code *c, int features, const char **why);
 /* "native (x86-64, AVX)", for c:stats() */
 const char *ad_nativename(const void *self);
 
+/*
+** How the n numbers that a P_RETURN lists become results: result j is number
+** from[j] of them, or, where that is P_NONE, the constant value[j].
+*/
+typedef struct Returned {
+  uint32_t n;
+  const uint32_t *from;
+  const double *value;
+} Returned;
+
 /* one operation on doubles: what every back end must agree with */
 double ad_insvalue(int op, const double *x);
 int ad_compare(int cmp, double a, double b);

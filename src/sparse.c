@@ -117,7 +117,10 @@ static int flat(int op) {
   case OP_idiv:
   case OP_sign:
   case OP_trunc:
+  case OP_floor:
+  case OP_ceil:
   case OP_below:
+  case OP_atmost:
   case OP_equal:
   case OP_first:
   case OP_second:
@@ -149,7 +152,7 @@ static void instruction(const Flow *w, const Ins *x) {
   else if (ad_islist(x->op))
     for (uint32_t j = 0; j < x->b; j++) join(s, setof(w, w->c->list[x->a + j]));
   else if (!flat(x->op)) {
-    if (n > 0) join(s, setof(w, x->a));
+    if (n > 0 && x->op != OP_where) join(s, setof(w, x->a));
     if (n > 1) join(s, setof(w, x->b));
     if (n > 2) join(s, setof(w, x->c));
   }

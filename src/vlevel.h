@@ -640,6 +640,13 @@ static void own_clamp(double *d, const double *const *x) {
   }
 }
 
+static void own_where(double *d, const double *const *x) {
+  EACH {
+    const vd a = LD(x[0] + k), b = LD(x[1] + k), c = LD(x[2] + k);
+    ST(d + k, SEL(EQ(a, 0.0), c, b));
+  }
+}
+
 static void own_inside(double *d, const double *const *x) {
   EACH {
     const vd a = LD(x[0] + k), b = LD(x[1] + k), c = LD(x[2] + k);
@@ -676,6 +683,7 @@ static Points *function(int op) {
     OWN(softplus);
     OWN(pow);
     OWN(clamp);
+    OWN(where);
     OWN(inside);
     OWN(beyond);
 #undef OWN
@@ -861,6 +869,7 @@ static const Ins *run(const Ins *i, const Ins *end, double *v,
       CASE2(OP_max, SEL(LT(x, y), y, x))
       CASE2(OP_min, SEL(LT(y, x), y, x))
       CASE2(OP_below, SEL(LT(x, y), SPLAT(1), SPLAT(0)))
+      CASE2(OP_atmost, SEL(LE(x, y), SPLAT(1), SPLAT(0)))
       CASE2(OP_equal, SEL(EQ(x, y), SPLAT(1), SPLAT(0)))
       CASE2(OP_first,
             SEL(LT(y, x), SPLAT(0), SEL(EQ(x, y), SPLAT(0.5), SPLAT(1))))

@@ -48,6 +48,7 @@ static int batch(const Code *c, const uint8_t *shared, int level, int threads,
   Batch b;
   BatchRun r;
   Column ci[NVAR], co[NVAR];
+  const Returned form = returned(NVAR);
   int ok;
   memset(&r, 0, sizeof r);
   for (int k = 0; k < NVAR; k++) {
@@ -60,6 +61,8 @@ static int batch(const Code *c, const uint8_t *shared, int level, int threads,
   r.in = ci;
   r.out = co;
   r.nout = NVAR;
+  r.form = &form;
+  r.nform = 1;
   r.sum = sum != NULL;
   r.threads = threads;
   r.level = ad_vlevel(level);
@@ -489,7 +492,9 @@ static void forms(void) {
   Batch b;
   BatchRun r;
   Column ci = {&in[0][0], NVAR}, co = {&out[0][0], NVAR};
-  const uint32_t zero = 0;
+  const uint32_t zero = 0, none = P_NONE;
+  const double seven = 7;
+  Returned form[2];
   uint32_t rows[100];
   const uint8_t shared[1] = {0};
   uint32_t k;
@@ -508,18 +513,27 @@ static void forms(void) {
   r.rows = rows;
   r.in = &ci;
   r.out = &co;
-  r.set = 1;
   r.nout = 1;
+  r.form = form;
+  r.nform = 2;
   r.state = state;
   for (uint32_t i = 0; i < 100; i++) {
     rows[i] = 199 - 2 * i;
     out[199 - 2 * i][0] = -1;
   }
+  memset(form, 0, sizeof form);
+  form[1] = returned(1);
   CHECK(ad_batchrun(&b, &r) && r.ndone == 50);
   for (uint32_t i = 0; i < 100; i++) {
     CHECK(state[i] == (in[rows[i]][0] < 0 ? B_DONE : B_FORM));
     CHECK(out[rows[i]][0] == (state[i] == B_DONE ? in[rows[i]][0] : -1));
   }
+  form[0].n = 1; /* a constant on the other side */
+  form[0].from = &none;
+  form[0].value = &seven;
+  CHECK(ad_batchrun(&b, &r) && r.ndone == 100);
+  for (uint32_t i = 0; i < 100; i++)
+    CHECK(out[rows[i]][0] == (in[rows[i]][0] < 0 ? in[rows[i]][0] : 7));
   ad_batchfree(&b);
   ad_codefree(&c);
   ad_progfree(&p);

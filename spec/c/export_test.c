@@ -57,11 +57,16 @@ static int alone(const Code *c, void *self, Frame *fr, const double *x,
   return 0;
 }
 
-static void export_one(FILE *out, const Code *c, const char *name) {
+static void export_one(FILE *out, const Code *c, const char *name,
+                       uint32_t nout) {
   Text t = {NULL, 0, 0, -1};
+  const Returned form = returned(nout);
   Export e;
   memset(&e, 0, sizeof e);
   e.name = name;
+  e.nout = nout;
+  e.form = &form;
+  e.nform = 1;
   e.about = "f(a, b) */ with /* what \?\?/ \\ is not allowed\nsecond line";
   e.write = collect;
   e.ud = &t;
@@ -159,12 +164,12 @@ int main(void) {
     self = ad_interpreter.make(&c, &why);
     sprintf(name, "program%d", k);
     sprintf(path, "%s/%s.c", dir, name);
-    out = fopen(path, "w");
-    export_one(out, &c, name);
-    fclose(out);
     for (uint32_t b = 0; b < c.nblock; b++)
       if (c.block[b].end == P_RETURN && c.block[b].b > nout)
         nout = c.block[b].b;
+    out = fopen(path, "w");
+    export_one(out, &c, name, nout);
+    fclose(out);
     fprintf(main_c, "int %s(const double *x, double *y);\n", name);
     fprintf(main_c,
             "static void test%d(void) {\n  static const double x[][%d] "

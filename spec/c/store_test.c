@@ -72,7 +72,7 @@ static void use(const Code *c) {
   const char *why;
   Batch b;
   uint8_t shared[NVAR] = {0};
-  const Export e = {"f", NULL, NULL, NULL, 0, nothing, NULL};
+  const Export e = {"f", NULL, NULL, NULL, 0, NULL, 0, nothing, NULL};
   CHECK(ad_export(c, &e));
   if (c->nin != NVAR || c->nslot > 100000) return;
   CHECK(ad_batchinit(&b, c, shared, allocate, NULL));
@@ -96,7 +96,6 @@ static void use(const Code *c) {
     }
     r.n = 64;
     r.in = ci;
-    r.set = UINT32_MAX; /* no results are wanted */
     r.maxstack = 100;
     r.state = state;
     CHECK(ad_batchrun(&b, &r));
