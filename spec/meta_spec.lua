@@ -4,7 +4,8 @@
 local names = require "support.names"
 local docs = require "autodiff.docs"
 
-local classes = { ad = "", Var = "var", Dual = "dual", Tape = "tape", Graph = "graph" }
+local classes = { ad = "", Var = "var", Dual = "dual", Tape = "tape", Graph = "graph",
+  Compiled = "compiled" }
 
 -- What the file declares: for each public name its annotations, which stand
 -- in the lines above it, and its parameters.

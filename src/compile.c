@@ -35,6 +35,13 @@ static int isours(const State *S, const Cell *c) {
   return c->stamp == ad_stamp(S, S->recorder->key, AD_RECN);
 }
 
+/* memory was lacking: an error, unless there is some by now */
+void ad_recnomem(lua_State *L, State *S) {
+  const Prog *p = progof(S);
+  if (p->nins > P_MAXINS / 2) luaL_error(L, "compile: program is too large");
+  ad_nomem(L, ((size_t)p->capins + 16) * sizeof(Ins));
+}
+
 /* the program's reference for an operand; P_NONE when it cannot have one */
 static uint32_t reference(lua_State *L, State *S, val v, double *x) {
   uint32_t r;
@@ -55,17 +62,13 @@ static uint32_t reference(lua_State *L, State *S, val v, double *x) {
     v = ad_num(lua_tonumber(L, v.i));
   }
   *x = v.n;
-  r = ad_progconst(progof(S), v.n);
-  if (r == P_NOMEM) ad_nomem(L, sizeof(double));
+  AD_UNTIL(r, ad_progconst(progof(S), v.n));
   return r;
 }
 
 /* what came of a step of the recording; 0: nothing to go on with */
 int ad_recwent(lua_State *L, State *S, uint32_t r) {
-  if (r == P_NOMEM) {
-    ad_nomem(L, (size_t)progof(S)->capins * sizeof(Ins));
-    luaL_error(L, "compile: program is too large");
-  }
+  (void)L;
   if (r == P_DIFFERS) {
     fail(S, "f did something else for the same reasons");
     return 0;
@@ -100,7 +103,7 @@ val ad_record(lua_State *L, State *S, int op, int n, const Arg *a) {
   if (progof(S)->nins >= ad_compiling(S)->maxoperations)
     fail(S, "max_operations reached");
   if (S->recorder->failed) return plain(L, S, op, n, a);
-  r = ad_recop(progof(S), op, ref[0], ref[1], ref[2]);
+  AD_UNTIL(r, ad_recop(progof(S), op, ref[0], ref[1], ref[2]));
   if (!ad_recwent(L, S, r)) return plain(L, S, op, n, a);
   return ad_pushrecorded(L, S, ad_opvalue(op, x), r);
 }
@@ -111,9 +114,9 @@ static uint32_t step(lua_State *L, State *S, int op, uint32_t a, uint32_t b) {
   uint32_t r;
   if (a & P_K && b & P_K) {
     const double x[2] = {ad_progvalue(p, a), ad_progvalue(p, b)};
-    r = ad_progconst(p, ad_opvalue(op, x));
+    AD_UNTIL(r, ad_progconst(p, ad_opvalue(op, x)));
   } else
-    r = ad_recop(p, op, a, b, 0);
+    AD_UNTIL(r, ad_recop(p, op, a, b, 0));
   return ad_recwent(L, S, r) ? r : P_NONE;
 }
 
@@ -129,21 +132,22 @@ val ad_recordlist(lua_State *L, State *S, int op, int n, const Arg *a) {
     y = ad_nvalue(op, (size_t)n, x);
     if (op == OP_list_sum || op == OP_list_mean || op == OP_list_prod) {
       const int each = op == OP_list_prod ? OP_mul : OP_add;
-      r = ad_progconst(p, op == OP_list_prod);
+      AD_UNTIL(r, ad_progconst(p, op == OP_list_prod));
       for (int i = 0; i < n && r != P_NONE; i++)
         r = step(L, S, each, r, ref[i]);
       if (op == OP_list_mean && r != P_NONE) {
-        const uint32_t k = ad_progconst(p, n);
-        r = k == P_NONE ? k : step(L, S, OP_div, r, k);
+        uint32_t k;
+        AD_UNTIL(k, ad_progconst(p, n));
+        r = step(L, S, OP_div, r, k);
       }
     } else if (op == OP_list_dot) {
-      r = ad_progconst(p, 0);
+      AD_UNTIL(r, ad_progconst(p, 0));
       for (int i = 0; i < n / 2 && r != P_NONE; i++) {
         const uint32_t m = step(L, S, OP_mul, ref[i], ref[n / 2 + i]);
         r = m == P_NONE ? m : step(L, S, OP_add, r, m);
       }
     } else
-      r = ad_reclist(p, op, (uint32_t)n, ref);
+      AD_UNTIL(r, ad_reclist(p, op, (uint32_t)n, ref));
     if (!S->recorder->failed && ad_recwent(L, S, r))
       return ad_pushrecorded(L, S, y, r);
   }
@@ -190,21 +194,28 @@ int ad_recordif(lua_State *L, State *S, int cmp, val x, val y) {
   ra = reference(L, S, x, &a);
   rb = reference(L, S, y, &b);
   holds = ad_compare(cmp, a, b);
-  if (!S->recorder->failed && (!(ra & P_K) || !(rb & P_K)))
-    ad_recwent(L, S, ad_recif(progof(S), cmp, ra, rb, holds, place(L, S)));
+  if (!S->recorder->failed && (!(ra & P_K) || !(rb & P_K))) {
+    const uint32_t where = place(L, S);
+    uint32_t r;
+    AD_UNTIL(r, ad_recif(progof(S), cmp, ra, rb, holds, where));
+    ad_recwent(L, S, r);
+  }
   return holds;
 }
 
 /* somebody wants the value as it is */
 void ad_recordlook(lua_State *L, State *S, const Cell *c) {
   Recorder *r = S->recorder;
+  uint32_t where, went;
   if (r->failed || !isours(S, c)) return;
   if (r->looped && ad_isstale(S, c)) {
     fail(S, "f has kept a value of an earlier round of a loop");
     return;
   }
   ad_checkstack(L, 10, NULL);
-  ad_recwent(L, S, ad_recsame(progof(S), c->u.var.node, c->value, place(L, S)));
+  where = place(L, S);
+  AD_UNTIL(went, ad_recsame(progof(S), c->u.var.node, c->value, where));
+  ad_recwent(L, S, went);
 }
 
 /*
@@ -779,12 +790,12 @@ static void lowered(lua_State *L, Compiled *c, Root *r, Code *code,
     while (!ad_lower(&r->prog, code, options)) nomemory(L, r);
     return;
   }
-  while ((went = ad_gradient(&r->prog, &q, r->nwant, r->want)) == P_GNOMEM)
+  while ((went = ad_progadjoint(&r->prog, &q, r->nwant, r->want)) == P_GNOMEM)
     nomemory(L, r);
   while (!ad_lower(&q, code, options)) {
     ad_progfree(&q);
     nomemory(L, r);
-    while (ad_gradient(&r->prog, &q, r->nwant, r->want) != P_GDONE)
+    while (ad_progadjoint(&r->prog, &q, r->nwant, r->want) != P_GDONE)
       nomemory(L, r);
   }
   ad_progfree(&q);
@@ -1067,7 +1078,7 @@ static int record(lua_State *L, Compiled *c, Root *r, int n, int *status) {
         fail(S, "f returns a value of a transform that runs around it");
       else {
         const uint32_t before = r->prog.block0;
-        ok = ad_recreturn(&r->prog, set, c->set[set].nleaf, t.ref);
+        AD_UNTIL(ok, ad_recreturn(&r->prog, set, c->set[set].nleaf, t.ref));
         if (ad_recwent(L, S, ok) &&
             (r->prog.nblock > before || c->traces == 0 || !r->hascode)) {
           c->traces++;
@@ -1274,7 +1285,7 @@ static int asgradient(lua_State *L, Compiled *c, Root *r, int n) {
   }
   if (c->rec.failed) return -1;
   /* can it be differentiated so? */
-  while ((status = ad_gradient(&r->prog, &q, r->nwant, r->want)) == P_GNOMEM)
+  while ((status = ad_progadjoint(&r->prog, &q, r->nwant, r->want)) == P_GNOMEM)
     nomemory(L, r);
   if (status == P_GCANNOT) return -1;
   ad_progfree(&q);

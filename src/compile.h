@@ -113,6 +113,11 @@ static inline Compiled *ad_compiling(const State *S) {
   return (Compiled *)(void *)((char *)S->recorder - offsetof(Compiled, rec));
 }
 
+/* a step of the recording, as often as memory is lacking */
+#define AD_UNTIL(r, call)                                                      \
+  while (((r) = (call)) == P_NOMEM) ad_recnomem(L, S)
+
+void ad_recnomem(lua_State *L, State *S);
 int ad_recwent(lua_State *L, State *S, uint32_t r);
 val ad_pushrecorded(lua_State *L, State *S, double x, uint32_t ref);
 int ad_isstale(const State *S, const Cell *cell);

@@ -35,6 +35,7 @@ function names.all()
   methods(set, "var", ad.var(1))
   methods(set, "dual", ad.dual(1, 1))
   methods(set, "graph", ad.graph(ad.sin, 1))
+  methods(set, "compiled", ad.compile(ad.sin))
   for name, get in pairs(fields) do
     assert(get() ~= nil, name)
     set[name] = true
