@@ -782,16 +782,17 @@ static void nomemory(lua_State *L, const Root *r) {
 }
 
 /* the program as Code; of a gradient, that of f with its derivatives */
-static void lowered(lua_State *L, Compiled *c, Root *r, Code *code,
-                    int options) {
+static int lowered(lua_State *L, Compiled *c, Root *r, Code *code,
+                   int options) {
   Prog q;
   int went;
   if (!c->isgrad) {
     while (!ad_lower(&r->prog, code, options)) nomemory(L, r);
-    return;
+    return 1;
   }
   while ((went = ad_progadjoint(&r->prog, &q, r->nwant, r->want)) == P_GNOMEM)
     nomemory(L, r);
+  if (went == P_GCANNOT) return 0;
   while (!ad_lower(&q, code, options)) {
     ad_progfree(&q);
     nomemory(L, r);
@@ -799,6 +800,7 @@ static void lowered(lua_State *L, Compiled *c, Root *r, Code *code,
       nomemory(L, r);
   }
   ad_progfree(&q);
+  return 1;
 }
 
 /* the exact form of the code, where the fast one has come to a NaN */
@@ -814,14 +816,14 @@ static void exactcode(lua_State *L, Compiled *c, Root *r) {
   r->hasexact = 1;
 }
 
-void ad_rootcode(lua_State *L, Compiled *c, Root *r) {
+int ad_rootcode(lua_State *L, Compiled *c, Root *r) {
   const double start = now();
   const char *why;
   Code code;
   Frame frame;
   void *made;
-  if (r->hascode && r->news == 0) return;
-  lowered(L, c, r, &code, c->options | P_RELAX);
+  if (r->hascode && r->news == 0) return 1;
+  if (!lowered(L, c, r, &code, c->options | P_RELAX)) return 0;
   while (ad_frameinit(&frame, &code, r->prog.alloc, r->prog.ud, c->maxstack) !=
          0) {
     ad_codefree(&code);
@@ -841,8 +843,12 @@ void ad_rootcode(lua_State *L, Compiled *c, Root *r) {
   }
   r->made = made;
   r->hascode = 1;
+  c->S->told += ad_codebytes(&r->code) + r->frame.size +
+                r->backend->bytes(r->made) + ad_progbytes(&r->prog);
+  ad_tellgc(L, c->S);
   r->news = r->misses = r->runs = 0;
   c->seconds += now() - start;
+  return 1;
 }
 
 /*
@@ -1268,7 +1274,6 @@ static int answer(lua_State *L, Compiled *c, Root *r, uint32_t at) {
 static int asgradient(lua_State *L, Compiled *c, Root *r, int n) {
   const int top = lua_gettop(L);
   int status, k;
-  Prog q;
   if (!wanted(L, c, r)) return -1;
   matches(L, r, 1, 2, n + 1, r->given);
   if (r->in.numbers)
@@ -1284,13 +1289,8 @@ static int asgradient(lua_State *L, Compiled *c, Root *r, int n) {
     return -1;
   }
   if (c->rec.failed) return -1;
-  /* can it be differentiated so? */
-  while ((status = ad_progadjoint(&r->prog, &q, r->nwant, r->want)) == P_GNOMEM)
-    nomemory(L, r);
-  if (status == P_GCANNOT) return -1;
-  ad_progfree(&q);
   if (r->hascode && r->misses * 16 < r->prog.ntrace) return eager(L, c, n);
-  ad_rootcode(L, c, r);
+  if (!ad_rootcode(L, c, r)) return -1; /* not this way */
   memcpy(inputs(r), r->given, r->in.nleaf * sizeof(double));
   k = answer(L, c, r, r->backend->run(r->made, &r->frame));
   return k == MISSED ? eager(L, c, n) : k;
@@ -1307,7 +1307,7 @@ static int compiled_call(lua_State *L) {
   if (r == NULL) return callslow(L, c, NULL, n);
   if (r->news != 0 && (!r->hascode || r->misses * 16 >= r->prog.ntrace)) {
     memmove(r->given, inputs(r), r->in.nleaf * sizeof(double));
-    ad_rootcode(L, c, r);
+    if (!ad_rootcode(L, c, r)) return callslow(L, c, r, n);
     memcpy(inputs(r), r->given, r->in.nleaf * sizeof(double));
   }
   if (!r->hascode) { /* all that was recorded has failed */
@@ -1339,8 +1339,7 @@ static int l_stats(lua_State *L) {
   const char *backend = "none";
   for (uint32_t k = 0; k < c->nroot; k++) {
     Root *r = c->root[k];
-    if (r->prog.ntrace == 0) continue;
-    ad_rootcode(L, c, r);
+    if (r->prog.ntrace == 0 || !ad_rootcode(L, c, r)) continue;
     operations += r->code.nins;
     nguard += guards(&r->prog);
     for (uint32_t b = 0; b < r->prog.nblock; b++)
@@ -1462,7 +1461,8 @@ static int compiled_tostring(lua_State *L) {
   luaL_Buffer b;
   int none = 1;
   for (uint32_t k = 0; k < c->nroot; k++)
-    if (c->root[k]->prog.ntrace > 0) ad_rootcode(L, c, c->root[k]);
+    if (c->root[k]->prog.ntrace > 0 && !ad_rootcode(L, c, c->root[k]))
+      luaL_error(L, "compile: a gradient that is yet to be recorded anew");
   luaL_buffinit(L, &b);
   luaL_addstring(&b, "compiled function");
   if (c->eager) {

@@ -139,8 +139,9 @@ Compiled *ad_tocompiled(lua_State *L, int arg);
 */
 Root *ad_rootof(lua_State *L, Compiled *c, int self, int first, int last);
 
-/* brings the code of a root up to date; raises an error for lack of memory */
-void ad_rootcode(lua_State *L, Compiled *c, Root *r);
+/* brings the code of a root up to date; raises an error for lack of memory.
+   0: the derivative cannot be had from the program (see callslow) */
+int ad_rootcode(lua_State *L, Compiled *c, Root *r);
 
 /* pushes the values of a form; leaf k is x[out[k]], or x[k] for lack of 'out' */
 void ad_pushform(lua_State *L, int self, const Form *f, const double *x,
