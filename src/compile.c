@@ -1296,6 +1296,143 @@ static int asgradient(lua_State *L, Compiled *c, Root *r, int n) {
   return k == MISSED ? eager(L, c, n) : k;
 }
 
+/*
+** Pushes what compile makes of the function at 'f', with the options of
+** another.
+*/
+static Compiled *newcompiled(lua_State *L, State *S, int f,
+                             const Compiled *like) {
+  Compiled *c = lua_newuserdatauv(L, sizeof *c, AD_CUSERVALUES);
+  memset(c, 0, sizeof *c);
+  c->S = S;
+  if (like != NULL) {
+    c->maxtraces = like->maxtraces;
+    c->maxoperations = like->maxoperations;
+    c->maxstack = like->maxstack;
+    c->options = like->options;
+  }
+  lua_pushvalue(L, f);
+  lua_setiuservalue(L, -2, AD_CF);
+  if (ad_isgrad(L, f, &c->gradvalue, &c->gradn, c->gradarg)) {
+    c->isgrad = lua_type(L, -1) == LUA_TFUNCTION;
+    lua_setiuservalue(L, -2, AD_CINNER);
+  }
+  lua_newtable(L);
+  lua_setiuservalue(L, -2, AD_CCONST);
+  lua_newtable(L);
+  lua_setiuservalue(L, -2, AD_CINDEX);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, S->mt[AD_MTCOMPILED]);
+  lua_setmetatable(L, -2);
+  return c;
+}
+
+/*
+** A call with vars of one tape
+**
+** For a tape the whole call is one node, whose partial derivatives are the
+** gradient of the program: compile(value_and_grad(f)), made when it is first
+** needed. Anything but numbers and numeric vars of one level, or a result that
+** is not one number, is f's own business.
+*/
+
+typedef struct Taped {
+  Level *lv; /* of the vars */
+  uint64_t key;
+  uint32_t n, cap;
+  uint32_t *node;
+  double *partial;
+  int other; /* there is something else */
+} Taped;
+
+static void vars_leaf(lua_State *L, State *S, void *ud, int numeric) {
+  Taped *t = ud;
+  const Cell *c = numeric ? ad_tocell(L, S, -1) : NULL;
+  Level *lv;
+  if (c == NULL) return;
+  if (ad_kindof(S, c) != AD_VARN || !ad_islive(S, c, ad_keyof(S, c), &lv) ||
+      lv == NULL || lv->alias || lv->spans || lv->paused || ad_looked(lv) ||
+      lv->handles != LUA_NOREF || (t->lv != NULL && lv != t->lv))
+    t->other = 1;
+  else
+    t->lv = lv;
+  t->n++;
+}
+
+/* top: argument, its part of the gradient */
+static void partial_leaf(lua_State *L, State *S, void *ud, int numeric) {
+  Taped *t = ud;
+  const Cell *c = numeric ? ad_tocell(L, S, -2) : NULL;
+  if (c == NULL || t->n == t->cap) return;
+  t->node[t->n] = c->u.var.node;
+  t->partial[t->n++] = lua_tonumber(L, -1);
+}
+
+/* pushes compile(value_and_grad(f, {1 .. n}), options) */
+static void pushgradof(lua_State *L, const Compiled *c, int n) {
+  lua_getiuservalue(L, 1, AD_CF);
+  ad_pushgrad(L, n);
+  newcompiled(L, c->S, lua_gettop(L), c);
+  lua_remove(L, -2);
+}
+
+/* the number of results (1), or -1: f itself has to be called */
+static int taped(lua_State *L, Compiled *c, int n) {
+  State *S = c->S;
+  const int top = lua_gettop(L);
+  Taped t;
+  uint64_t key;
+  Cell *cell;
+  val v;
+  double y;
+  if (c->notscalar || c->isgrad || n > 200) return -1;
+  memset(&t, 0, sizeof t);
+  for (int i = 2; i <= n + 1; i++) {
+    if (!ad_isleaf(L, S, i) && lua_type(L, i) != LUA_TTABLE) return -1;
+    lua_pushvalue(L, i);
+    ad_tree(L, S, 1, 0, vars_leaf, &t, "compile");
+  }
+  if (t.lv == NULL || t.other) return -1;
+  key = t.lv->key;
+  t.cap = t.n;
+  t.partial =
+      lua_newuserdatauv(L, t.n * (sizeof *t.partial + sizeof *t.node) + 1, 0);
+  t.node = (uint32_t *)(t.partial + t.n);
+  if (lua_getiuservalue(L, 1, AD_CGRAD) == LUA_TNIL) {
+    lua_pop(L, 1);
+    pushgradof(L, c, n);
+    lua_pushvalue(L, -1);
+    lua_setiuservalue(L, 1, AD_CGRAD);
+  }
+  for (int i = 2; i <= n + 1; i++) {
+    lua_pushvalue(L, i);
+    ad_strip(L, S, key);
+  }
+  if (lua_pcall(L, n, LUA_MULTRET, 0) != LUA_OK ||
+      lua_gettop(L) != top + n + 2 || lua_type(L, top + 2) != LUA_TNUMBER) {
+    c->notscalar = 1;
+    lua_settop(L, top);
+    return -1;
+  }
+  y = lua_tonumber(L, top + 2);
+  t.n = 0;
+  for (int i = 2; i <= n + 1; i++) {
+    lua_pushvalue(L, i);
+    lua_pushvalue(L, top + 1 + i);
+    ad_tree(L, S, 2, 0, partial_leaf, &t, "compile");
+  }
+  v = ad_pushvar(L, S, t.lv, ad_num(y), 0, 0);
+  cell = lua_touserdata(L, v.i);
+  if (ad_findlevel(S, key) != t.lv) {
+    lua_pushnumber(L, y);
+    return 1;
+  }
+  ad_room(L, t.lv, 1, t.n);
+  for (uint32_t k = 0; k < t.n; k++)
+    ad_tapeentry(&t.lv->tape, t.node[k], t.partial[k]);
+  cell->u.var.node = ad_tapenode(&t.lv->tape);
+  return 1;
+}
+
 static int compiled_call(lua_State *L) {
   Compiled *c = lua_touserdata(L, 1);
   const int n = lua_gettop(L) - 1;
@@ -1304,7 +1441,10 @@ static int compiled_call(lua_State *L) {
   c->calls++;
   if (c->eager || c->S->recorder || c->S->debug) return eager(L, c, n);
   r = ad_rootof(L, c, 1, 2, n + 1);
-  if (r == NULL) return callslow(L, c, NULL, n);
+  if (r == NULL) {
+    k = taped(L, c, n);
+    return k >= 0 ? k : callslow(L, c, NULL, n);
+  }
   if (r->news != 0 && (!r->hascode || r->misses * 16 >= r->prog.ntrace)) {
     memmove(r->given, inputs(r), r->in.nleaf * sizeof(double));
     if (!ad_rootcode(L, c, r)) return callslow(L, c, r, n);
@@ -1525,27 +1665,13 @@ static int l_compile(lua_State *L) {
                     lua_pushfstring(L, "unknown option '%s'",
                                     luaL_tolstring(L, -1, NULL)));
   }
-  c = lua_newuserdatauv(L, sizeof *c, AD_CUSERVALUES);
-  memset(c, 0, sizeof *c);
-  c->S = S;
+  c = newcompiled(L, S, 1, NULL);
   c->maxtraces = (uint32_t)bound(L, "max_traces", 4096, 0);
   c->maxoperations = (uint64_t)bound(L, "max_operations", 1 << 24, 1);
   c->maxstack = (size_t)bound(L, "memory", 1 << 28, 0) / sizeof(double);
   lua_getfield(L, 2, "fast");
   if (lua_toboolean(L, -1)) c->options |= P_FAST;
   lua_pop(L, 1);
-  lua_pushvalue(L, 1);
-  lua_setiuservalue(L, -2, AD_CF);
-  if (ad_isgrad(L, 1, &c->gradvalue, &c->gradn, c->gradarg)) {
-    c->isgrad = lua_type(L, -1) == LUA_TFUNCTION;
-    lua_setiuservalue(L, -2, AD_CINNER);
-  }
-  lua_newtable(L);
-  lua_setiuservalue(L, -2, AD_CCONST);
-  lua_newtable(L);
-  lua_setiuservalue(L, -2, AD_CINDEX);
-  lua_rawgeti(L, LUA_REGISTRYINDEX, S->mt[AD_MTCOMPILED]);
-  lua_setmetatable(L, -2);
   return 1;
 }
 

@@ -106,6 +106,7 @@ typedef struct Compiled {
   /* f is a gradient: its function is recorded, the derivative is the
      program's; as long as that can be done */
   int isgrad, gradvalue, gradn;
+  int notscalar; /* f's result is not one number: see taped */
   unsigned char gradarg[250];
 } Compiled;
 
@@ -129,7 +130,14 @@ typedef struct Place {
 } Place;
 
 /* user values of the userdata */
-enum { AD_CF = 1, AD_CCONST, AD_CINDEX, AD_CINNER, AD_CUSERVALUES = AD_CINNER };
+enum {
+  AD_CF = 1,
+  AD_CCONST,
+  AD_CINDEX,
+  AD_CINNER,
+  AD_CGRAD,
+  AD_CUSERVALUES = AD_CINNER
+};
 
 Compiled *ad_tocompiled(lua_State *L, int arg);
 
