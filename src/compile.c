@@ -632,6 +632,7 @@ static void freeroot(lua_State *L, Root *r) {
   const size_t n = r->in.nleaf + 1;
   dropcode(r);
   ad_progfree(&r->prog);
+  ad_progfree(&r->adjoint);
   ad_realloc(L, r->sub, r->sub ? n : 0, 0);
   ad_realloc(L, r->isint, r->isint ? n : 0, 0);
   ad_realloc(L, r->given, r->given ? n * sizeof(double) : 0, 0);
@@ -781,6 +782,28 @@ static void nomemory(lua_State *L, const Root *r) {
   ad_nomem(L, ((size_t)r->prog.nins + 1) * 2 * sizeof(Ins));
 }
 
+/*
+** The results of a gradient's program are f's, and then the derivatives; they
+** become f's value (if asked for), the derivatives, and f's further results.
+*/
+static void reorder(lua_State *L, const Compiled *c, const Root *r, Prog *q) {
+  uint32_t *old = lua_newuserdatauv(L, (q->nlist + 1) * sizeof *old, 0);
+  for (uint32_t k = 0; k < q->nblock; k++) {
+    Block *b = &q->block[k];
+    const Form *f = &c->set[b->end == P_RETURN ? b->set : 0];
+    const uint32_t n = b->b - r->nwant;
+    uint32_t y, at = 0, *x = q->list + b->a;
+    if (b->end != P_RETURN || f->nval == 0) continue;
+    y = f->word[0] == F_NUM;
+    memcpy(old, x, b->b * sizeof *x);
+    if (y && c->gradvalue) x[at++] = old[0];
+    for (uint32_t i = 0; i < r->nwant; i++) x[at++] = old[n + i];
+    for (uint32_t i = y; i < n; i++) x[at++] = old[i];
+    b->b = at;
+  }
+  lua_pop(L, 1);
+}
+
 /* the program as Code; of a gradient, that of f with its derivatives */
 static int lowered(lua_State *L, Compiled *c, Root *r, Code *code,
                    int options) {
@@ -793,13 +816,11 @@ static int lowered(lua_State *L, Compiled *c, Root *r, Code *code,
   while ((went = ad_progadjoint(&r->prog, &q, r->nwant, r->want)) == P_GNOMEM)
     nomemory(L, r);
   if (went == P_GCANNOT) return 0;
-  while (!ad_lower(&q, code, options)) {
-    ad_progfree(&q);
-    nomemory(L, r);
-    while (ad_progadjoint(&r->prog, &q, r->nwant, r->want) != P_GDONE)
-      nomemory(L, r);
-  }
-  ad_progfree(&q);
+  ad_progfree(&r->adjoint); /* which the root owns, as memory may be lacking */
+  r->adjoint = q;
+  reorder(L, c, r, &r->adjoint);
+  while (!ad_lower(&r->adjoint, code, options)) nomemory(L, r);
+  ad_progfree(&r->adjoint);
   return 1;
 }
 
@@ -1216,18 +1237,7 @@ static int results(lua_State *L, Compiled *c, Root *r, const Code *code,
                    const Block *b, const double *v) {
   const Form *f = &c->set[b->set];
   const uint32_t *out = code->list + b->a;
-  if (c->isgrad) { /* y, the gradient, further results */
-    const uint32_t ny = f->nleaf;
-    uint32_t *order, n = 0, y;
-    f = gradset(L, c, 1, r, b->set);
-    if (f == NULL) return NORESULT;
-    y = c->set[b->set].word[0] == F_NUM;
-    order = lua_newuserdatauv(L, (b->b + 1) * sizeof *order, 0);
-    if (y && c->gradvalue) order[n++] = out[0];
-    for (uint32_t k = 0; k < r->nwant; k++) order[n++] = out[ny + k];
-    for (uint32_t k = y; k < ny; k++) order[n++] = out[k];
-    out = order;
-  }
+  if (c->isgrad && (f = gradset(L, c, 1, r, b->set)) == NULL) return NORESULT;
   if (f->numbers) {
     ad_checkstack(L, (int)f->nval, "too many results");
     for (uint32_t i = 0; i < f->nval; i++) lua_pushnumber(L, v[out[i]]);

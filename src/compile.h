@@ -31,8 +31,8 @@ typedef struct Form {
 /* what was recorded for arguments of one form */
 typedef struct Root {
   Form in;
-  Prog prog;
-  Code code, exact; /* the latter where the former may not be trusted */
+  Prog prog, adjoint; /* the latter while code is made */
+  Code code, exact;   /* the latter where the former may not be trusted */
   Frame frame, exactframe;
   const Backend *backend;
   void *made, *exactmade;
