@@ -135,6 +135,7 @@ entry("taylor", {square, 1.0, 2}, "callable", "number", "count")
 entry("stop", {1.0}, "any")
 entry("no_grad", {square, 1.0}, "callable", "any")
 entry("checkpoint", {square}, "callable")
+entry("compile", {square}, "callable", "options?")
 local function square_rule(p, t) return 2 * p[1] * t[1] end
 entry("custom", {{name = "square", f = square, jvp = square_rule}}, "args")
 entry("implicit", {{f = function(x, t) return x - t end, solve = function(t) return t end}}, "args")
@@ -513,10 +514,10 @@ end)
 
 describe("transforms", function()
   local transforms = {"grad", "value_and_grad", "jacobian", "jacfwd", "jacrev", "hessian",
-    "derivative", "checkpoint"}
+    "derivative", "checkpoint", "compile"}
   local argument = {grad = 1.0, value_and_grad = 1.0, jacobian = {1.0, 2.0},
     jacfwd = {1.0, 2.0}, jacrev = {1.0, 2.0}, hessian = {1.0, 2.0}, derivative = 1.0,
-    checkpoint = 1.0}
+    checkpoint = 1.0, compile = 1.0}
 
   it("name what they expected", function()
     for _, name in ipairs(transforms) do

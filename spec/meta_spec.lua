@@ -7,6 +7,7 @@ local docs = require "autodiff.docs"
 local classes = {
   ad = "", Var = "var", Dual = "dual", Tape = "tape", Graph = "graph", optim = "optim",
   Optimizer = "optimizer", Random = "random", Array = "array", linalg = "linalg",
+  Compiled = "compiled",
 }
 
 -- What the files declare: for each public name its annotations, which stand

@@ -40,6 +40,13 @@ static int isours(const State *S, const Cell *c) {
   return c->stamp == ad_stamp(S, S->recorder->key, AD_RECN);
 }
 
+/* memory was lacking: an error, unless there is some by now */
+void ad_recnomem(lua_State *L, State *S) {
+  const Prog *p = progof(S);
+  if (p->nins > P_MAXINS / 2) luaL_error(L, "compile: program is too large");
+  ad_nomem(L, ((size_t)p->capins + 16) * sizeof(Ins));
+}
+
 /* the program's reference for an operand; P_NONE when it cannot have one */
 static uint32_t reference(lua_State *L, State *S, val v, double *x) {
   uint32_t r;
@@ -62,17 +69,13 @@ static uint32_t reference(lua_State *L, State *S, val v, double *x) {
     v = ad_num(lua_tonumber(L, v.i));
   }
   *x = v.n;
-  r = ad_progconst(progof(S), v.n);
-  if (r == P_NOMEM) ad_nomem(L, sizeof(double));
+  AD_UNTIL(r, ad_progconst(progof(S), v.n));
   return r;
 }
 
 /* what came of a step of the recording; 0: nothing to go on with */
 int ad_recwent(lua_State *L, State *S, uint32_t r) {
-  if (r == P_NOMEM) {
-    ad_nomem(L, (size_t)progof(S)->capins * sizeof(Ins));
-    luaL_error(L, "compile: program is too large");
-  }
+  (void)L;
   if (r == P_DIFFERS) {
     fail(S, "f did something else for the same reasons");
     return 0;
@@ -107,7 +110,7 @@ val ad_record(lua_State *L, State *S, int op, int n, const Arg *a) {
   if (progof(S)->nins >= ad_compiling(S)->maxoperations)
     fail(S, "max_operations reached");
   if (S->recorder->failed) return plain(L, S, op, n, a);
-  r = ad_recop(progof(S), op, ref[0], ref[1], ref[2]);
+  AD_UNTIL(r, ad_recop(progof(S), op, ref[0], ref[1], ref[2]));
   if (!ad_recwent(L, S, r)) return plain(L, S, op, n, a);
   return ad_pushrecorded(L, S, ad_opvalue(op, x), r);
 }
@@ -118,9 +121,9 @@ static uint32_t step(lua_State *L, State *S, int op, uint32_t a, uint32_t b) {
   uint32_t r;
   if (a & P_K && b & P_K) {
     const double x[2] = {ad_progvalue(p, a), ad_progvalue(p, b)};
-    r = ad_progconst(p, ad_opvalue(op, x));
+    AD_UNTIL(r, ad_progconst(p, ad_opvalue(op, x)));
   } else
-    r = ad_recop(p, op, a, b, 0);
+    AD_UNTIL(r, ad_recop(p, op, a, b, 0));
   return ad_recwent(L, S, r) ? r : P_NONE;
 }
 
@@ -136,21 +139,22 @@ val ad_recordlist(lua_State *L, State *S, int op, int n, const Arg *a) {
     y = ad_nvalue(op, (size_t)n, x);
     if (op == OP_list_sum || op == OP_list_mean || op == OP_list_prod) {
       const int each = op == OP_list_prod ? OP_mul : OP_add;
-      r = ad_progconst(p, op == OP_list_prod);
+      AD_UNTIL(r, ad_progconst(p, op == OP_list_prod));
       for (int i = 0; i < n && r != P_NONE; i++)
         r = step(L, S, each, r, ref[i]);
       if (op == OP_list_mean && r != P_NONE) {
-        const uint32_t k = ad_progconst(p, n);
-        r = k == P_NONE ? k : step(L, S, OP_div, r, k);
+        uint32_t k;
+        AD_UNTIL(k, ad_progconst(p, n));
+        r = step(L, S, OP_div, r, k);
       }
     } else if (op == OP_list_dot) {
-      r = ad_progconst(p, 0);
+      AD_UNTIL(r, ad_progconst(p, 0));
       for (int i = 0; i < n / 2 && r != P_NONE; i++) {
         const uint32_t m = step(L, S, OP_mul, ref[i], ref[n / 2 + i]);
         r = m == P_NONE ? m : step(L, S, OP_add, r, m);
       }
     } else
-      r = ad_reclist(p, op, (uint32_t)n, ref);
+      AD_UNTIL(r, ad_reclist(p, op, (uint32_t)n, ref));
     if (!S->recorder->failed && ad_recwent(L, S, r))
       return ad_pushrecorded(L, S, y, r);
   }
@@ -197,21 +201,28 @@ int ad_recordif(lua_State *L, State *S, int cmp, val x, val y) {
   ra = reference(L, S, x, &a);
   rb = reference(L, S, y, &b);
   holds = ad_compare(cmp, a, b);
-  if (!S->recorder->failed && (!(ra & P_K) || !(rb & P_K)))
-    ad_recwent(L, S, ad_recif(progof(S), cmp, ra, rb, holds, place(L, S)));
+  if (!S->recorder->failed && (!(ra & P_K) || !(rb & P_K))) {
+    const uint32_t where = place(L, S);
+    uint32_t r;
+    AD_UNTIL(r, ad_recif(progof(S), cmp, ra, rb, holds, where));
+    ad_recwent(L, S, r);
+  }
   return holds;
 }
 
 /* somebody wants the value as it is */
 void ad_recordlook(lua_State *L, State *S, const Cell *c) {
   Recorder *r = S->recorder;
+  uint32_t where, went;
   if (r->failed || !isours(S, c)) return;
   if (r->looped && ad_isstale(S, c)) {
     fail(S, "f has kept a value of an earlier round of a loop");
     return;
   }
   ad_checkstack(L, 10, NULL);
-  ad_recwent(L, S, ad_recsame(progof(S), c->u.var.node, c->value, place(L, S)));
+  where = place(L, S);
+  AD_UNTIL(went, ad_recsame(progof(S), c->u.var.node, c->value, where));
+  ad_recwent(L, S, went);
 }
 
 /*
@@ -628,6 +639,7 @@ static void freeroot(lua_State *L, Root *r) {
   const size_t n = r->in.nleaf + 1;
   dropcode(r);
   ad_progfree(&r->prog);
+  ad_progfree(&r->adjoint);
   ad_realloc(L, r->sub, r->sub ? n : 0, 0);
   ad_realloc(L, r->isint, r->isint ? n : 0, 0);
   ad_realloc(L, r->given, r->given ? n * sizeof(double) : 0, 0);
@@ -778,24 +790,46 @@ static void nomemory(lua_State *L, const Root *r) {
   ad_nomem(L, ((size_t)r->prog.nins + 1) * 2 * sizeof(Ins));
 }
 
+/*
+** The results of a gradient's program are f's, and then the derivatives; they
+** become f's value (if asked for), the derivatives, and f's further results.
+*/
+static void reorder(lua_State *L, const Compiled *c, const Root *r, Prog *q) {
+  uint32_t *old = lua_newuserdatauv(L, (q->nlist + 1) * sizeof *old, 0);
+  for (uint32_t k = 0; k < q->nblock; k++) {
+    Block *b = &q->block[k];
+    const Form *f = &c->set[b->end == P_RETURN ? b->set : 0];
+    const uint32_t n = b->b - r->nwant;
+    uint32_t y, at = 0, *x = q->list + b->a;
+    if (b->end != P_RETURN || f->nval == 0) continue;
+    y = f->word[0] == F_NUM;
+    memcpy(old, x, b->b * sizeof *x);
+    if (y && c->gradvalue) x[at++] = old[0];
+    for (uint32_t i = 0; i < r->nwant; i++) x[at++] = old[n + i];
+    for (uint32_t i = y; i < n; i++) x[at++] = old[i];
+    b->b = at;
+  }
+  lua_pop(L, 1);
+}
+
 /* the program as Code; of a gradient, that of f with its derivatives */
-static void lowered(lua_State *L, Compiled *c, Root *r, Code *code,
-                    int options) {
+static int lowered(lua_State *L, Compiled *c, Root *r, Code *code,
+                   int options) {
   Prog q;
   int went;
   if (!c->isgrad) {
     while (!ad_lower(&r->prog, code, options)) nomemory(L, r);
-    return;
+    return 1;
   }
-  while ((went = ad_gradient(&r->prog, &q, r->nwant, r->want)) == P_GNOMEM)
+  while ((went = ad_progadjoint(&r->prog, &q, r->nwant, r->want)) == P_GNOMEM)
     nomemory(L, r);
-  while (!ad_lower(&q, code, options)) {
-    ad_progfree(&q);
-    nomemory(L, r);
-    while (ad_gradient(&r->prog, &q, r->nwant, r->want) != P_GDONE)
-      nomemory(L, r);
-  }
-  ad_progfree(&q);
+  if (went == P_GCANNOT) return 0;
+  ad_progfree(&r->adjoint); /* which the root owns, as memory may be lacking */
+  r->adjoint = q;
+  reorder(L, c, r, &r->adjoint);
+  while (!ad_lower(&r->adjoint, code, options)) nomemory(L, r);
+  ad_progfree(&r->adjoint);
+  return 1;
 }
 
 /* the exact form of the code, where the fast one has come to a NaN */
@@ -811,14 +845,14 @@ void ad_rootexact(lua_State *L, Compiled *c, Root *r) {
   r->hasexact = 1;
 }
 
-void ad_rootcode(lua_State *L, Compiled *c, Root *r) {
+int ad_rootcode(lua_State *L, Compiled *c, Root *r) {
   const double start = now();
   const char *why;
   Code code;
   Frame frame;
   void *made;
-  if (r->hascode && r->news == 0) return;
-  lowered(L, c, r, &code, c->options | P_RELAX);
+  if (r->hascode && r->news == 0) return 1;
+  if (!lowered(L, c, r, &code, c->options | P_RELAX)) return 0;
   while (ad_frameinit(&frame, &code, r->prog.alloc, r->prog.ud, c->maxstack) !=
          0) {
     ad_codefree(&code);
@@ -838,8 +872,12 @@ void ad_rootcode(lua_State *L, Compiled *c, Root *r) {
   }
   r->made = made;
   r->hascode = 1;
+  c->S->told += ad_codebytes(&r->code) + r->frame.size +
+                r->backend->bytes(r->made) + ad_progbytes(&r->prog);
+  ad_tellgc(L, c->S);
   r->news = r->misses = r->runs = 0;
   c->seconds += now() - start;
+  return 1;
 }
 
 /*
@@ -1075,7 +1113,7 @@ static int record(lua_State *L, Compiled *c, Root *r, int n, int *status) {
         fail(S, "f returns a value of a transform that runs around it");
       else {
         const uint32_t before = r->prog.block0;
-        ok = ad_recreturn(&r->prog, set, c->set[set].nleaf, t.ref);
+        AD_UNTIL(ok, ad_recreturn(&r->prog, set, c->set[set].nleaf, t.ref));
         if (ad_recwent(L, S, ok) &&
             (r->prog.nblock > before || c->traces == 0 || !r->hascode)) {
           c->traces++;
@@ -1204,18 +1242,8 @@ static int callslow(lua_State *L, Compiled *c, Root *r, int n) {
 
 const Form *ad_rootresults(lua_State *L, Compiled *c, int self, Root *r,
                            uint32_t set, uint32_t *order) {
-  const Form *f = &c->set[set];
-  uint32_t n = 0;
-  if (!c->isgrad)
-    for (; n < f->nleaf; n++) order[n] = n;
-  else { /* y, the gradient, further results */
-    const uint32_t ny = f->nleaf, y = f->n > 0 && f->word[0] == F_NUM;
-    f = gradset(L, c, self, r, set);
-    if (f == NULL) return NULL;
-    if (y && c->gradvalue) order[n++] = 0;
-    for (uint32_t k = 0; k < r->nwant; k++) order[n++] = ny + k;
-    for (uint32_t k = y; k < ny; k++) order[n++] = k;
-  }
+  const Form *f = c->isgrad ? gradset(L, c, self, r, set) : &c->set[set];
+  for (uint32_t k = 0; f != NULL && k < f->nleaf; k++) order[k] = k;
   return f;
 }
 
@@ -1224,13 +1252,7 @@ static int results(lua_State *L, Compiled *c, Root *r, const Code *code,
                    const Block *b, const double *v) {
   const Form *f = &c->set[b->set];
   const uint32_t *out = code->list + b->a;
-  if (c->isgrad) {
-    uint32_t *order = lua_newuserdatauv(L, (b->b + 1) * sizeof *order, 0);
-    f = ad_rootresults(L, c, 1, r, b->set, order);
-    if (f == NULL) return NORESULT;
-    for (uint32_t k = 0; k < f->nleaf; k++) order[k] = out[order[k]];
-    out = order;
-  }
+  if (c->isgrad && (f = gradset(L, c, 1, r, b->set)) == NULL) return NORESULT;
   if (f->numbers) {
     ad_checkstack(L, (int)f->nval, "too many results");
     for (uint32_t i = 0; i < f->nval; i++) lua_pushnumber(L, v[out[i]]);
@@ -1277,7 +1299,6 @@ static int answer(lua_State *L, Compiled *c, Root *r, uint32_t at) {
 static int asgradient(lua_State *L, Compiled *c, Root *r, int n) {
   const int top = lua_gettop(L);
   int status, k;
-  Prog q;
   if (!wanted(L, c, r)) return -1;
   matches(L, r, 1, 2, n + 1, r->given);
   if (r->in.numbers)
@@ -1293,16 +1314,148 @@ static int asgradient(lua_State *L, Compiled *c, Root *r, int n) {
     return -1;
   }
   if (c->rec.failed) return -1;
-  /* can it be differentiated so? */
-  while ((status = ad_gradient(&r->prog, &q, r->nwant, r->want)) == P_GNOMEM)
-    nomemory(L, r);
-  if (status == P_GCANNOT) return -1;
-  ad_progfree(&q);
   if (r->hascode && r->misses * 16 < r->prog.ntrace) return eager(L, c, n);
-  ad_rootcode(L, c, r);
+  if (!ad_rootcode(L, c, r)) return -1; /* not this way */
   memcpy(ad_rootinputs(r), r->given, r->in.nleaf * sizeof(double));
   k = answer(L, c, r, r->backend->run(r->made, &r->frame));
   return k == MISSED ? eager(L, c, n) : k;
+}
+
+/*
+** Pushes what compile makes of the function at 'f', with the options of
+** another.
+*/
+static Compiled *newcompiled(lua_State *L, State *S, int f,
+                             const Compiled *like) {
+  Compiled *c = lua_newuserdatauv(L, sizeof *c, AD_CUSERVALUES);
+  memset(c, 0, sizeof *c);
+  c->S = S;
+  if (like != NULL) {
+    c->maxtraces = like->maxtraces;
+    c->maxoperations = like->maxoperations;
+    c->maxstack = like->maxstack;
+    c->options = like->options;
+  }
+  lua_pushvalue(L, f);
+  lua_setiuservalue(L, -2, AD_CF);
+  if (ad_isgrad(L, f, &c->gradvalue, &c->gradn, c->gradarg)) {
+    c->isgrad = lua_type(L, -1) == LUA_TFUNCTION;
+    lua_setiuservalue(L, -2, AD_CINNER);
+  }
+  lua_newtable(L);
+  lua_setiuservalue(L, -2, AD_CCONST);
+  lua_newtable(L);
+  lua_setiuservalue(L, -2, AD_CINDEX);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, S->mt[AD_MTCOMPILED]);
+  lua_setmetatable(L, -2);
+  return c;
+}
+
+/*
+** A call with vars of one tape
+**
+** For a tape the whole call is one node, whose partial derivatives are the
+** gradient of the program: compile(value_and_grad(f)), made when it is first
+** needed. Anything but numbers and numeric vars of one level, or a result that
+** is not one number, is f's own business.
+*/
+
+typedef struct Taped {
+  Level *lv; /* of the vars */
+  uint64_t key;
+  uint32_t n, cap;
+  uint32_t *node;
+  double *partial;
+  int other; /* there is something else */
+} Taped;
+
+static void vars_leaf(lua_State *L, State *S, void *ud, int numeric) {
+  Taped *t = ud;
+  const Cell *c = numeric ? ad_tocell(L, S, -1) : NULL;
+  Level *lv;
+  if (c == NULL) return;
+  if (ad_kindof(S, c) != AD_VARN || !ad_islive(S, c, ad_keyof(S, c), &lv) ||
+      lv == NULL || lv->alias || lv->spans || lv->paused || ad_looked(lv) ||
+      lv->handles != LUA_NOREF || (t->lv != NULL && lv != t->lv))
+    t->other = 1;
+  else
+    t->lv = lv;
+  t->n++;
+}
+
+/* top: argument, its part of the gradient */
+static void partial_leaf(lua_State *L, State *S, void *ud, int numeric) {
+  Taped *t = ud;
+  const Cell *c = numeric ? ad_tocell(L, S, -2) : NULL;
+  if (c == NULL || t->n == t->cap) return;
+  t->node[t->n] = c->u.var.node;
+  t->partial[t->n++] = lua_tonumber(L, -1);
+}
+
+/* pushes compile(value_and_grad(f, {1 .. n}), options) */
+static void pushgradof(lua_State *L, const Compiled *c, int n) {
+  lua_getiuservalue(L, 1, AD_CF);
+  ad_pushgrad(L, n);
+  newcompiled(L, c->S, lua_gettop(L), c);
+  lua_remove(L, -2);
+}
+
+/* the number of results (1), or -1: f itself has to be called */
+static int taped(lua_State *L, Compiled *c, int n) {
+  State *S = c->S;
+  const int top = lua_gettop(L);
+  Taped t;
+  uint64_t key;
+  Cell *cell;
+  val v;
+  double y;
+  if (c->notscalar || c->isgrad || n > 200) return -1;
+  memset(&t, 0, sizeof t);
+  for (int i = 2; i <= n + 1; i++) {
+    if (!ad_isleaf(L, S, i) && lua_type(L, i) != LUA_TTABLE) return -1;
+    lua_pushvalue(L, i);
+    ad_tree(L, S, 1, 0, vars_leaf, &t, "compile");
+  }
+  if (t.lv == NULL || t.other) return -1;
+  key = t.lv->key;
+  t.cap = t.n;
+  t.partial =
+      lua_newuserdatauv(L, t.n * (sizeof *t.partial + sizeof *t.node) + 1, 0);
+  t.node = (uint32_t *)(t.partial + t.n);
+  if (lua_getiuservalue(L, 1, AD_CGRAD) == LUA_TNIL) {
+    lua_pop(L, 1);
+    pushgradof(L, c, n);
+    lua_pushvalue(L, -1);
+    lua_setiuservalue(L, 1, AD_CGRAD);
+  }
+  for (int i = 2; i <= n + 1; i++) {
+    lua_pushvalue(L, i);
+    ad_strip(L, S, key);
+  }
+  if (lua_pcall(L, n, LUA_MULTRET, 0) != LUA_OK ||
+      lua_gettop(L) != top + n + 2 || lua_type(L, top + 2) != LUA_TNUMBER) {
+    c->notscalar = 1;
+    lua_settop(L, top);
+    return -1;
+  }
+  y = lua_tonumber(L, top + 2);
+  t.n = 0;
+  for (int i = 2; i <= n + 1; i++) {
+    lua_pushvalue(L, i);
+    lua_pushvalue(L, top + 1 + i);
+    ad_tree(L, S, 2, 0, partial_leaf, &t, "compile");
+  }
+  v = ad_pushvar(L, S, t.lv, ad_num(y), 0, 0);
+  cell = lua_touserdata(L, v.i);
+  if (ad_findlevel(S, key) != t.lv) {
+    lua_pushnumber(L, y);
+    return 1;
+  }
+  ad_room(L, t.lv, 1, t.n);
+  for (uint32_t k = 0; k < t.n; k++)
+    ad_tapeentry(&t.lv->tape, t.node[k], t.partial[k]);
+  cell->u.var.node = ad_tapenode(&t.lv->tape);
+  return 1;
 }
 
 static int compiled_call(lua_State *L) {
@@ -1313,10 +1466,13 @@ static int compiled_call(lua_State *L) {
   c->calls++;
   if (c->eager || c->S->recorder || c->S->debug) return eager(L, c, n);
   r = ad_rootof(L, c, 1, 2, n + 1);
-  if (r == NULL) return callslow(L, c, NULL, n);
+  if (r == NULL) {
+    k = taped(L, c, n);
+    return k >= 0 ? k : callslow(L, c, NULL, n);
+  }
   if (r->news != 0 && (!r->hascode || r->misses * 16 >= r->prog.ntrace)) {
     memmove(r->given, ad_rootinputs(r), r->in.nleaf * sizeof(double));
-    ad_rootcode(L, c, r);
+    if (!ad_rootcode(L, c, r)) return callslow(L, c, r, n);
     memcpy(ad_rootinputs(r), r->given, r->in.nleaf * sizeof(double));
   }
   if (!r->hascode) { /* all that was recorded has failed */
@@ -1348,8 +1504,7 @@ static int l_stats(lua_State *L) {
   const char *backend = "none";
   for (uint32_t k = 0; k < c->nroot; k++) {
     Root *r = c->root[k];
-    if (r->prog.ntrace == 0) continue;
-    ad_rootcode(L, c, r);
+    if (r->prog.ntrace == 0 || !ad_rootcode(L, c, r)) continue;
     operations += r->code.nins;
     nguard += guards(&r->prog);
     for (uint32_t b = 0; b < r->prog.nblock; b++)
@@ -1471,7 +1626,8 @@ static int compiled_tostring(lua_State *L) {
   luaL_Buffer b;
   int none = 1;
   for (uint32_t k = 0; k < c->nroot; k++)
-    if (c->root[k]->prog.ntrace > 0) ad_rootcode(L, c, c->root[k]);
+    if (c->root[k]->prog.ntrace > 0 && !ad_rootcode(L, c, c->root[k]))
+      luaL_error(L, "compile: a gradient that is yet to be recorded anew");
   luaL_buffinit(L, &b);
   luaL_addstring(&b, "compiled function");
   if (c->eager) {
@@ -1534,27 +1690,13 @@ static int l_compile(lua_State *L) {
                     lua_pushfstring(L, "unknown option '%s'",
                                     luaL_tolstring(L, -1, NULL)));
   }
-  c = lua_newuserdatauv(L, sizeof *c, AD_CUSERVALUES);
-  memset(c, 0, sizeof *c);
-  c->S = S;
+  c = newcompiled(L, S, 1, NULL);
   c->maxtraces = (uint32_t)bound(L, "max_traces", 4096, 0);
   c->maxoperations = (uint64_t)bound(L, "max_operations", 1 << 24, 1);
   c->maxstack = (size_t)bound(L, "memory", 1 << 28, 0) / sizeof(double);
   lua_getfield(L, 2, "fast");
   if (lua_toboolean(L, -1)) c->options |= P_FAST;
   lua_pop(L, 1);
-  lua_pushvalue(L, 1);
-  lua_setiuservalue(L, -2, AD_CF);
-  if (ad_isgrad(L, 1, &c->gradvalue, &c->gradn, c->gradarg)) {
-    c->isgrad = lua_type(L, -1) == LUA_TFUNCTION;
-    lua_setiuservalue(L, -2, AD_CINNER);
-  }
-  lua_newtable(L);
-  lua_setiuservalue(L, -2, AD_CCONST);
-  lua_newtable(L);
-  lua_setiuservalue(L, -2, AD_CINDEX);
-  lua_rawgeti(L, LUA_REGISTRYINDEX, S->mt[AD_MTCOMPILED]);
-  lua_setmetatable(L, -2);
   return 1;
 }
 

@@ -31,8 +31,8 @@ typedef struct Form {
 /* what was recorded for arguments of one form */
 typedef struct Root {
   Form in;
-  Prog prog;
-  Code code, exact; /* the latter where the former may not be trusted */
+  Prog prog, adjoint; /* the latter while code is made */
+  Code code, exact;   /* the latter where the former may not be trusted */
   Frame frame, exactframe;
   const Backend *backend;
   void *made, *exactmade;
@@ -106,6 +106,7 @@ typedef struct Compiled {
   /* f is a gradient: its function is recorded, the derivative is the
      program's; as long as that can be done */
   int isgrad, gradvalue, gradn;
+  int notscalar; /* f's result is not one number: see taped */
   unsigned char gradarg[250];
 } Compiled;
 
@@ -113,6 +114,11 @@ static inline Compiled *ad_compiling(const State *S) {
   return (Compiled *)(void *)((char *)S->recorder - offsetof(Compiled, rec));
 }
 
+/* a step of the recording, as often as memory is lacking */
+#define AD_UNTIL(r, call)                                                      \
+  while (((r) = (call)) == P_NOMEM) ad_recnomem(L, S)
+
+void ad_recnomem(lua_State *L, State *S);
 int ad_recwent(lua_State *L, State *S, uint32_t r);
 val ad_pushrecorded(lua_State *L, State *S, double x, uint32_t ref);
 int ad_isstale(const State *S, const Cell *cell);
@@ -124,7 +130,14 @@ typedef struct Place {
 } Place;
 
 /* user values of the userdata */
-enum { AD_CF = 1, AD_CCONST, AD_CINDEX, AD_CINNER, AD_CUSERVALUES = AD_CINNER };
+enum {
+  AD_CF = 1,
+  AD_CCONST,
+  AD_CINDEX,
+  AD_CINNER,
+  AD_CGRAD,
+  AD_CUSERVALUES = AD_CINNER
+};
 
 Compiled *ad_tocompiled(lua_State *L, int arg);
 
@@ -151,8 +164,9 @@ void ad_rootexact(lua_State *L, Compiled *c, Root *r);
 /* compilelib.c: adds methods to the table at the top */
 void ad_opencompilelib(lua_State *L, State *S);
 
-/* brings the code of a root up to date; raises an error for lack of memory */
-void ad_rootcode(lua_State *L, Compiled *c, Root *r);
+/* brings the code of a root up to date; raises an error for lack of memory.
+   0: the derivative cannot be had from the program (see callslow) */
+int ad_rootcode(lua_State *L, Compiled *c, Root *r);
 
 /* pushes the values of a form; leaf k is x[out[k]], or x[k] for lack of 'out' */
 void ad_pushform(lua_State *L, int self, const Form *f, const double *x,

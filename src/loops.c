@@ -60,9 +60,10 @@ static void listed(Walk *w, const Cell *c) {
     k->capentry = ncap;
   }
   /* a value of an earlier round is garbage in some register */
-  k->entry[w->n] =
-      ad_isstale(w->S, c) ? ad_progconst(&w->r->root->prog, 0) : c->u.var.node;
-  if (k->entry[w->n] == P_NOMEM) ad_nomem(w->L, sizeof(double));
+  k->entry[w->n] = c->u.var.node;
+  if (ad_isstale(w->S, c))
+    while ((k->entry[w->n] = ad_progconst(&w->r->root->prog, 0)) == P_NOMEM)
+      ad_recnomem(w->L, w->S);
 }
 
 static int visit(Walk *w, int depth);
@@ -379,13 +380,13 @@ void ad_loophere(lua_State *L, State *S) {
       break;
     }
   if (o != NULL) { /* round again */
-    went = ad_recagain(prog, o->head, w.n, c->entry);
+    AD_UNTIL(went, ad_recagain(prog, o->head, w.n, c->entry));
     c->nloop = at + 1;
     c->nloopplace = o->nsaved;
     c->nsaved = o->saved + o->nsaved;
     memcpy(c->loopplace, c->saved + o->saved, o->nsaved * sizeof *c->loopplace);
   } else if (washere(p, &w)) {
-    went = ad_recenter(prog, w.n, c->entry);
+    AD_UNTIL(went, ad_recenter(prog, w.n, c->entry));
     if (went == 0) {
       pushloop(L, c, p, w.n, w.hash);
       o = &c->loop[c->nloop - 1];

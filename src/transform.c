@@ -432,6 +432,18 @@ int ad_isgrad(lua_State *L, int idx, int *value, int *n, unsigned char *arg) {
   return 1;
 }
 
+/* replaces the function at the top by value_and_grad(f, {1 .. n}) */
+void ad_pushgrad(lua_State *L, int n) {
+  Spec spec;
+  spec.value = 1;
+  spec.n = n;
+  for (int i = 0; i < n; i++) spec.arg[i] = (unsigned char)(i + 1);
+  lua_pushvalue(L, lua_upvalueindex(1));
+  lua_insert(L, -2);
+  pushspec(L, &spec);
+  lua_pushcclosure(L, grad_call, 3);
+}
+
 static int l_grad(lua_State *L) { return makegrad(L, 0); }
 static int l_value_and_grad(lua_State *L) { return makegrad(L, 1); }
 

@@ -437,6 +437,40 @@ ad.debug_nans(before)
 print(ad.grad(ad.sqrt)(0))                  --> inf]])
 
 ---------------------------------------------------------------------------------------------------
+section "Compilation"
+---------------------------------------------------------------------------------------------------
+
+def("compile", "compile(f [, options])", [[
+A callable that does what f does, for any f of numbers and structures, most usefully for
+`ad.value_and_grad(f)`. The first call records the operations of f into a program; later calls run
+the program, not f. Wherever f looked at a value (comparisons, ad.value, ad.floor, tostring) the
+program has a guard: a call that takes another path is recorded too, and loops whose length depends
+on the data become loops of the program. f must have no other effects, and what it closes over must
+not change. An x == 1 with a plain number is false without anybody being asked: write ad.eq(x, 1).
+Strings and the lengths of tables are part of what is recorded; integers are, where f needs them.
+Options: max_traces (default 4096) and max_operations bound what is recorded, beyond them f itself
+is called; memory bounds the bytes that the gradient of a loop may keep; fast = true allows sums and
+products to be rounded otherwise. tostring gives a listing.]], [[
+local function newton(a)
+  local x = a
+  while ad.abs(x * x - a) > 1e-12 * a do x = 0.5 * (x + a / x) end
+  return x
+end
+local c = ad.compile(ad.value_and_grad(newton))
+print(("%.6f %.6f"):format(c(9.0)))         --> 3.000000 0.166667
+print(("%.6f %.6f"):format(c(1e6)))         --> 1000.000000 0.000500
+print(c:stats().loops)                      --> 1]])
+
+def("compiled:stats", "c:stats()", [[
+What a compiled function has come to: a table with the numbers of traces, operations, guards, loops,
+calls, retraces (calls that took a new path) and eager_calls (that ran f itself), the backend that
+runs the program, seconds_compiling, and, if the function is not run as a program, a note that says
+why.]], [[
+local c = ad.compile(function(x) if x < 0 then return -x end return x * x end)
+print(c(1.5), c(-2.0), c(2.5))              --> 2.25	2.0	6.25
+print(c:stats().traces, c:stats().calls)    --> 2	3]])
+
+---------------------------------------------------------------------------------------------------
 section "Elementary functions"
 ---------------------------------------------------------------------------------------------------
 

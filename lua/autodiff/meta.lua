@@ -177,6 +177,18 @@ function Array:var(axis, keepdims, ddof) end
 ---@operator concat(any): string
 local Dual = {}
 
+---A function that has become a program.
+---@class autodiff.Compiled
+---@overload fun(...: any): any
+local Compiled = {}
+
+---What a compiled function has come to: a table with the numbers of traces, operations, guards,
+---loops, calls, retraces (calls that took a new path) and eager_calls (that ran f itself), the
+---backend that runs the program, seconds_compiling, and, if the function is not run as a program,
+---a note that says why.
+---@return table
+function Compiled:stats() end
+
 ---A record of operations.
 ---@class autodiff.Tape
 ---@operator len: integer
@@ -454,6 +466,14 @@ function ad.tape(options) end
 ---@param f F
 ---@return F
 function ad.checkpoint(f) end
+
+---A callable that does what f does, for any f of numbers and structures, most usefully for
+---`ad.value_and_grad(f)`. The first call records the operations of f into a program; later calls
+---run the program, not f.
+---@param f function
+---@param options? table max_traces, max_operations, memory, fast
+---@return autodiff.Compiled
+function ad.compile(f, options) end
 
 ---A function with a derivative of your own. f gets plain numbers. jvp(primals, tangents, y)
 ---returns the tangent of y, with both in lists; vjp(ybar, y, ...) returns one cotangent per

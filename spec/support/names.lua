@@ -48,6 +48,7 @@ function names.all()
     local function_too = ad.linalg[name] or name ~= "var" and ad[name]
     if not function_too then set["array:" .. name] = true end
   end
+  methods(set, "compiled", ad.compile(ad.sin))
   for name, get in pairs(fields) do
     assert(get() ~= nil, name)
     set[name] = true

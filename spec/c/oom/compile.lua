@@ -1,0 +1,34 @@
+-- luacheck: read globals fails near
+-- Recording, guards, loops, gradients of programs, and running them.
+local ad = require("autodiff")
+
+local function f(x, p)
+  local s = x * p.a + ad.norm{x, p.a, p.b[1]}
+  if s < 1 then return {s, name = "low"} end
+  return {s * ad.exp(-s), name = "high"}, p.b[1]
+end
+local c = ad.compile(f)
+for _, x in ipairs{0.1, 2.0, 0.2, 3.0} do
+  near(c(x, {a = 0.5, b = {0.3}})[1], f(x, {a = 0.5, b = {0.3}})[1])
+end
+near(#tostring(c) > 10 and c:stats().traces, 2)
+
+local function newton(a)
+  local x = a
+  while ad.abs(x * x - a) > 1e-9 do x = 0.5 * (x + a / x) end
+  return x
+end
+local g = ad.compile(ad.value_and_grad(newton))
+for _, a in ipairs{2.0, 50.0, 3.0} do
+  local y, d = g(a)
+  near(y, a ^ 0.5)
+  near(d, 0.5 / a ^ 0.5)
+end
+local h = ad.compile(ad.hessian(function(p) return ad.max(p[1], p[2]) * p[1] ^ 3 end))
+near(h{2.0, 1.0}[1][1], 48)
+near(h{2.0, 1.0}[1][1], 48)
+local many = ad.compile(function(x) return ad.value(x) * 2 end, {max_traces = 2})
+for i = 1, 4 do near(many(i + 0.5), 2 * i + 1) end
+fails(ad.compile(function(x) return string.rep("a", x) end), 2.5)
+fails(ad.compile(function() error("inside") end), 1.0)
+near(ad.grad(ad.compile(newton))(4.0), 0.25)
