@@ -28,6 +28,8 @@ typedef struct Form {
   uint8_t numbers; /* each value is a number */
 } Form;
 
+enum { C_AUTO, C_INTERPRETER, C_NATIVE }; /* option "backend" */
+
 /* what was recorded for arguments of one form */
 typedef struct Root {
   Form in;
@@ -44,6 +46,7 @@ typedef struct Root {
   uint32_t news;     /* traces that the code does not have */
   uint32_t misses;   /* since it was made */
   uint32_t runs;     /* ... and runs */
+  uint32_t pays;     /* after how many runs machine code pays; 0: never */
   uint8_t fixedints; /* integers are constants */
   /* of a gradient: which inputs, and the forms of results by 'set' */
   uint32_t *want, nwant, capwant;
@@ -89,10 +92,12 @@ typedef struct Compiled {
   uint32_t traces, maxtraces;
   uint64_t maxoperations;
   size_t maxstack;
-  int options; /* for ad_lower */
+  int options;     /* for ad_lower */
+  uint8_t backend; /* which to use: C_AUTO, ... */
   int fixedints;
   uint32_t poisoned;
-  const char *eager; /* why f itself is called from now on, or NULL */
+  const char *nonative; /* why there is no machine code */
+  const char *eager;    /* why f itself is called from now on, or NULL */
   uint64_t calls, retraces, eagercalls;
   double seconds; /* spent in lowering and making code */
   Recorder rec;
