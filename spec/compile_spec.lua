@@ -111,7 +111,8 @@ describe("a compiled function", function()
       return ad.max(x, y) * ad.min(x, 2 * y) + ad.relu(x - y) + ad.clamp(x, -1, 1) * ad.abs(y)
     end
     local points = { { 1.0, 2.0 }, { 2.0, 1.0 }, { 1.5, 1.5 }, { -3.0, 0.5 }, { 0.0, 0.0 } }
-    for _, g in ipairs { f, ad.grad(f, { 1, 2 }), ad.grad(function(...) return (ad.grad(f)(...)) end) } do
+    local function twice(...) return (ad.grad(f)(...)) end
+    for _, g in ipairs { f, ad.grad(f, { 1, 2 }), ad.grad(twice) } do
       local _, stats = same(g, points)
       assert.are.equal(1, stats.traces)
     end
@@ -132,7 +133,8 @@ describe("a compiled function", function()
     assert.are_not.equal(one, two)
     assert.are_not.equal(one[1], two[1])
     same(function() return end, { {} })
-    same(function(...) return select("#", ...), ... end, { {}, { 1.0 }, { 1.0, 2.0, 3.0 }, { nil, 2.0 } })
+    same(function(...) return select("#", ...), ... end,
+      { {}, { 1.0 }, { 1.0, 2.0, 3.0 }, { nil, 2.0 } })
   end)
 
   it("gives f's tables their methods", function()
@@ -219,7 +221,9 @@ describe("the derivatives of a compiled function", function()
       return p.a * q + p.b[1] ^ 2 * p.b[2] + (s == "x" and p.a or q), q, { p.a }
     end
     local args = { { a = 1.5, b = { 2.5, 3.5 }, name = "p" }, "x", 0.5 }
-    for _, g in ipairs { ad.grad(f), ad.grad(f, 3), ad.grad(f, { 3, 1, 3 }), ad.value_and_grad(f) } do
+    for _, g in ipairs {
+      ad.grad(f), ad.grad(f, 3), ad.grad(f, { 3, 1, 3 }), ad.value_and_grad(f),
+    } do
       same(g, { args, { { a = 1.0, b = { 2.0, 3.0 }, name = "p" }, "y", 1.5 } })
     end
     same(ad.grad(function() return 3 end), { { 1.0 }, { { 1.0, 2.0 } } })
@@ -254,7 +258,10 @@ describe("the derivatives of a compiled function", function()
   it("see the path that the values take", function()
     local f = function(x) if x < 0 then return x * x end return 3 * x end
     same(ad.grad(f), each { -1.0, 2.0, -3.0 })
-    same(ad.hessian(function(p) if p[1] < p[2] then return p[1] ^ 3 * p[2] end return p[1] * p[2] end),
+    same(ad.hessian(function(p)
+      if p[1] < p[2] then return p[1] ^ 3 * p[2] end
+      return p[1] * p[2]
+    end),
       { { { 1.0, 2.0 } }, { { 2.0, 1.0 } } })
     same(function(x) return ad.taylor(f, x, 3) end, each { -1.0, 2.0 })
   end)
@@ -357,7 +364,11 @@ describe("loops", function()
   end)
 
   it("two in a line, or called from one line, stay apart", function()
-    same(function(a) local x = a while x > 3 and x * x > 20 do x = x * 0.9 end return x end, each(list))
+    same(function(a)
+      local x = a
+      while x > 3 and x * x > 20 do x = x * 0.9 end
+      return x
+    end, each(list))
     local function g(x) while x > 1 do x = x * 0.9 end return x end
     same(function(a) return g(a) + 2 * g(a * 1.3) end, each(list))
     same(function(a) local s = a while s > 2 do s = 0.4 * (g(s) + g(s) + s) - 0.5 end return s end,
@@ -405,7 +416,10 @@ describe("what cannot be compiled", function()
     assert.are.equal(3, s.traces)
     assert.are.equal(7, s.eager_calls)
     assert.is_truthy(s.note:find("max_traces"))
-    c = ad.compile(function(x) for _ = 1, 100 do x = x * 1.01 end return x end, { max_operations = 50 })
+    c = ad.compile(function(x)
+      for _ = 1, 100 do x = x * 1.01 end
+      return x
+    end, { max_operations = 50 })
     local y = 1.5
     for _ = 1, 100 do y = y * 1.01 end
     for _ = 1, 12 do assert.are.equal(y, c(1.5)) end
