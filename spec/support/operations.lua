@@ -184,8 +184,8 @@ function own.ungather(rng)
   local shape = arrays.shape(rng, 1, 3, true)
   local at = { axis = rng(#shape), shape = shape }
   local i = indices(rng, shape[at.axis])
-  local g = arrays.array(rng, ad.take(ad.zeros(shape), i, at.axis).shape or { 1 })
-  if #shape == 1 and type(i) == "number" then g = rng() end
+  local taken = ad.take(ad.zeros(shape), i, at.axis)
+  local g = type(taken) == "number" and rng() or arrays.array(rng, taken.shape)
   return function(v, j) return prim.all.ungather.op(at, v, j) end, g, i
 end
 
