@@ -202,8 +202,9 @@ hosts: $(HOSTS)  ## build and run the programs in examples/host
 examples: all  ## run the smaller examples; their pictures go to build/
 	@$(LUA_ENV) $(LUA) examples/newton.lua
 	@$(LUA_ENV) $(LUA) examples/greeks.lua
-	@for e in descent arm damper layer; do \
-	  $(LUA_ENV) $(LUA) examples/$$e.lua --svg $(BUILD)/$$e.svg || exit 1; done
+	@for e in descent arm damper layer 'digits --epochs 10' logistic gp; do \
+	  set -- $$e; name=$$1; shift; \
+	  $(LUA_ENV) $(LUA) examples/$$name.lua "$$@" --svg $(BUILD)/$$name.svg || exit 1; done
 
 doc:  ## write the reference to build/doc, with LDoc
 	$(SETUP) doc

@@ -1,7 +1,7 @@
 -- Gaussian-process regression, its parameters fitted by the gradient of the marginal likelihood.
 --
 --     lua5.4 examples/gp.lua
---     lua5.4 examples/gp.lua --file examples/data/nist/Nelson.dat --svg gp.svg
+--     lua5.4 examples/gp.lua --file examples/data/nist/Gauss3.dat --svg gp.svg
 --
 -- NIST's problem Gauss1 has 250 observations of two peaks on a slope. NIST certifies the standard
 -- deviation of what is left when the right formula, with its eight parameters, has been fitted. A

@@ -221,9 +221,182 @@ describe("examples/greeks.lua", function()
   end)
 end)
 
+-- Those that need linear algebra.
+local lapack = select(2, require("autodiff.core").array.blas())
+local solving = lapack and it or function(name)
+  pending(name .. ": there is no LAPACK (Debian: libopenblas0)")
+end
+
+describe("examples/logistic.lua", function()
+  -- R: summary(glm(Species == "virginica" ~ ., binomial, iris[51:150, ]))
+  solving("has the estimates and standard errors of R's glm", function()
+    local output, code = run "logistic"
+    assert.is_equal(0, code, output)
+    for _, want in ipairs {
+      { "%(intercept%)", -42.638, 25.708, 0.0972 }, { "sepal length", -2.465, 2.394, 0.3032 },
+      { "sepal width", -6.681, 4.480, 0.1359 }, { "petal length", 9.429, 4.737, 0.0465 },
+      { "petal width", 18.286, 9.743, 0.0605 },
+    } do
+      local estimate, deviation, p =
+        output:match("\n" .. want[1] .. " +(%S+) +(%S+) +%S+ +(%S+)\n")
+      assert.is_true(math.abs(estimate - want[2]) < 6e-4, want[1])
+      assert.is_true(math.abs(deviation - want[3]) < 6e-4, want[1])
+      assert.is_equal(want[4], tonumber(p))
+    end
+    assert.is_truthy(output:find "98 of 100 are")
+    assert.is_truthy(output:find "against differences: right\n")
+  end)
+
+  solving("draws the flowers and what divides them", function()
+    local text, elements = with_picture "logistic"
+    assert.is_true(elements > 100)
+    assert.is_truthy(text:find "versicolor" and text:find "petal length / cm")
+    local output, code = run("logistic", "more")
+    assert.is_equal(1, code)
+    assert.is_truthy(output:find "^logistic: unexpected 'more'\nusage: ")
+  end)
+end)
+
+describe("examples/gp.lua", function()
+  solving("finds the noise that NIST certifies, without a formula", function()
+    local output, code = run "gp"
+    assert.is_equal(0, code, output)
+    local noise = tonumber(output:match "noise that was found: (%S+)\n")
+    local certified = tonumber(output:match "certified residual standard deviation: (%S+)\n")
+    assert.is_equal(2.3318, certified)
+    assert.is_true(math.abs(noise / certified - 1) < 0.05, tostring(noise))
+    assert.is_truthy(output:find "gradient below")
+    assert.is_truthy(output:find "against differences: right\n")
+  end)
+
+  solving("draws what it expects, of other files too", function()
+    local text = with_picture("gp", "--file", "examples/data/nist/Misra1a.dat")
+    assert.is_truthy(text:find("Misra1a.dat", 1, true))
+  end)
+
+  it("says what is wrong with a file", function()
+    local output, code = run("gp", "--file", "examples/data/nist/Nelson.dat") -- two predictors
+    assert.is_equal(1, code)
+    assert.is_truthy(output:find("^gp: examples/data/nist/Nelson%.dat: no data with one predictor"))
+    output, code = run("gp", "--file", "nowhere.dat")
+    assert.is_equal(1, code)
+    assert.is_truthy(output:find "^gp: nowhere%.dat: No such file")
+  end)
+end)
+
+describe("examples/digits.lua", function()
+  local path = os.tmpname()
+  teardown(function() os.remove(path) end)
+
+  local function write(text)
+    local file = assert(io.open(path, "wb"))
+    file:write(text)
+    file:close()
+  end
+
+  local function refuses(message, ...)
+    local output, code = run("digits", ...)
+    assert.is_equal(1, code, output)
+    assert.is_truthy(output:find("^digits: .-" .. message), output)
+    assert.is_nil(output:find "traceback")
+  end
+
+  it("learns to read most of what it has not seen", function()
+    local output, code = run("digits", "--epochs", "8")
+    assert.is_equal(0, code, output)
+    assert.is_truthy(output:find "^2000 images to learn from, 500 for the test; 13258 weights\n")
+    local learnt, test = output:match "\n  8  loss %S+   right: +(%S+) %% .- (%S+) %% of the test\n"
+    assert.is_true(tonumber(learnt) > 92, learnt)
+    assert.is_true(tonumber(test) > 88, test)
+    assert.is_nil(output:find "\r") -- the bar is for terminals
+    -- the confusion matrix has the test's 500 images, and as many on its diagonal as were right
+    local all, right = 0, 0
+    for i, row in output:gmatch "\n +(%d) ([ .%d]+)" do
+      local j = 0
+      for cell in row:gmatch "%S+" do
+        local n = tonumber(cell) or 0
+        all, right, j = all + n, right + (j == tonumber(i) and n or 0), j + 1
+      end
+    end
+    assert.is_equal(500, all)
+    assert.is_equal(test, ("%.1f"):format(right / 5))
+  end)
+
+  it("is the same for a seed, and takes other networks", function()
+    local options = { "--epochs", "1", "--hidden", "8", "--batch", "333", "--rate", "0.01" }
+    local function untimed(...)
+      return (run("digits", ...)):gsub("[%d.]+ s\n", "")
+    end
+    local output = untimed(table.unpack(options))
+    assert.is_truthy(output:find "; 1666 weights\n")
+    assert.is_equal(output, untimed(table.unpack(options)))
+    table.move({ "--seed", "2" }, 1, 2, #options + 1, options)
+    assert.are_not.equal(output, untimed(table.unpack(options)))
+  end)
+
+  it("draws the learning curve and the confusion matrix", function()
+    local text, elements = with_picture("digits", "--epochs", "2")
+    assert.is_true(elements > 130)
+    assert.is_truthy(text:find("columns: what was read", 1, true))
+    with_picture("digits", "--epochs", "1", "--hidden", "2")
+  end)
+
+  it("reads lines of pixels and a digit", function()
+    -- a bright column for each of three digits
+    local lines = {}
+    for k = 0, 59 do
+      local digit = k % 3
+      lines[#lines + 1] = ("%d,%d,%d,%d\n"):format(digit == 0 and 16 or k % 2,
+        digit == 1 and 16 or k % 2, digit == 2 and 16 or k % 2, digit)
+    end
+    write("a,b,c,digit\n" .. table.concat(lines))
+    local output, code = run("digits", "--csv", path, "--epochs", "60", "--batch", "12")
+    assert.is_equal(0, code, output)
+    assert.is_truthy(output:find "^48 images to learn from, 12 for the test; ")
+    assert.is_truthy(output:find "\n 60 .-100%.0 %% .-100%.0 %% of the test\n")
+  end)
+
+  it("says what is wrong with a file of lines", function()
+    write "1,2,3\n1,2\n"
+    refuses("the lines have different lengths", "--csv", path)
+    write "\n"
+    refuses("no images", "--csv", path)
+    write(("1,2,3\n"):rep(4))
+    refuses("fewer than 5 images", "--csv", path)
+    write(("1,2,3\n"):rep(5) .. "1,2,10\n")
+    refuses("image 6 is said to be 10", "--csv", path)
+    refuses("nowhere: No such file", "--csv", "nowhere")
+  end)
+
+  it("says what is wrong with MNIST's files", function()
+    local images = "examples/data/digits/test-images.idx3"
+    local labels = "examples/data/digits/test-labels.idx1"
+    refuses("%-%-images needs %-%-labels", "--images", images)
+    refuses("%-%-labels needs %-%-images", "--labels", labels)
+    refuses("not an IDX file of images", "--images", labels, "--labels", labels)
+    refuses("not an IDX file of labels", "--images", images, "--labels", images)
+    refuses("2000 labels for 500 images", "--images", images,
+      "--labels", "examples/data/digits/train-labels.idx1")
+    refuses("nowhere: No such file", "--images", images, "--labels", "nowhere")
+    write "\0\0\8\3\0\0\0\5\0\0\0\2\0\0\0\2only"
+    refuses("its size is not what it says", "--images", path, "--labels", labels)
+    write "\0\0\8"
+    refuses("not an IDX file of images", "--images", path, "--labels", labels)
+  end)
+
+  it("wants whole numbers where there are no others", function()
+    refuses("%-%-epochs must be a whole number above 0", "--epochs", "0")
+    refuses("%-%-batch must be a whole number above 0", "--batch", "1.5")
+    refuses("the seed must be an integer", "--seed", "0.5")
+    refuses("%-%-rate must be above 0", "--rate", "-1")
+  end)
+end)
+
 describe("every example", function()
   it("has a usage and rejects unknown options", function()
-    for _, name in ipairs { "descent", "arm", "damper", "newton", "layer", "greeks" } do
+    for _, name in ipairs {
+      "descent", "arm", "damper", "newton", "layer", "greeks", "digits", "gp", "logistic",
+    } do
       local output, code = run(name, "--help")
       assert.is_equal(0, code, output)
       assert.is_truthy(output:find("^usage: lua5.4 examples/" .. name .. "%.lua"), name)

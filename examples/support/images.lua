@@ -17,6 +17,16 @@ local function check(condition, path, message)
   if not condition then error(path .. ": " .. message, 0) end
 end
 
+-- What was read, if the digits are digits and there is something for the test.
+local function complete(path, pixels, digits)
+  check(#digits >= 5, path, "fewer than 5 images")
+  for i, digit in ipairs(digits) do
+    check(digit % 1 == 0 and digit >= 0 and digit <= 9, path,
+      ("image %d is said to be %s"):format(i, digit))
+  end
+  return {images = pixels, digits = ad.array(digits)}
+end
+
 -- Bytes from `first` on, in lists of at most a few hundred, as string.byte wants it.
 local function bytes(s, first, n)
   local list = {}
@@ -39,7 +49,7 @@ function images.idx(image_path, label_path)
   local _, labels = (">I4I4"):unpack(s)
   check(#s == 8 + labels, label_path, "its size is not what it says")
   check(labels == n, label_path, ("%d labels for %d images"):format(labels, n))
-  return {images = pixels:reshape{n, rows * columns}, digits = ad.array(bytes(s, 9, n))}
+  return complete(label_path, pixels:reshape{n, rows * columns}, bytes(s, 9, n))
 end
 
 --- Lines of pixels and, last, the digit.
@@ -56,7 +66,7 @@ function images.csv(path)
     end
   end
   check(#rows > 0, path, "no images")
-  return {images = ad.array(rows) / largest, digits = ad.array(digits)}
+  return complete(path, ad.array(rows) / largest, digits)
 end
 
 --- In the order of a permutation: one in `every` for the test, the others to learn from.
