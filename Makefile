@@ -185,7 +185,7 @@ repl: all  ## an interactive session
 	@$(LUA_ENV) $(LUA) lua/autodiff/bin.lua
 
 bench: all  ## run the benchmarks
-	@$(LUA_ENV) $(LUA) spec/bench/run.lua
+	@CC='$(CC)' LUA_INCDIR='$(LUA_INCDIR)' $(LUA_ENV) $(LUA) spec/bench/run.lua
 
 test:  ## build, and run all tests
 	$(SETUP) test

@@ -13,6 +13,7 @@ local pattern = arg[1] or ""
 
 local sections = {
   {"Ratios", "bench.ratios"},
+  {"Compiled", "bench.compiled"},
   {"Memory", "bench.memory"},
   {"Loading", "bench.loading"},
   {"For orientation", "bench.single"},
