@@ -698,6 +698,14 @@ static void write(const Lower *w, Code *c, uint32_t *to, uint32_t *from,
     Block *o = &c->block[k];
     *o = *b;
     o->first = c->nins;
+    if (b->end == P_GOTO) { /* what is in a phi's slot anyway has to be there */
+      const uint32_t phi = q->block[b->yes].first;
+      for (uint32_t j = 0; j < b->b; j++) {
+        const uint32_t r = q->list[b->a + j];
+        if (w->live[phi + j] && !(r & P_K) && w->slot[r] == w->slot[phi + j])
+          q->ins[r].flags = P_KEEP;
+      }
+    }
     for (uint32_t i = b->first; i < b->last; i++) {
       const Ins *x = &q->ins[i];
       const int n = ad_insarity(x->op);
