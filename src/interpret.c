@@ -54,7 +54,10 @@ size_t ad_frameinit(Frame *f, const Code *c, ad_Alloc alloc, void *ud,
 void ad_framefree(Frame *f) {
   release(f->alloc, f->ud, f->mem, f->size);
   release(f->alloc, f->ud, f->stack, f->capstack * sizeof *f->stack);
+  release(f->alloc, f->ud, f->spill, f->capspill * sizeof *f->spill);
   f->mem = NULL;
+  f->spill = NULL;
+  f->capspill = 0;
   f->v = f->scratch = f->stack = NULL;
   f->nstack = f->capstack = 0;
 }
@@ -71,6 +74,16 @@ int ad_framepush(Frame *f, double x) {
     f->capstack = ncap;
   }
   f->stack[f->nstack++] = x;
+  return 1;
+}
+
+int ad_framespill(Frame *f, size_t n) {
+  double *s;
+  if (n <= f->capspill) return 1;
+  s = f->alloc(f->ud, f->spill, f->capspill * sizeof *s, n * sizeof *s);
+  if (s == NULL) return 0;
+  f->spill = s;
+  f->capspill = n;
   return 1;
 }
 

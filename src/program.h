@@ -156,7 +156,9 @@ typedef struct Frame {
   double *stack;   /* of P_PUSH */
   size_t nstack, capstack;
   size_t maxstack; /* bound on capstack */
-  void *mem;       /* what v and scratch are in */
+  double *spill;   /* of back ends that need more than v, see ad_framespill */
+  size_t capspill;
+  void *mem; /* what v and scratch are in */
   size_t size;
 } Frame;
 
@@ -164,7 +166,8 @@ typedef struct Frame {
 size_t ad_frameinit(Frame *f, const Code *c, ad_Alloc alloc, void *ud,
                     size_t maxstack);
 void ad_framefree(Frame *f);
-int ad_framepush(Frame *f, double x); /* 0: no room */
+int ad_framepush(Frame *f, double x);  /* 0: no room */
+int ad_framespill(Frame *f, size_t n); /* makes it that large; 0: no room */
 
 /*
 ** Back ends. A back end turns a Code into something that runs it. To run is
@@ -187,6 +190,18 @@ typedef struct Backend {
 } Backend;
 
 extern const Backend ad_interpreter; /* interpret.c */
+
+/*
+** Machine code, on x86-64: native.c. On other machines 'make' gives NULL with
+** the reason. It looks anew each time what the CPU has, which under a
+** hypervisor can take longer than to compile a small program; who compiles
+** often asks once, and passes that (or less, for tests) to ad_nativemake.
+*/
+extern const Backend ad_native;
+int ad_nativefeatures(void);
+void *ad_nativemake(const Code *c, int features, const char **why);
+/* "native (x86-64, AVX)", for c:stats() */
+const char *ad_nativename(const void *self);
 
 /* one operation on doubles: what every back end must agree with */
 double ad_insvalue(int op, const double *x);

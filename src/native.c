@@ -1,0 +1,243 @@
+/*
+** native.c
+** The back end that runs machine code: what the CPU has, memory that can be
+** executed, and the functions that the code calls.
+**
+** No mapping is ever writable and executable. Where one may not become the
+** other (PR_SET_MDWE, and rules of the kind of SELinux's execmem) a file in
+** memory is mapped twice, one after the other; where that is forbidden, too,
+** there is no native code, and 'make' says so.
+*/
+#if defined(__linux__) && !defined(_GNU_SOURCE)
+#define _GNU_SOURCE /* memfd_create */
+#endif
+
+#include "x64.h"
+
+#include <string.h>
+
+#if defined(__x86_64__) && defined(__GNUC__) &&                                \
+    (defined(__unix__) || defined(__APPLE__))
+#define HERE 1
+#else
+#define HERE 0
+#endif
+
+#if HERE
+
+#include <cpuid.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#if !defined(MAP_ANONYMOUS) && defined(MAP_ANON)
+#define MAP_ANONYMOUS MAP_ANON
+#endif
+
+typedef uint32_t Function(double *v, double *spill, Frame *f,
+                          const Helper *table);
+
+typedef struct Native {
+  ad_Alloc alloc;
+  void *ud;
+  uint8_t *code; /* a mapping */
+  size_t size, used, entry;
+  size_t nspill;
+  Function *f;
+  int features;
+} Native;
+
+/*
+** The CPU
+*/
+
+/* does the system save the upper halves of the registers, too? */
+static int savesymm(void) {
+  uint32_t low, high;
+  __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return (low & 6) == 6;
+}
+
+int ad_nativefeatures(void) {
+  unsigned a, b, c, d;
+  int x = 0;
+  if (!__get_cpuid(1, &a, &b, &c, &d)) return 0;
+  if (c & bit_SSE4_1) x |= X_SSE41;
+  if ((x & X_SSE41) && (c & bit_AVX) && (c & bit_OSXSAVE) && savesymm())
+    x |= X_AVX;
+  return x;
+}
+
+/*
+** Functions that the code calls
+*/
+
+#define OP1(name, v, d0, l0, h0, kind)                                         \
+  static double h_##name(double a) { return ad_v_##name(a); }
+#define OP2(name, v, d0, d1, l0, h0, l1, h1, kind)                             \
+  static double h_##name(double a, double b) { return ad_v_##name(a, b); }
+#define OP3(name, v, d0, d1, d2, l0, h0, l1, h1, l2, h2, kind)                 \
+  static double h_##name(double a, double b, double c) {                       \
+    return ad_v_##name(a, b, c);                                               \
+  }
+#include "ops.h"
+#undef OP1
+#undef OP2
+#undef OP3
+
+/* the operands are in f's scratch */
+static double list(const Frame *f, uint32_t op, uint32_t n) {
+  return ad_nvalue((int)op, n, f->scratch);
+}
+
+/* makes room on the frame's stack; the new top, or NULL */
+static double *room(Frame *f, const double *top) {
+  f->nstack = f->stack == NULL ? 0 : (size_t)(top - f->stack);
+  if (!ad_framepush(f, 0)) return NULL;
+  return f->stack + --f->nstack;
+}
+
+static const Helper table[H_COUNT] = {
+#define OP1(name, v, d0, l0, h0, kind) [OP_##name] = (Helper)h_##name,
+#define OP2(name, v, d0, d1, l0, h0, l1, h1, kind)                             \
+  [OP_##name] = (Helper)h_##name,
+#define OP3(name, v, d0, d1, d2, l0, h0, l1, h1, l2, h2, kind)                 \
+  [OP_##name] = (Helper)h_##name,
+#include "ops.h"
+#undef OP1
+#undef OP2
+#undef OP3
+    [H_LIST] = (Helper)list,
+    [H_ROOM] = (Helper)room,
+};
+
+/*
+** Memory that can be executed
+*/
+
+static uint8_t *turned(const uint8_t *code, size_t n, size_t size) {
+  uint8_t *p = mmap(NULL, size, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (p == MAP_FAILED) return NULL;
+  memcpy(p, code, n);
+  if (mprotect(p, size, PROT_READ | PROT_EXEC) == 0) return p;
+  munmap(p, size);
+  return NULL;
+}
+
+static uint8_t *twice(const uint8_t *code, size_t n, size_t size) {
+#ifdef MFD_CLOEXEC
+  const int fd = memfd_create("autodiff", MFD_CLOEXEC);
+  uint8_t *p = MAP_FAILED;
+  if (fd < 0) return NULL;
+  if (ftruncate(fd, (off_t)size) == 0)
+    p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (p != MAP_FAILED) {
+    memcpy(p, code, n);
+    munmap(p, size);
+    p = mmap(NULL, size, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
+  }
+  close(fd);
+  return p == MAP_FAILED ? NULL : p;
+#else
+  (void)code, (void)n, (void)size;
+  return NULL;
+#endif
+}
+
+/*
+** The back end
+*/
+
+void *ad_nativemake(const Code *c, int features, const char **why) {
+  const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+  X64 x;
+  Native *self = c->alloc(c->ud, NULL, 0, sizeof *self);
+  *why = NULL;
+  if (self == NULL) return NULL;
+  if (!ad_x64(&x, c, features, 0, why)) {
+    c->alloc(c->ud, self, sizeof *self, 0);
+    return NULL;
+  }
+  self->alloc = c->alloc;
+  self->ud = c->ud;
+  self->size = (x.s.n + page - 1) / page * page;
+  self->used = x.s.n;
+  self->entry = x.entry;
+  self->nspill = x.nspill;
+  self->features = features;
+  self->code = turned(x.s.code, x.s.n, self->size);
+  if (self->code == NULL) self->code = twice(x.s.code, x.s.n, self->size);
+  ad_asmfree(&x.s);
+  if (self->code == NULL) {
+    *why = "the system gives no memory for machine code";
+    c->alloc(c->ud, self, sizeof *self, 0);
+    return NULL;
+  }
+  /* an object's address as a function's, which C does not convert */
+  memcpy(&self->f, &(uint8_t *){self->code + self->entry}, sizeof self->f);
+  return self;
+}
+
+static void *make(const Code *c, const char **why) {
+  return ad_nativemake(c, ad_nativefeatures(), why);
+}
+
+static uint32_t run(void *self, Frame *f) {
+  const Native *n = self;
+  f->nstack = 0;
+  if (n->nspill > f->capspill && !ad_framespill(f, n->nspill)) return P_FULL;
+  return n->f(f->v, f->spill, f, table);
+}
+
+static void unmake(void *self) {
+  Native *n = self;
+  munmap(n->code, n->size);
+  n->alloc(n->ud, n, sizeof *n, 0);
+}
+
+static size_t bytes(const void *self) {
+  const Native *n = self;
+  return n->size + sizeof *n;
+}
+
+const char *ad_nativename(const void *self) {
+  const Native *n = self;
+  return n->features & X_AVX     ? "native (x86-64, AVX)"
+         : n->features & X_SSE41 ? "native (x86-64, SSE4.1)"
+                                 : "native (x86-64, SSE2)";
+}
+
+#else
+
+int ad_nativefeatures(void) { return 0; }
+
+void *ad_nativemake(const Code *c, int features, const char **why) {
+  (void)c, (void)features;
+  *why = "not on this machine";
+  return NULL;
+}
+
+static void *make(const Code *c, const char **why) {
+  return ad_nativemake(c, 0, why);
+}
+
+static uint32_t run(void *self, Frame *f) {
+  (void)self, (void)f;
+  return P_FULL;
+}
+
+static void unmake(void *self) { (void)self; }
+
+static size_t bytes(const void *self) {
+  (void)self;
+  return 0;
+}
+
+const char *ad_nativename(const void *self) {
+  (void)self;
+  return "native";
+}
+
+#endif
+
+const Backend ad_native = {"native", make, run, unmake, bytes};

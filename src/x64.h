@@ -1,0 +1,155 @@
+/*
+** x64.h
+** An assembler for the part of x86-64 that programs of doubles need, and the
+** translation of a Code with it. Both only write bytes, so that every machine
+** can build them; to run them is the business of native.c.
+**
+** The translation makes one function of a Code,
+**
+**      uint32_t f(double *v, double *spill, Frame *f, const Helper *table)
+**
+** that does what the run of a back end does: v is the frame's v, spill has
+** room for as many doubles as the translation says, and table is what
+** ad_helpers gives. In memory, from a multiple of 16 bytes:
+**
+**      | pool: pairs of equal doubles | code                          |
+**      0                              entry                           n
+*/
+#ifndef ad_x64_h
+#define ad_x64_h
+
+#include "program.h"
+
+/* what a CPU has; each includes those before it, but SSE2 is always there */
+#define X_SSE41 1
+#define X_AVX 2
+
+typedef struct Asm {
+  ad_Alloc alloc;
+  void *ud;
+  uint8_t *code;
+  size_t n, cap;
+  int features;
+  int failed; /* no memory: what was written since is lost */
+  /* where instructions begin, if 'record' (for tests) */
+  int record;
+  size_t *start;
+  size_t nstart, capstart;
+} Asm;
+
+int ad_asminit(Asm *s, ad_Alloc alloc, void *ud, int features);
+void ad_asmfree(Asm *s);
+
+/* an operand: a register, memory, or a place in the code itself */
+enum { A_REG, A_MEM, A_HERE };
+
+typedef struct Arg {
+  uint8_t kind, reg; /* of A_MEM the base */
+  int32_t at;        /* A_MEM: displacement; A_HERE: offset */
+} Arg;
+
+/* general registers, by their numbers */
+enum {
+  RAX,
+  RCX,
+  RDX,
+  RBX,
+  RSP,
+  RBP,
+  RSI,
+  RDI,
+  R8,
+  R9,
+  R10,
+  R11,
+  R12,
+  R13,
+  R14,
+  R15
+};
+
+/*
+** Operations on doubles, d = a op arg. With SSE, which writes over its first
+** operand, a move goes first where d is not a; d may not be arg's register
+** then (unless the operation commutes: that is seen to here).
+*/
+enum {
+  X_ADD = 0x58,
+  X_MUL = 0x59,
+  X_SUB = 0x5c,
+  X_MIN = 0x5d,
+  X_DIV = 0x5e,
+  X_MAX = 0x5f,
+  X_CMP = 0xc2,
+  X_AND = 0x54,
+  X_ANDN = 0x55,
+  X_OR = 0x56,
+  X_XOR = 0x57
+};
+/* comparisons of X_CMP; those that begin with N hold for NaN */
+enum { X_EQ, X_LT, X_LE, X_UNORD, X_NEQ, X_NLT, X_NLE };
+/* conditions of jumps */
+enum {
+  X_JB = 0x82,
+  X_JAE,
+  X_JE,
+  X_JNE,
+  X_JBE,
+  X_JA,
+  X_JP = 0x8a,
+  X_JNP,
+  X_JMP = 0xe9,
+  X_CALL = 0xe8
+};
+
+void ad_asmop(Asm *s, int op, int d, int a, Arg b);
+void ad_asmcmp(Asm *s, int cmp, int d, int a, Arg b);
+void ad_asmsqrt(Asm *s, int d, int a);
+void ad_asmround(Asm *s, int mode, int d, int a); /* needs X_SSE41 */
+void ad_asmmove(Asm *s, int d, int a);
+void ad_asmload(Asm *s, int d, Arg b);
+void ad_asmstore(Asm *s, Arg b, int a);
+void ad_asmcompare(Asm *s, int quiet, int a, Arg b); /* comisd, ucomisd */
+void ad_asmbits(Asm *s, int gp, int a);              /* gp = bits of a */
+
+/* general registers, 64 bits */
+void ad_asmgp(Asm *s, int opcode, int r, Arg b);
+enum {
+  X_GADD = 0x03,
+  X_GSUB = 0x2b,
+  X_GCMP = 0x3b,
+  X_GMOV = 0x8b,
+  X_GSTORE = 0x89,
+  X_GTEST = 0x85
+};
+void ad_asmaddi(Asm *s, int r, int32_t x);
+void ad_asmshl(Asm *s, int r, int bits);
+void ad_asmseti(Asm *s, int r, uint32_t x);
+void ad_asmpush(Asm *s, int r);
+void ad_asmpop(Asm *s, int r);
+void ad_asmcall(Asm *s, Arg b); /* the function whose address is there */
+void ad_asmret(Asm *s);
+void ad_asmmark(Asm *s); /* endbr64: what may be jumped to from outside */
+void ad_asmalign(Asm *s, unsigned to);
+void ad_asmpair(Asm *s, double x); /* no instruction: x, twice */
+/* writes a jump; its displacement is the four bytes before what is returned */
+size_t ad_asmjump(Asm *s, int cond);
+void ad_asmland(Asm *s, size_t jump, size_t to);
+
+/*
+** The translation. 0 and a reason (or NULL: no memory) if it cannot be done.
+*/
+typedef struct X64 {
+  Asm s;
+  size_t entry;
+  uint32_t nspill;
+} X64;
+
+int ad_x64(X64 *x, const Code *c, int features, int record, const char **why);
+
+typedef void (*Helper)(void);
+
+/* places in the table: of an operation its number, and then */
+enum { H_LIST = P_COUNT, H_ROOM, H_COUNT };
+
+#endif
