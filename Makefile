@@ -131,7 +131,7 @@ $(BUILD)/embedded.o: $(BUILD)/embedded.c Makefile
 # Those of parts that do not know Lua have to do without its library.
 TEST_LIBS = $(LUA_LIBS)
 $(BUILD)/test/special_test $(BUILD)/test/tape_test \
-  $(BUILD)/test/program_test: TEST_LIBS =
+  $(BUILD)/test/program_test $(BUILD)/test/native_test: TEST_LIBS =
 
 $(BUILD)/test/%: spec/c/%.c $(LIBRARY) Makefile
 	@mkdir -p $(@D)
@@ -292,7 +292,8 @@ valgrind-run: $(CTESTS) $(HOSTS)
 	$(VALGRIND) $(BUILD)/host/primitive
 	$(VALGRIND) $(BUILD)/host/threads 2
 	set -e; for t in $(CTESTS); do \
-	  case $$t in *oom_test | *api_test) args=100 ;; *) args= ;; esac; $(LUA_ENV) \
+	  case $$t in *oom_test | *api_test | *native_test) args=100 ;; \
+	  *) args= ;; esac; $(LUA_ENV) \
 	  $(VALGRIND) $$t $$args; done
 
 check-tsan:

@@ -40,7 +40,7 @@ typedef struct Native {
   ad_Alloc alloc;
   void *ud;
   uint8_t *code; /* a mapping */
-  size_t size, used, entry;
+  size_t size, entry;
   size_t nspill;
   Function *f;
   int features;
@@ -114,6 +114,8 @@ static const Helper table[H_COUNT] = {
 ** Memory that can be executed
 */
 
+#define SLACK 64 /* behind the code: who reads it looks ahead, as valgrind */
+
 static uint8_t *turned(const uint8_t *code, size_t n, size_t size) {
   uint8_t *p = mmap(NULL, size, PROT_READ | PROT_WRITE,
                     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -160,8 +162,7 @@ void *ad_nativemake(const Code *c, int features, const char **why) {
   }
   self->alloc = c->alloc;
   self->ud = c->ud;
-  self->size = (x.s.n + page - 1) / page * page;
-  self->used = x.s.n;
+  self->size = (x.s.n + SLACK + page - 1) / page * page;
   self->entry = x.entry;
   self->nspill = x.nspill;
   self->features = features;

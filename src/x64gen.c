@@ -20,11 +20,12 @@
 #include <string.h>
 
 #define NONE 0xffffffffu
+#define DONE 0xffffffffu
 #define NEVER 0xffffffffu /* no use follows */
 #define FAR 0xfffffffeu   /* ... in this block */
 
 #define NREG 16
-#define WINDOW 48   /* how far instructions change places */
+#define WINDOW 32   /* how far instructions change places */
 #define PRESSURE 13 /* with so many values alive first those that end some */
 
 #define BIAS 128 /* the bases point there, so that more slots are near */
@@ -93,6 +94,7 @@ typedef struct Gen {
   Value *val;
   uint32_t *link, *nextuse; /* by node and operand */
   uint32_t *ndep, *height, *order, *edgeof;
+  int8_t *change;
   uint32_t *ready;
   uint32_t *cur, *stamp;  /* by slot, then pool: value in this block */
   uint32_t *spare;        /* free places in spill */
@@ -110,6 +112,7 @@ typedef struct Gen {
   uint32_t nspare, top, nspill;
   uint32_t freed[3], nfreed; /* places that are free after the instruction */
   uint32_t reg[NREG];
+  uint32_t taken;  /* set of registers that hold a value */
   uint32_t pinned; /* set of registers that are in use right now */
   uint32_t at;     /* position of the node that is written */
   int inherit;     /* somebody may go on with the registers */
@@ -378,17 +381,62 @@ static void heights(Gen *g) {
   }
 }
 
-/* by how much a node changes the number of values that are alive */
-static int change(const Gen *g, const Node *x) {
-  int n = x->d != NONE && g->val[x->d].left > 0;
-  for (int k = 0; k < x->n; k++) {
-    const Value *v = &g->val[x->x[k]];
-    if (v->def != NONE && v->left == 1) n--;
+/* is 'v', as far as the order goes, used by this node only? */
+static int isonly(const Gen *g, const Node *x, const Value *v) {
+  uint32_t n = 0;
+  for (int k = 0; k < x->n; k++) n += &g->val[x->x[k]] == v;
+  return v->left == n;
+}
+
+/* by how much each node changes the number of values that are alive */
+static void changes(Gen *g) {
+  for (uint32_t i = 0; i < g->nnode; i++) {
+    const Node *x = &g->node[i];
+    int n = x->d != NONE && g->val[x->d].left > 0;
+    for (int k = 0; k < x->n; k++) {
+      const Value *v = &g->val[x->x[k]];
+      n -= v->def != NONE && (v->left == 1 || isonly(g, x, v));
+    }
+    g->change[i] = (int8_t)n;
   }
-  if (x->n == 2 && x->x[0] == x->x[1] && g->val[x->x[0]].def != NONE &&
-      g->val[x->x[0]].left == 2)
-    n--;
-  return n;
+}
+
+/* a use of the value is in the order now; if a single one is left, that node
+   will be its end */
+static void used(Gen *g, uint32_t id) {
+  Value *v = &g->val[id];
+  if (--v->left != 1 || v->def == NONE) return;
+  for (uint32_t u = v->use; u != NONE; u = g->link[u])
+    if (g->ndep[u / 3] != DONE) {
+      g->change[u / 3]--;
+      return;
+    }
+}
+
+/*
+** Which of those that are ready comes next: with the largest key, which has
+** the node's number inverted in its lower half. No branch depends on what is
+** compared, because no machine could predict it.
+*/
+static uint32_t next(const Gen *g, uint32_t nready, int alive) {
+  uint64_t most = 0;
+  uint32_t best = 0;
+  if (alive < PRESSURE) {
+    for (uint32_t k = 0; k < nready; k++) {
+      const uint64_t key =
+          (uint64_t)g->height[g->ready[k]] << 32 | ~g->ready[k];
+      best = key > most ? k : best;
+      most = key > most ? key : most;
+    }
+  } else {
+    for (uint32_t k = 0; k < nready; k++) {
+      const uint64_t key =
+          (uint64_t)(8 - g->change[g->ready[k]]) << 32 | ~g->ready[k];
+      best = key > most ? k : best;
+      most = key > most ? key : most;
+    }
+  }
+  return best;
 }
 
 static void schedule(Gen *g) {
@@ -397,41 +445,24 @@ static void schedule(Gen *g) {
   uint32_t low = 0, hi = 0, nready = 0;
   int alive = 0;
   heights(g);
+  changes(g);
   for (uint32_t at = 0; at < last; at++) {
-    uint32_t best = 0, i;
+    uint32_t best, i;
     const Node *x;
     for (; hi < last && hi < low + WINDOW; hi++)
       if (g->ndep[hi] == 0) g->ready[nready++] = hi;
-    if (alive < PRESSURE) {
-      for (uint32_t k = 1; k < nready; k++) {
-        const uint32_t p = g->ready[k], q = g->ready[best];
-        if (g->height[p] > g->height[q] ||
-            (g->height[p] == g->height[q] && p < q))
-          best = k;
-      }
-    } else {
-      int least = change(g, &g->node[g->ready[0]]);
-      for (uint32_t k = 1; k < nready; k++) {
-        const uint32_t p = g->ready[k], q = g->ready[best];
-        const int n = change(g, &g->node[p]);
-        if (n < least || (n == least && p < q)) {
-          best = k;
-          least = n;
-        }
-      }
-    }
+    best = next(g, nready, alive);
     i = g->ready[best];
     g->ready[best] = g->ready[--nready];
     x = &g->node[i];
-    alive += change(g, x);
+    alive += g->change[i];
     g->order[at] = i;
-    g->ndep[i] = NONE; /* done */
-    while (low < last && g->ndep[low] == NONE) low++;
-    for (int k = 0; k < x->n; k++) g->val[x->x[k]].left--;
+    g->ndep[i] = DONE;
+    while (low < last && g->ndep[low] == DONE) low++;
+    for (int k = 0; k < x->n; k++) used(g, x->x[k]);
     if (x->d != NONE)
       for (uint32_t u = g->val[x->d].use; u != NONE; u = g->link[u])
-        if (--g->ndep[u / 3] == 0 && u / 3 < hi && u / 3 < last)
-          g->ready[nready++] = u / 3;
+        if (--g->ndep[u / 3] == 0 && u / 3 < hi) g->ready[nready++] = u / 3;
     for (uint32_t e = g->edgeof[i]; e != NONE; e = g->edge[e].next)
       if (--g->ndep[g->edge[e].to] == 0 && g->edge[e].to < hi)
         g->ready[nready++] = g->edge[e].to;
@@ -484,8 +515,27 @@ static Arg where(const Gen *g, uint32_t id) {
 
 static void drop(Gen *g, Value *v) {
   if (v->reg < 0) return;
+  g->taken &= ~(1u << v->reg);
   g->reg[v->reg] = NONE;
   v->reg = -1;
+}
+
+static void hold(Gen *g, uint32_t id, int r) {
+  g->taken |= 1u << r;
+  g->reg[r] = id;
+  g->val[id].reg = (int8_t)r;
+}
+
+/* a register with nothing in it, or NREG */
+static int vacant(const Gen *g, uint32_t not ) {
+  const uint32_t set = ~(g->taken | not );
+#if defined(__GNUC__)
+  return __builtin_ctz(set | 1u << NREG);
+#else
+  int r = 0;
+  while (r < NREG && !(set >> r & 1)) r++;
+  return r;
+#endif
 }
 
 /* the value will be needed again and is in a register only */
@@ -506,25 +556,20 @@ static uint64_t distance(const Gen *g, int r) {
 
 /* a register for something new; pinned */
 static int fresh(Gen *g) {
-  int best = -1;
-  uint64_t most = 0;
-  for (int r = 0; r < NREG; r++) {
-    uint64_t n;
-    if (g->pinned >> r & 1) continue;
-    if (g->reg[r] == NONE) {
-      best = r;
-      break;
+  int best = vacant(g, g->pinned);
+  if (best == NREG) {
+    uint64_t most = 0;
+    for (int r = 0; r < NREG; r++) {
+      uint64_t n;
+      if (g->pinned >> r & 1) continue;
+      n = distance(g, r);
+      if (n > most || best == NREG) {
+        most = n;
+        best = r;
+      }
     }
-    n = distance(g, r);
-    if (n > most || best < 0) {
-      most = n;
-      best = r;
-    }
-  }
-  if (g->reg[best] != NONE) {
-    Value *v = &g->val[g->reg[best]];
-    spill(g, v);
-    drop(g, v);
+    spill(g, &g->val[g->reg[best]]);
+    drop(g, &g->val[g->reg[best]]);
   }
   g->pinned |= 1u << best;
   return best;
@@ -535,8 +580,7 @@ static int load(Gen *g, uint32_t id) {
   if (v->reg < 0) {
     const int r = fresh(g);
     ad_asmload(&g->s, r, home(g, v));
-    v->reg = (int8_t)r;
-    g->reg[r] = id;
+    hold(g, id, r);
   }
   g->pinned |= 1u << v->reg;
   return v->reg;
@@ -546,8 +590,7 @@ static int load(Gen *g, uint32_t id) {
 static int isworth(const Gen *g, uint32_t id) {
   const Value *v = &g->val[id];
   if (v->next >= FAR) return 0;
-  for (int r = 0; r < NREG; r++)
-    if (g->reg[r] == NONE && !(g->pinned >> r & 1)) return 1;
+  if (vacant(g, g->pinned) < NREG) return 1;
   for (int r = 0; r < NREG; r++)
     if (!(g->pinned >> r & 1) && g->val[g->reg[r]].base != B_NONE &&
         g->val[g->reg[r]].next > v->next)
@@ -595,10 +638,8 @@ static void keep(Gen *g, const Node *x, int r) {
 
 /* the node has its value in a register */
 static void define(Gen *g, const Node *x, int r) {
-  Value *v = &g->val[x->d];
   g->pinned = 0;
-  v->reg = (int8_t)r;
-  g->reg[r] = x->d;
+  hold(g, x->d, r);
   keep(g, x, r);
   done(g, x->d);
 }
@@ -614,8 +655,8 @@ static int target(Gen *g, const Node *x, int ra, Arg b, int commutes) {
   if (g->s.features & X_AVX) {
     doneall(g, x);
     g->pinned = 0;
-    for (r = 0; r < NREG; r++)
-      if (g->reg[r] == NONE) return r;
+    r = vacant(g, 0);
+    if (r < NREG) return r;
     if (b.kind == A_REG) g->pinned |= 1u << b.reg;
     g->pinned |= 1u << ra;
     return fresh(g);
@@ -1061,14 +1102,13 @@ static void enter(Gen *g, uint32_t k) {
   const uint32_t up = g->c->block[k].parent;
   g->nnode = g->nval = g->nedge = 0;
   g->nspare = g->nfreed = g->top = 0;
-  g->pinned = 0;
+  g->pinned = g->taken = 0;
   g->chain[0] = g->chain[1] = NONE;
   g->now = k + 1;
   for (int r = 0; r < NREG; r++) {
     g->reg[r] = NONE;
     if (up != P_NONE && !g->head[k] && g->left[up][r] != NONE) {
-      g->reg[r] = slotvalue(g, g->left[up][r]);
-      g->val[g->reg[r]].reg = (int8_t)r;
+      hold(g, slotvalue(g, g->left[up][r]), r);
     }
   }
   if (g->head[k]) ad_asmalign(&g->s, 16);
@@ -1252,6 +1292,7 @@ static void release(Gen *g) {
   put(g, g->nextuse, g->maxnode, 3 * sizeof *g->nextuse);
   put(g, g->ndep, g->maxnode, sizeof *g->ndep);
   put(g, g->height, g->maxnode, sizeof *g->height);
+  put(g, g->change, g->maxnode, sizeof *g->change);
   put(g, g->order, g->maxnode, sizeof *g->order);
   put(g, g->edgeof, g->maxnode, sizeof *g->edgeof);
   put(g, g->ready, WINDOW, sizeof *g->ready);
@@ -1279,6 +1320,7 @@ static int reserve(Gen *g) {
   g->nextuse = get(g, g->maxnode, 3 * sizeof *g->nextuse);
   g->ndep = get(g, g->maxnode, sizeof *g->ndep);
   g->height = get(g, g->maxnode, sizeof *g->height);
+  g->change = get(g, g->maxnode, sizeof *g->change);
   g->order = get(g, g->maxnode, sizeof *g->order);
   g->edgeof = get(g, g->maxnode, sizeof *g->edgeof);
   g->ready = get(g, WINDOW, sizeof *g->ready);

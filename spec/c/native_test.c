@@ -4,9 +4,24 @@
 #endif
 #include "x64.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#if defined(__unix__) || defined(__APPLE__)
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#endif
+#if defined(__linux__)
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#endif
 
 static long inuse, countdown = -1;
 
@@ -285,14 +300,370 @@ static void programs(uint64_t from, int n) {
   }
 }
 
+/*
+** The same with every allocation failing once
+*/
+static void memory(void) {
+  Prog p;
+  Code c;
+  CHECK(ad_proginit(&p, allocate, NULL, NIN));
+  arithmetic = 0;
+  loops(&p, 77, 3, 100);
+  CHECK(ad_lower(&p, &c, 0));
+  for (long n = 0;; n++) {
+    const long before = inuse;
+    const char *why = "";
+    void *self;
+    long left;
+    countdown = n;
+    self = ad_nativemake(&c, levels[nlevel - 1], &why);
+    left = countdown;
+    countdown = -1;
+    CHECK((self == NULL) == (left < 0));
+    CHECK(why == NULL);
+    if (self != NULL) ad_native.free(self);
+    CHECK(inuse == before);
+    if (left >= 0) break;
+  }
+  ad_codefree(&c);
+  ad_progfree(&p);
+}
+
+/* no room for what has to leave the registers, and for the frame's stack */
+static void full(void) {
+  Prog p;
+  Code c;
+  Frame f;
+  void *self;
+  const char *why;
+  uint32_t a;
+  CHECK(ad_proginit(&p, allocate, NULL, NIN));
+  arithmetic = 0;
+  way(&p, 5, 0, 3000, 0);
+  CHECK(ad_lower(&p, &c, 0));
+  CHECK(ad_frameinit(&f, &c, allocate, NULL, 10) == 0);
+  self = ad_native.make(&c, &why);
+  CHECK(self != NULL);
+  countdown = 0;
+  CHECK(ad_native.run(self, &f) == P_FULL);
+  countdown = -1;
+  a = ad_native.run(self, &f);
+  CHECK(a != P_FULL && c.block[a].end == P_RETURN);
+  CHECK(ad_native.bytes(self) > 1000);
+  CHECK(strncmp(ad_nativename(self), "native (x86-64, ", 16) == 0);
+  ad_native.free(self);
+  ad_framefree(&f);
+  ad_codefree(&c);
+  ad_progfree(&p);
+
+  CHECK(ad_proginit(&p, allocate, NULL, NIN));
+  loops(&p, 78, 1000, 10);
+  CHECK(ad_lower(&p, &c, 0));
+  for (size_t most = 990; most < 1010; most += 10) {
+    CHECK(ad_frameinit(&f, &c, allocate, NULL, most) == 0);
+    for (int l = 0; l < nlevel; l++) {
+      self = ad_nativemake(&c, levels[l], &why);
+      for (uint32_t k = 0; k < NIN; k++) f.v[c.nconst + k] = 1;
+      a = ad_native.run(self, &f);
+      CHECK((a == P_FULL) == (most < 1000));
+      CHECK(a == ad_interpreter.run(&c, &f));
+      ad_native.free(self);
+    }
+    ad_framefree(&f);
+  }
+  ad_codefree(&c);
+  ad_progfree(&p);
+}
+
+/* one long block, and many short ones */
+static void huge(uint32_t n) {
+  const double limit = 1e300;
+  for (int blocks = 0; blocks < 2; blocks++) {
+    Prog p;
+    Code c;
+    Frame f, g;
+    const char *why;
+    void *self;
+    uint32_t x[64];
+    const int before = nlevel;
+    CHECK(ad_proginit(&p, allocate, NULL, NIN));
+    seed = 4711;
+    ad_recstart(&p);
+    for (uint32_t k = 0; k < 64; k++) x[k] = k % NIN;
+    for (uint32_t k = 0; k < n; k++) {
+      static const int op[] = {OP_add, OP_sub, OP_mul, OP_max};
+      const uint32_t a = x[pick(64)], b = x[pick(64)];
+      if (blocks && k % 10 == 9)
+        CHECK(ad_recif(&p, P_LT, a, ad_progconst(&p, limit), 1, 0) == 0);
+      x[k % 64] =
+          ad_recop(&p, k % 97 ? op[pick(4)] : OP_tanh, a, k % 97 ? b : 0, 0);
+    }
+    CHECK(ad_recreturn(&p, 0, 64, x) == 0);
+    CHECK(ad_lower(&p, &c, P_PLAIN));
+    CHECK(ad_frameinit(&f, &c, allocate, NULL, 10) == 0);
+    CHECK(ad_frameinit(&g, &c, allocate, NULL, 10) == 0);
+    self = ad_native.make(&c, &why);
+    CHECK(self != NULL);
+    if (self != NULL) {
+      CHECK(ad_native.bytes(self) < (size_t)n * 32 + 10000);
+      for (int k = 0; k < 3; k++) compare(&c, self, &f, &g);
+      ad_native.free(self);
+    }
+    nlevel = before;
+    ad_framefree(&f);
+    ad_framefree(&g);
+    ad_codefree(&c);
+    ad_progfree(&p);
+  }
+}
+
+/*
+** An independent disassembler sees the instructions that the assembler
+** thinks it has written
+*/
+static void disassembled(const Code *c, int features) {
+  char name[] = "/tmp/native_test_XXXXXX", line[300];
+  const char *why;
+  X64 x;
+  FILE *out, *in;
+  size_t k = 0, bad = 0;
+  const int fd = mkstemp(name);
+  CHECK(fd >= 0);
+  CHECK(ad_x64(&x, c, features, 1, &why));
+  out = fdopen(fd, "wb");
+  CHECK(fwrite(x.s.code + x.entry, 1, x.s.n - x.entry, out) == x.s.n - x.entry);
+  fclose(out);
+  snprintf(line, sizeof line,
+           "objdump -D -w -b binary -mi386:x86-64 --no-show-raw-insn %s", name);
+  in = popen(line, "r");
+  while (fgets(line, sizeof line, in) != NULL) {
+    char *end, *p = line;
+    unsigned long at;
+    while (*p == ' ') p++;
+    at = strtoul(p, &end, 16);
+    if (end == p || *end != ':') continue;
+    if (k >= x.s.nstart || x.s.start[k] - x.entry != at) bad++;
+    if (strstr(line, "(bad)") != NULL) bad++;
+    k++;
+  }
+  CHECK(bad == 0);
+  CHECK(k == x.s.nstart);
+  pclose(in);
+  remove(name);
+  ad_asmfree(&x.s);
+}
+
+static void disassembler(void) {
+  if (system("command -v objdump >/dev/null 2>&1") != 0) {
+    printf("objdump is not there: machine code is not disassembled\n");
+    return;
+  }
+  for (int k = 0; k < 8; k++) {
+    Prog p;
+    Code c;
+    arithmetic = k == 0;
+    CHECK(ad_proginit(&p, allocate, NULL, NIN));
+    if (k % 2)
+      loops(&p, 1000 + (uint64_t)k, 3, 400);
+    else
+      way(&p, 1000 + (uint64_t)k, 3, 500, (uint32_t)k);
+    CHECK(ad_lower(&p, &c, P_PLAIN));
+    for (int l = 0; l < 3; l++) /* whatever this machine has */
+      disassembled(&c, l == 0 ? 0 : l == 1 ? X_SSE41 : X_SSE41 | X_AVX);
+    ad_codefree(&c);
+    ad_progfree(&p);
+  }
+}
+
+/*
+** One program in several threads, with a frame each
+*/
+static void *uncounted(void *ud, void *ptr, size_t osize, size_t nsize) {
+  (void)ud, (void)osize;
+  if (nsize != 0) return realloc(ptr, nsize);
+  free(ptr);
+  return NULL;
+}
+
+static const Code *shared;
+
+static void *thread(void *self) {
+  Frame f;
+  void *ok = NULL;
+  double first = 0;
+  if (ad_frameinit(&f, shared, uncounted, NULL, 100000) != 0) return NULL;
+  for (int k = 0; k < 200; k++) {
+    uint32_t at;
+    for (uint32_t j = 0; j < NIN; j++) f.v[shared->nconst + j] = 0.25 * (j + 1);
+    at = ad_native.run(self, &f);
+    if (at == P_FULL || shared->block[at].end != P_RETURN) break;
+    if (k == 0) first = f.v[shared->list[shared->block[at].a]];
+    if (bits(first) != bits(f.v[shared->list[shared->block[at].a]])) break;
+    if (k == 199) ok = self;
+  }
+  ad_framefree(&f);
+  return ok;
+}
+
+static void threads(void) {
+  Prog p;
+  Code c;
+  pthread_t t[4];
+  const char *why;
+  void *self;
+  CHECK(ad_proginit(&p, uncounted, NULL, NIN));
+  arithmetic = 0;
+  loops(&p, 80, 5, 100);
+  CHECK(ad_lower(&p, &c, 0));
+  self = ad_native.make(&c, &why);
+  shared = &c;
+  for (int k = 0; k < 4; k++)
+    CHECK(pthread_create(&t[k], NULL, thread, self) == 0);
+  for (int k = 0; k < 4; k++) {
+    void *ok;
+    CHECK(pthread_join(t[k], &ok) == 0 && ok != NULL);
+  }
+  ad_native.free(self);
+  ad_codefree(&c);
+  ad_progfree(&p);
+}
+
+/*
+** Where memory may not become executable
+*/
+#if defined(__linux__) && defined(__x86_64__)
+
+/* these calls fail with EPERM, if their third argument has PROT_EXEC */
+static int forbid(int mprotect1, int mmap1, int memfd) {
+#define DENY BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | 1)
+#define LOAD(field)                                                            \
+  BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, field))
+  struct sock_filter code[] = {
+      LOAD(nr),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K,
+               memfd ? (uint32_t)SYS_memfd_create : 0xffffffffu, 4, 0),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K,
+               mprotect1 ? (uint32_t)SYS_mprotect : 0xffffffffu, 1, 0),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K,
+               mmap1 ? (uint32_t)SYS_mmap : 0xffffffffu, 0, 3),
+      LOAD(args[2]),
+      BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, PROT_EXEC, 0, 1),
+      DENY,
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  const struct sock_fprog prog = {sizeof code / sizeof *code, code};
+  return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+         prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog) == 0;
+}
+
+#ifndef PR_SET_MDWE
+#define PR_SET_MDWE 65
+#endif
+
+/* what to forbid; is there native code then? */
+enum { MDWE = 1, MPROTECT = 2, MMAP = 4, MEMFD = 8, SPACE = 16 };
+
+static void child(int what, int works, const Code *c) {
+  const char *why = "";
+  void *self;
+  Frame f, g;
+  CHECK(ad_frameinit(&f, c, allocate, NULL, 100000) == 0);
+  CHECK(ad_frameinit(&g, c, allocate, NULL, 100000) == 0);
+  if (what & MDWE && prctl(PR_SET_MDWE, 1, 0, 0, 0) != 0) _exit(2);
+  if (what & (MPROTECT | MMAP | MEMFD) &&
+      !forbid(what & MPROTECT, what & MMAP, what & MEMFD))
+    _exit(2);
+  if (what & SPACE) {
+    const struct rlimit none = {0, 0};
+    if (setrlimit(RLIMIT_AS, &none) != 0) _exit(2);
+  }
+  self = ad_native.make(c, &why);
+  if (works) {
+    CHECK(self != NULL && why == NULL);
+    if (self != NULL) {
+      for (int k = 0; k < 5; k++) compare(c, self, &f, &g);
+      ad_native.free(self);
+    }
+  } else {
+    CHECK(self == NULL);
+    /* without space the program may not even be translated */
+    CHECK(what & SPACE || (why != NULL && strstr(why, "system") != NULL));
+  }
+  _exit(failures != 0);
+}
+
+static void forbidden(void) {
+  static const struct {
+    int what, works;
+  } row[] = {{MDWE, 1},
+             {MPROTECT, 1},
+             {MPROTECT | MMAP, 0},
+             {MPROTECT | MEMFD, 0},
+             {MDWE | MEMFD, 0},
+             {SPACE, 0}};
+  const char *preload = getenv("LD_PRELOAD");
+  Prog p;
+  Code c;
+  if (preload != NULL && *preload != 0) {
+    printf("forbidding system calls would hit who watches, too: left out\n");
+    return;
+  }
+  CHECK(ad_proginit(&p, allocate, NULL, NIN));
+  arithmetic = 0;
+  loops(&p, 81, 5, 20);
+  CHECK(ad_lower(&p, &c, 0));
+  fflush(stdout);
+  for (size_t k = 0; k < sizeof row / sizeof *row; k++) {
+    int status = 0;
+    const pid_t pid = fork();
+    if (pid == 0) child(row[k].what, row[k].works, &c);
+    CHECK(pid > 0 && waitpid(pid, &status, 0) == pid);
+    CHECK(WIFEXITED(status));
+    if (WEXITSTATUS(status) == 2)
+      printf("this system cannot forbid %d\n", row[k].what);
+    else
+      CHECK(WEXITSTATUS(status) == 0);
+  }
+  ad_codefree(&c);
+  ad_progfree(&p);
+}
+#else
+static void forbidden(void) {}
+#endif
+
+/* where there is none: the reason */
+static void elsewhere(const char *why) {
+  CHECK(why != NULL);
+  printf("no machine code: %s\n", why);
+}
+
 int main(int argc, char **argv) {
   const int all = ad_nativefeatures();
   const int n = argc > 1 ? atoi(argv[1]) : 600;
+  Code empty;
+  const char *why;
+  memset(&empty, 0, sizeof empty);
+  empty.alloc = allocate;
   levels[nlevel++] = 0;
   if (all & X_SSE41) levels[nlevel++] = X_SSE41;
   if (all & X_AVX) levels[nlevel++] = X_SSE41 | X_AVX;
+  disassembler();
+  {
+    void *self = ad_native.make(&empty, &why);
+    if (self == NULL) {
+      elsewhere(why);
+      return failures != 0;
+    }
+    ad_native.free(self);
+  }
   programs(argc > 2 ? (uint64_t)atol(argv[2]) : 1, n);
   printf("%ld returns, %ld misses\n", returns, misses);
+  memory();
+  full();
+  huge((uint32_t)n * 50);
+  if (n >= 600) huge(1000000);
+  threads();
+  forbidden();
   CHECK(inuse == 0);
   printf("%s\n", failures ? "failed" : "machine code is right");
   return failures != 0;
