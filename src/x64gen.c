@@ -83,6 +83,7 @@ enum {
   K_MINF,
   K_DEG,
   K_RAD,
+  K_HALF,
   K_LENGTH /* of lists of which the mean is taken */
 };
 
@@ -352,6 +353,12 @@ static uint32_t latency(int op) {
   case OP_cadd:
   case OP_clamp:
   case OP_sign:
+  case OP_below:
+  case OP_equal:
+  case OP_first:
+  case OP_second:
+  case OP_inside:
+  case OP_beyond:
     return 9;
   case OP_div:
     return 14;
@@ -786,6 +793,42 @@ static void proot(Gen *g, const Node *x) {
   finish(g, x, choose(g, m, i, t));
 }
 
+/* steps: masks that become 1 (or one half) and 0 */
+static void step(Gen *g, const Node *x) {
+  Asm *s = &g->s;
+  const int a = load(g, x->x[0]), b = load(g, x->x[1]);
+  const int c = x->n > 2 ? load(g, x->x[2]) : 0;
+  const int m = fresh(g);
+  int t;
+  switch (x->op) {
+  case OP_below:
+    ad_asmcmp(s, X_LT, m, a, inreg(b));
+    break;
+  case OP_equal:
+    ad_asmcmp(s, X_EQ, m, a, inreg(b));
+    break;
+  case OP_first:
+    ad_asmcmp(s, X_NLE, m, b, inreg(a));
+    break;
+  case OP_second:
+    ad_asmcmp(s, X_LT, m, a, inreg(b));
+    break;
+  default: /* inside, beyond */
+    t = fresh(g);
+    ad_asmcmp(s, X_NLT, m, a, inreg(b));
+    ad_asmcmp(s, x->op == OP_inside ? X_NLT : X_LT, t, c, inreg(a));
+    ad_asmop(s, X_AND, m, m, inreg(t));
+  }
+  ad_asmop(s, X_AND, m, m, inpool(K_ONE));
+  if (x->op == OP_first || x->op == OP_second) {
+    t = fresh(g);
+    ad_asmcmp(s, X_EQ, t, a, inreg(b));
+    ad_asmop(s, X_AND, t, t, inpool(K_HALF));
+    ad_asmop(s, X_OR, m, m, inreg(t));
+  }
+  finish(g, x, m);
+}
+
 static void floored(Gen *g, const Node *x) {
   const int a = load(g, x->x[0]);
   const Arg b = operand(g, x->x[1]);
@@ -930,6 +973,12 @@ static int iscall(const Gen *g, int op) {
   case OP_clamp:
   case OP_cmul:
   case OP_cadd:
+  case OP_below:
+  case OP_equal:
+  case OP_first:
+  case OP_second:
+  case OP_inside:
+  case OP_beyond:
   case P_MOV:
   case P_ROOT:
     return 0;
@@ -1005,6 +1054,14 @@ static void write(Gen *g, const Node *x) {
       break;
     case OP_cadd:
       cadd(g, x);
+      break;
+    case OP_below:
+    case OP_equal:
+    case OP_first:
+    case OP_second:
+    case OP_inside:
+    case OP_beyond:
+      step(g, x);
       break;
     case OP_trunc:
       truncated(g, x);
@@ -1271,7 +1328,7 @@ static void pool(Gen *g) {
   static const uint64_t bits[K_LENGTH] = {0, UINT64_C(1) << 63,
                                           ~(UINT64_C(1) << 63)};
   double x[K_LENGTH] = {
-      0, 0, 0, 1, -1, HUGE_VAL, -HUGE_VAL, 180.0 / AD_PI, AD_PI / 180.0};
+      0, 0, 0, 1, -1, HUGE_VAL, -HUGE_VAL, 180.0 / AD_PI, AD_PI / 180.0, 0.5};
   Asm *s = &g->s;
   uint32_t last = NONE;
   memcpy(x, bits, 3 * sizeof *x);

@@ -108,6 +108,12 @@ static int plain(int op) {
   case OP_cmul:
   case OP_cadd:
   case P_ROOT:
+  case OP_below:
+  case OP_equal:
+  case OP_first:
+  case OP_second:
+  case OP_inside:
+  case OP_beyond:
   case OP_list_sum:
   case OP_list_mean:
   case OP_list_prod:
@@ -235,11 +241,11 @@ static uint64_t bits(double x) {
 
 static long returns, misses;
 
-static void compare(const Code *c, void *self, Frame *f, Frame *g) {
+static void compare(const Code *c, void *slow, void *self, Frame *f, Frame *g) {
   uint32_t a, b;
   for (uint32_t k = 0; k < c->nin; k++)
     f->v[c->nconst + k] = g->v[c->nconst + k] = number();
-  a = ad_interpreter.run((void *)(uintptr_t)c, f);
+  a = ad_interpreter.run(slow, f);
   b = ad_native.run(self, g);
   CHECK(a == b);
   if (a != b || a == P_FULL) return;
@@ -265,17 +271,22 @@ static void both(const Prog *p, int times) {
   for (int options = 0; options <= P_PLAIN; options += P_PLAIN) {
     Code c;
     Frame f, g;
+    const char *reason;
+    void *slow;
     CHECK(ad_lower(p, &c, options));
     CHECK(ad_frameinit(&f, &c, allocate, NULL, 100000) == 0);
     CHECK(ad_frameinit(&g, &c, allocate, NULL, 100000) == 0);
+    slow = ad_interpreter.make(&c, &reason);
+    CHECK(slow != NULL);
     for (int l = 0; l < nlevel; l++) {
       const char *why;
       void *self = ad_nativemake(&c, levels[l], &why);
       CHECK(self != NULL);
       if (self == NULL) continue;
-      for (int k = 0; k < times; k++) compare(&c, self, &f, &g);
+      for (int k = 0; k < times; k++) compare(&c, slow, self, &f, &g);
       ad_native.free(self);
     }
+    ad_interpreter.free(slow);
     ad_framefree(&f);
     ad_framefree(&g);
     ad_codefree(&c);
@@ -334,7 +345,7 @@ static void full(void) {
   Prog p;
   Code c;
   Frame f;
-  void *self;
+  void *self, *slow;
   const char *why;
   uint32_t a;
   CHECK(ad_proginit(&p, allocate, NULL, NIN));
@@ -359,6 +370,7 @@ static void full(void) {
   CHECK(ad_proginit(&p, allocate, NULL, NIN));
   loops(&p, 78, 1000, 10);
   CHECK(ad_lower(&p, &c, 0));
+  slow = ad_interpreter.make(&c, &why);
   for (size_t most = 990; most < 1010; most += 10) {
     CHECK(ad_frameinit(&f, &c, allocate, NULL, most) == 0);
     for (int l = 0; l < nlevel; l++) {
@@ -366,11 +378,12 @@ static void full(void) {
       for (uint32_t k = 0; k < NIN; k++) f.v[c.nconst + k] = 1;
       a = ad_native.run(self, &f);
       CHECK((a == P_FULL) == (most < 1000));
-      CHECK(a == ad_interpreter.run(&c, &f));
+      CHECK(a == ad_interpreter.run(slow, &f));
       ad_native.free(self);
     }
     ad_framefree(&f);
   }
+  ad_interpreter.free(slow);
   ad_codefree(&c);
   ad_progfree(&p);
 }
@@ -383,9 +396,8 @@ static void huge(uint32_t n) {
     Code c;
     Frame f, g;
     const char *why;
-    void *self;
+    void *self, *slow;
     uint32_t x[64];
-    const int before = nlevel;
     CHECK(ad_proginit(&p, allocate, NULL, NIN));
     seed = 4711;
     ad_recstart(&p);
@@ -402,14 +414,15 @@ static void huge(uint32_t n) {
     CHECK(ad_lower(&p, &c, P_PLAIN));
     CHECK(ad_frameinit(&f, &c, allocate, NULL, 10) == 0);
     CHECK(ad_frameinit(&g, &c, allocate, NULL, 10) == 0);
+    slow = ad_interpreter.make(&c, &why);
     self = ad_native.make(&c, &why);
     CHECK(self != NULL);
     if (self != NULL) {
       CHECK(ad_native.bytes(self) < (size_t)n * 32 + 10000);
-      for (int k = 0; k < 3; k++) compare(&c, self, &f, &g);
+      for (int k = 0; k < 3; k++) compare(&c, slow, self, &f, &g);
       ad_native.free(self);
     }
-    nlevel = before;
+    ad_interpreter.free(slow);
     ad_framefree(&f);
     ad_framefree(&g);
     ad_codefree(&c);
@@ -565,7 +578,7 @@ enum { MDWE = 1, MPROTECT = 2, MMAP = 4, MEMFD = 8, SPACE = 16 };
 
 static void child(int what, int works, const Code *c) {
   const char *why = "";
-  void *self;
+  void *self, *slow = ad_interpreter.make(c, &why);
   Frame f, g;
   CHECK(ad_frameinit(&f, c, allocate, NULL, 100000) == 0);
   CHECK(ad_frameinit(&g, c, allocate, NULL, 100000) == 0);
@@ -581,7 +594,7 @@ static void child(int what, int works, const Code *c) {
   if (works) {
     CHECK(self != NULL && why == NULL);
     if (self != NULL) {
-      for (int k = 0; k < 5; k++) compare(c, self, &f, &g);
+      for (int k = 0; k < 5; k++) compare(c, slow, self, &f, &g);
       ad_native.free(self);
     }
   } else {
