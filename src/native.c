@@ -84,6 +84,23 @@ int ad_nativefeatures(void) {
 #undef OP2
 #undef OP3
 
+/* C libraries compute both from the same reduction and the same polynomials
+   as one of them: the results are the same bits */
+typedef struct Two {
+  double sine, cosine; /* in two registers when returned */
+} Two;
+
+static Two both(double a) {
+  Two t;
+#if defined(__GLIBC__)
+  sincos(a, &t.sine, &t.cosine);
+#else
+  t.sine = sin(a);
+  t.cosine = cos(a);
+#endif
+  return t;
+}
+
 /* the operands are in f's scratch */
 static double list(const Frame *f, uint32_t op, uint32_t n) {
   return ad_nvalue((int)op, n, f->scratch);
@@ -108,6 +125,7 @@ static const Helper table[H_COUNT] = {
 #undef OP3
     [H_LIST] = (Helper)list,
     [H_ROOM] = (Helper)room,
+    [H_SINCOS] = (Helper)both,
 };
 
 /*

@@ -150,6 +150,6 @@ int ad_x64(X64 *x, const Code *c, int features, int record, const char **why);
 typedef void (*Helper)(void);
 
 /* places in the table: of an operation its number, and then */
-enum { H_LIST = P_COUNT, H_ROOM, H_COUNT };
+enum { H_LIST = P_COUNT, H_ROOM, H_SINCOS, H_COUNT };
 
 #endif

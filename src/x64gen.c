@@ -34,6 +34,7 @@
 enum {
   M_STORE = P_COUNT, /* an operand of a list operation, to the scratch */
   M_LIST,            /* the call of it */
+  M_SINCOS,          /* sin, and in 'aux' the value of cos */
   M_IF
 };
 
@@ -56,7 +57,7 @@ typedef struct Node {
   uint32_t d;    /* value, or NONE */
   uint32_t slot; /* where it is kept, or NONE */
   uint32_t old;  /* what this slot had for a value before, or NONE */
-  uint32_t aux;  /* M_STORE: place; M_LIST: length */
+  uint32_t aux;  /* M_STORE: place; M_LIST: length; M_SINCOS: second value */
 } Node;
 
 /* 'to' has to come after another node, for other reasons than its value */
@@ -284,6 +285,27 @@ static Node *listnodes(Gen *g, const Ins *i) {
   return &g->node[g->nnode - 1];
 }
 
+/*
+** Sine and cosine of one value are one call, after which the second of the
+** two is a copy. (x[1] of the node: the value of the sine, x[2]: the other.)
+*/
+#define LOOKBACK 8
+
+static Node *both(Gen *g, int op, uint32_t id) {
+  const int other = op == OP_sin ? OP_cos : OP_sin;
+  uint32_t u = g->val[id].use;
+  for (int n = 0; u != NONE && n < LOOKBACK; u = g->link[u], n++) {
+    Node *x = &g->node[u / 3];
+    if (x->op != other) continue;
+    x->op = M_SINCOS;
+    x->aux = newvalue(g, u / 3, B_NONE, 0);
+    x->x[1] = op == OP_sin ? x->aux : x->d;
+    x->x[2] = op == OP_sin ? x->d : x->aux;
+    return newnode(g, P_MOV, 1, x->aux, 0, 0);
+  }
+  return NULL;
+}
+
 static void build(Gen *g, const Block *b) {
   const Code *c = g->c;
   for (uint32_t k = b->first; k < b->last && !g->failed; k++) {
@@ -296,7 +318,9 @@ static void build(Gen *g, const Block *b) {
       const uint32_t p = n > 0 ? slotvalue(g, i->a) : 0,
                      q = n > 1 ? slotvalue(g, i->b) : 0,
                      r = n > 2 ? slotvalue(g, i->c) : 0;
-      x = newnode(g, i->op, n, p, q, r);
+      x = NULL;
+      if (i->op == OP_sin || i->op == OP_cos) x = both(g, i->op, p);
+      if (x == NULL) x = newnode(g, i->op, n, p, q, r);
     }
     if (i->op == P_PUSH || i->op == P_POP) chained(g, 0, x);
     if (i->op == P_PUSH) continue;
@@ -400,6 +424,7 @@ static void changes(Gen *g) {
   for (uint32_t i = 0; i < g->nnode; i++) {
     const Node *x = &g->node[i];
     int n = x->d != NONE && g->val[x->d].left > 0;
+    n += x->op == M_SINCOS;
     for (int k = 0; k < x->n; k++) {
       const Value *v = &g->val[x->x[k]];
       n -= v->def != NONE && (v->left == 1 || isonly(g, x, v));
@@ -446,6 +471,13 @@ static uint32_t next(const Gen *g, uint32_t nready, int alive) {
   return best;
 }
 
+/* a value has been made: which nodes of those before 'hi' does that let go? */
+static uint32_t released(Gen *g, uint32_t id, uint32_t hi, uint32_t nready) {
+  for (uint32_t u = g->val[id].use; u != NONE; u = g->link[u])
+    if (--g->ndep[u / 3] == 0 && u / 3 < hi) g->ready[nready++] = u / 3;
+  return nready;
+}
+
 static void schedule(Gen *g) {
   const uint32_t last =
       g->nnode - (g->nnode > 0 && g->node[g->nnode - 1].op == M_IF);
@@ -467,9 +499,8 @@ static void schedule(Gen *g) {
     g->ndep[i] = DONE;
     while (low < last && g->ndep[low] == DONE) low++;
     for (int k = 0; k < x->n; k++) used(g, x->x[k]);
-    if (x->d != NONE)
-      for (uint32_t u = g->val[x->d].use; u != NONE; u = g->link[u])
-        if (--g->ndep[u / 3] == 0 && u / 3 < hi) g->ready[nready++] = u / 3;
+    if (x->d != NONE) nready = released(g, x->d, hi, nready);
+    if (x->op == M_SINCOS) nready = released(g, x->aux, hi, nready);
     for (uint32_t e = g->edgeof[i]; e != NONE; e = g->edge[e].next)
       if (--g->ndep[g->edge[e].to] == 0 && g->edge[e].to < hi)
         g->ready[nready++] = g->edge[e].to;
@@ -880,6 +911,16 @@ static void called(Gen *g, const Node *x, int helper) {
   define(g, x, 0);
 }
 
+/* sine in xmm0, cosine in xmm1 */
+static void sincosine(Gen *g, const Node *x) {
+  const int second = x->aux == x->x[2];
+  ad_asmcall(&g->s, inmem(R13, H_SINCOS * 8));
+  dropall(g);
+  doneall(g, x);
+  define(g, x, !second);
+  if (g->val[x->aux].next != NEVER) hold(g, x->aux, second);
+}
+
 /* with the operands in xmm0 .. xmm2 */
 static void call(Gen *g, const Node *x) {
   int from[3];
@@ -903,7 +944,10 @@ static void call(Gen *g, const Node *x) {
     else if (from[k] != k)
       ad_asmmove(&g->s, k, from[k]);
   }
-  called(g, x, x->op);
+  if (x->op == M_SINCOS)
+    sincosine(g, x);
+  else
+    called(g, x, x->op);
 }
 
 static void callist(Gen *g, const Node *x) {
@@ -1213,8 +1257,9 @@ static void translate(Gen *g, uint32_t k) {
 ** The whole
 */
 
+/* what is saved: an even number, the last two only for the frame's stack */
 static const int saved[] = {RBX, RBP, R12, R13, R14, R15};
-#define NSAVED 6
+#define NSAVED(g) ((g)->c->stack ? 6 : 4)
 
 /* r15 = end of the frame's stack */
 static void limit(Gen *g) {
@@ -1227,7 +1272,7 @@ static void prologue(Gen *g) {
   Asm *s = &g->s;
   ad_asmmark(s);
   if (g->calls) {
-    for (int i = 0; i < NSAVED; i++) ad_asmpush(s, saved[i]);
+    for (int i = 0; i < NSAVED(g); i++) ad_asmpush(s, saved[i]);
     ad_asmaddi(s, RSP, -8);
     ad_asmgp(s, X_GMOV, RBX, inreg(RDI));
     ad_asmgp(s, X_GMOV, RBP, inreg(RSI));
@@ -1285,7 +1330,7 @@ static void epilogue(Gen *g) {
   exit = s->n;
   if (g->calls) {
     ad_asmaddi(s, RSP, 8);
-    for (int i = NSAVED; i-- > 0;) ad_asmpop(s, saved[i]);
+    for (int i = NSAVED(g); i-- > 0;) ad_asmpop(s, saved[i]);
     ad_asmret(s);
   }
   for (uint32_t j = 0; j < g->njump && !g->failed; j++) {

@@ -79,7 +79,7 @@ static double number(void) {
 #define NIN 6
 #define MOST 4000
 
-static uint32_t ref[MOST], nref;
+static uint32_t ref[MOST + 2], nref;
 static int arithmetic; /* only what needs no call */
 
 static uint32_t operand(const Prog *p) {
@@ -128,11 +128,11 @@ static int plain(int op) {
 
 static void one(Prog *p) {
   static const int usual[] = {OP_add, OP_sub,  OP_mul,  OP_add, OP_mul,
-                              OP_div, OP_cadd, OP_cmul, OP_unm};
+                              OP_div, OP_cadd, OP_cmul, OP_unm, OP_sin};
   int op;
   uint32_t r;
   do {
-    op = pick(3) > 0 ? usual[pick(9)] : (int)pick(OP_count + 1);
+    op = pick(3) > 0 ? usual[pick(10)] : (int)pick(OP_count + 1);
     if (op == OP_count) op = P_ROOT;
   } while (arithmetic && !plain(op));
   if (ad_islist(op)) {
@@ -145,6 +145,11 @@ static void one(Prog *p) {
     const int n = ad_insarity(op);
     const uint32_t a = operand(p), b = operand(p), c = operand(p);
     r = ad_recop(p, op, a, n > 1 ? b : 0, n > 2 ? c : 0);
+    if ((op == OP_sin || op == OP_cos) && pick(2)) { /* the other one, too */
+      CHECK(r < P_DIFFERS);
+      ref[nref++] = r;
+      r = ad_recop(p, op == OP_sin ? OP_cos : OP_sin, a, 0, 0);
+    }
   }
   CHECK(r < P_DIFFERS);
   ref[nref++] = r;
