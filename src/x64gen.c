@@ -12,7 +12,8 @@
 ** that the Code has for them are not used.
 **
 ** A block with one predecessor begins with the registers as that one left
-** them; the head of a loop begins with none.
+** them. The head of a loop has several: it begins with values that go round in
+** certain registers, where each jump to it brings them.
 */
 #include "x64.h"
 
@@ -27,6 +28,8 @@
 #define NREG 16
 #define WINDOW 32   /* how far instructions change places */
 #define PRESSURE 13 /* with so many values alive first those that end some */
+
+#define NCARRY 8 /* so many values that go round a loop stay in registers */
 
 #define BIAS 128 /* the bases point there, so that more slots are near */
 
@@ -98,11 +101,12 @@ typedef struct Gen {
   uint32_t *ndep, *height, *order, *edgeof;
   int8_t *change;
   uint32_t *ready;
-  uint32_t *cur, *stamp;  /* by slot, then pool: value in this block */
-  uint32_t *spare;        /* free places in spill */
-  uint32_t (*left)[NREG]; /* by block: slots in registers at its end */
-  uint8_t *head;          /* by block: is it the head of a loop? */
-  size_t *start;          /* by block: where its code begins */
+  uint32_t *cur, *stamp;     /* by slot, then pool: value in this block */
+  uint32_t *spare;           /* free places in spill */
+  uint32_t (*left)[NREG];    /* by block: slots in registers at its end */
+  uint8_t *head;             /* by block: is it the head of a loop? */
+  uint32_t (*carry)[NCARRY]; /* by head: slots that are in registers there */
+  size_t *start;             /* by block: where its code begins */
   uint32_t maxnode, maxval, npool;
   uint32_t nnode, nval, now;
   Edge *edge;
@@ -1208,9 +1212,10 @@ static void enter(Gen *g, uint32_t k) {
   g->now = k + 1;
   for (int r = 0; r < NREG; r++) {
     g->reg[r] = NONE;
-    if (up != P_NONE && !g->head[k] && g->left[up][r] != NONE) {
+    if (up != P_NONE && !g->head[k] && g->left[up][r] != NONE)
       hold(g, slotvalue(g, g->left[up][r]), r);
-    }
+    if (g->head[k] && r < NCARRY && g->carry[k][r] != NONE)
+      hold(g, slotvalue(g, g->carry[k][r]), r);
   }
   if (g->head[k]) ad_asmalign(&g->s, 16);
   g->start[k] = g->s.n;
@@ -1220,6 +1225,59 @@ static void leave(Gen *g, uint32_t k) {
   for (int r = 0; r < NREG; r++) {
     const Value *v = g->reg[r] == NONE ? NULL : &g->val[g->reg[r]];
     g->left[k][r] = v != NULL && v->base == B_FRAME ? v->at : NONE;
+  }
+}
+
+/* the slots that the block moves something to before it jumps back */
+static void carried(Gen *g, const Block *b) {
+  uint32_t *carry = g->carry[b->yes], n = 0;
+  for (uint32_t i = b->last; i-- > b->first && n < NCARRY;) {
+    const Ins *x = &g->c->ins[i];
+    if (x->op != P_MOV) break;
+    if (x->flags & P_KEEP) carry[n++] = x->d;
+  }
+  while (n < NCARRY) carry[n++] = NONE;
+}
+
+/* in which register is what the slot has at the end of the block, or -1? */
+static int register_of(const Gen *g, uint32_t slot) {
+  const Value *v;
+  if (g->stamp[slot] != g->now) return -1;
+  v = &g->val[g->cur[slot]];
+  if (v->reg < 0 && v->def != NONE && g->node[v->def].op == P_MOV)
+    v = &g->val[g->node[v->def].x[0]]; /* it is what was moved */
+  return v->reg;
+}
+
+/*
+** The values into the registers where the head of a loop wants them. All of
+** them are in memory as well: that is where one comes from whose register has
+** been written over, when the moves go round in a ring.
+*/
+static void carry(Gen *g, uint32_t head) {
+  const uint32_t *slot = g->carry[head];
+  int from[NCARRY], left = 0;
+  for (int r = 0; r < NCARRY; r++) {
+    from[r] = slot[r] == NONE ? r : register_of(g, slot[r]);
+    left += from[r] != r;
+  }
+  while (left > 0) {
+    int some = 0;
+    for (int r = 0; r < NCARRY; r++) {
+      int read = 0;
+      if (from[r] == r) continue;
+      for (int q = 0; q < NCARRY; q++) read |= q != r && from[q] == r;
+      if (read) continue;
+      if (from[r] < 0)
+        ad_asmload(&g->s, r, inmem(g->vbase, (int32_t)(slot[r] * 8) - BIAS));
+      else
+        ad_asmmove(&g->s, r, from[r]);
+      from[r] = r;
+      left--;
+      some = 1;
+    }
+    for (int r = 0; !some && r < NCARRY; r++)
+      if (from[r] != r) from[r] = -1, some = 1;
   }
 }
 
@@ -1243,6 +1301,7 @@ static void translate(Gen *g, uint32_t k) {
       write(g, x);
   }
   leave(g, k);
+  if (b->end == P_GOTO && g->head[b->yes]) carry(g, b->yes);
   if (b->end == P_GOTO && b->yes != k + 1) jumpto(g, X_JMP, b->yes);
   if (b->end == P_RETURN) {
     ad_asmseti(&g->s, RAX, k);
@@ -1360,7 +1419,10 @@ static int measure(Gen *g) {
         g->npool++;
       }
     }
-    if (b->end == P_GOTO && b->yes <= k) g->head[b->yes] = 1;
+    if (b->end == P_GOTO && b->yes <= k) {
+      g->head[b->yes] = 1;
+      carried(g, b);
+    }
     sum += n;
     if (n > g->maxnode) g->maxnode = (uint32_t)n;
     if (sum > 1u << 24 || c->nslot > 1u << 27) return 0;
@@ -1403,6 +1465,7 @@ static void release(Gen *g) {
   put(g, g->spare, g->maxval, sizeof *g->spare);
   put(g, g->left, nblock, sizeof *g->left);
   put(g, g->head, nblock, sizeof *g->head);
+  put(g, g->carry, g->c->loops ? nblock : 0, sizeof *g->carry);
   put(g, g->start, nblock, sizeof *g->start);
   if (g->edge != NULL)
     g->c->alloc(g->c->ud, g->edge, g->capedge * sizeof *g->edge, 0);
@@ -1452,6 +1515,7 @@ int ad_x64(X64 *x, const Code *c, int features, int record, const char **why) {
   *why = NULL;
   g.c = c;
   g.head = get(&g, c->nblock, sizeof *g.head);
+  g.carry = get(&g, c->loops ? c->nblock : 0, sizeof *g.carry);
   if (!g.failed) {
     memset(g.head, 0, c->nblock);
     if (!ad_asminit(&g.s, c->alloc, c->ud, features)) g.failed = 1;
