@@ -16,7 +16,8 @@
 
 #include <string.h>
 
-#if defined(__x86_64__) && defined(__GNUC__) &&                                \
+/* AD_NO_NATIVE: as if the machine were another one */
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(AD_NO_NATIVE) &&      \
     (defined(__unix__) || defined(__APPLE__))
 #define HERE 1
 #else
