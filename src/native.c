@@ -165,12 +165,22 @@ static uint8_t *twice(const uint8_t *code, size_t n, size_t size) {
 #endif
 }
 
+/* NULL: the system has none */
+static uint8_t *executable(const Asm *s, size_t *size) {
+  const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+  uint8_t *p;
+  *size = (s->n + SLACK + page - 1) / page * page;
+  p = turned(s->code, s->n, *size);
+  return p != NULL ? p : twice(s->code, s->n, *size);
+}
+
+static const char refused[] = "the system gives no memory for machine code";
+
 /*
 ** The back end
 */
 
 void *ad_nativemake(const Code *c, int features, const char **why) {
-  const size_t page = (size_t)sysconf(_SC_PAGESIZE);
   X64 x;
   Native *self = c->alloc(c->ud, NULL, 0, sizeof *self);
   *why = NULL;
@@ -181,15 +191,13 @@ void *ad_nativemake(const Code *c, int features, const char **why) {
   }
   self->alloc = c->alloc;
   self->ud = c->ud;
-  self->size = (x.s.n + SLACK + page - 1) / page * page;
   self->entry = x.entry;
   self->nspill = x.nspill;
   self->features = features;
-  self->code = turned(x.s.code, x.s.n, self->size);
-  if (self->code == NULL) self->code = twice(x.s.code, x.s.n, self->size);
+  self->code = executable(&x.s, &self->size);
   ad_asmfree(&x.s);
   if (self->code == NULL) {
-    *why = "the system gives no memory for machine code";
+    *why = refused;
     c->alloc(c->ud, self, sizeof *self, 0);
     return NULL;
   }
@@ -227,7 +235,74 @@ const char *ad_nativename(const void *self) {
                                  : "native (x86-64, SSE2)";
 }
 
+/*
+** Vectors
+*/
+
+Vectors *ad_nativevectors(const Code *c, const uint32_t *place, int features,
+                          const char **why) {
+  Vectors *x;
+  *why = NULL;
+  if (!(features & X_AVX)) {
+    *why = "the machine has no AVX";
+    return NULL;
+  }
+  x = c->alloc(c->ud, NULL, 0, sizeof *x);
+  if (x == NULL) return NULL;
+  if (!ad_x64wide(&x->w, c, place, 0, why)) {
+    c->alloc(c->ud, x, sizeof *x, 0);
+    return NULL;
+  }
+  x->code = executable(&x->w.x.s, &x->size);
+  ad_asmfree(&x->w.x.s);
+  if (x->code == NULL) {
+    *why = refused;
+    ad_x64widefree(&x->w);
+    c->alloc(c->ud, x, sizeof *x, 0);
+    return NULL;
+  }
+  return x;
+}
+
+void ad_nativevectorsfree(Vectors *x) {
+  const Asm s = x->w.x.s;
+  munmap(x->code, x->size);
+  ad_x64widefree(&x->w);
+  s.alloc(s.ud, x, sizeof *x, 0);
+}
+
+size_t ad_nativevectorsbytes(const Vectors *x) {
+  return x->size + sizeof *x + x->w.capstep * sizeof *x->w.step +
+         (x->w.nblock + 1) * sizeof *x->w.of;
+}
+
+void ad_nativevectorsrun(const Vectors *x, const Step *step, double *v,
+                         double *spill, size_t n) {
+  void (*f)(double *, double *, const double *, size_t);
+  memcpy(&f, &(uint8_t *){x->code + step->entry}, sizeof f);
+  if (n > 0) f(v, spill, v, (n + 3) / 4);
+}
+
 #else
+
+Vectors *ad_nativevectors(const Code *c, const uint32_t *place, int features,
+                          const char **why) {
+  (void)c, (void)place, (void)features;
+  *why = "not on this machine";
+  return NULL;
+}
+
+void ad_nativevectorsfree(Vectors *x) { (void)x; }
+
+size_t ad_nativevectorsbytes(const Vectors *x) {
+  (void)x;
+  return 0;
+}
+
+void ad_nativevectorsrun(const Vectors *x, const Step *step, double *v,
+                         double *spill, size_t n) {
+  (void)x, (void)step, (void)v, (void)spill, (void)n;
+}
 
 int ad_nativefeatures(void) { return 0; }
 

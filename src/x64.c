@@ -84,7 +84,8 @@ static uint8_t *operand(const Asm *s, uint8_t *p, int r, Arg b, int tail) {
     *p++ = (uint8_t)(0xc0 | reg | base);
   } else if (b.kind == A_HERE) {
     *p++ = (uint8_t)(0x05 | reg);
-    p = put32(p, (uint32_t)b.at - (uint32_t)(p + 4 + tail - s->code));
+    p = put32(p, (uint32_t)b.at * (s->wide ? 32 : 16) -
+                     (uint32_t)(p + 4 + tail - s->code));
   } else {
     const int near = b.at >= -128 && b.at < 128;
     const int none = b.at == 0 && base != RBP;
@@ -104,12 +105,14 @@ static Arg xmm(int r) {
 }
 
 enum { NONE, P66, PF3, PF2 };
-enum { M_0F = 1, M_0F3A = 3 };
+enum { M_0F = 1, M_0F38, M_0F3A };
 
-/* with AVX: prefix, opcode and operands; a < 0 where there are only two */
+/* with AVX: prefix, opcode and operands; a < 0 where there are only two. For
+   vectors the prefix says "doubles" instead of "the first double". */
 static uint8_t *vex(const Asm *s, uint8_t *p, int prefix, int map, int w,
                     int opcode, int d, int a, Arg b, int tail) {
-  const int vvvv = (a < 0 ? 15 : ~a & 15) << 3;
+  const int vvvv = (a < 0 ? 15 : ~a & 15) << 3 | (s->wide ? 4 : 0);
+  if (s->wide && prefix == PF2) prefix = P66;
   if (!high(b) && map == M_0F && !w) {
     *p++ = 0xc5;
     *p++ = (uint8_t)((d < 8 ? 0x80 : 0) | vvvv | prefix);
@@ -180,7 +183,7 @@ void ad_asmsqrt(Asm *s, int d, int a) {
   uint8_t *p;
   if (s->features & X_AVX) {
     p = begin(s);
-    end(s, vex(s, p, PF2, M_0F, 0, 0x51, d, a, xmm(a), 0));
+    end(s, vex(s, p, PF2, M_0F, 0, 0x51, d, s->wide ? -1 : a, xmm(a), 0));
     return;
   }
   if (d != a) ad_asmmove(s, d, a);
@@ -192,7 +195,8 @@ void ad_asmround(Asm *s, int mode, int d, int a) {
   uint8_t *p;
   if (s->features & X_AVX) {
     p = begin(s);
-    p = vex(s, p, P66, M_0F3A, 0, 0x0b, d, a, xmm(a), 1);
+    p = vex(s, p, P66, M_0F3A, 0, s->wide ? 0x09 : 0x0b, d, s->wide ? -1 : a,
+            xmm(a), 1);
   } else {
     if (d != a) ad_asmmove(s, d, a);
     p = begin(s);
@@ -205,6 +209,19 @@ void ad_asmround(Asm *s, int mode, int d, int a) {
 void ad_asmmove(Asm *s, int d, int a) { two(s, NONE, 0x28, d, xmm(a)); }
 
 void ad_asmload(Asm *s, int d, Arg b) { two(s, PF2, 0x10, d, b); }
+
+void ad_asmspread(Asm *s, int d, Arg b) {
+  uint8_t *p = begin(s);
+  end(s, vex(s, p, P66, M_0F38, 0, 0x19, d, -1, b, 0));
+}
+
+void ad_asmzeroupper(Asm *s) {
+  uint8_t *p = begin(s);
+  *p++ = 0xc5;
+  *p++ = 0xf8;
+  *p++ = 0x77;
+  end(s, p);
+}
 
 void ad_asmstore(Asm *s, Arg b, int a) { two(s, PF2, 0x11, a, b); }
 
@@ -322,11 +339,12 @@ void ad_asmalign(Asm *s, unsigned to) {
   }
 }
 
-void ad_asmpair(Asm *s, double x) {
+void ad_asmpool(Asm *s, double x) {
   if (s->cap - s->n < LONGEST) grow(s);
-  memcpy(s->code + s->n, &x, sizeof x);
-  memcpy(s->code + s->n + sizeof x, &x, sizeof x);
-  s->n += 2 * sizeof x;
+  for (int k = 0; k < (s->wide ? 4 : 2); k++) {
+    memcpy(s->code + s->n, &x, sizeof x);
+    s->n += sizeof x;
+  }
 }
 
 size_t ad_asmjump(Asm *s, int cond) {

@@ -30,6 +30,7 @@ typedef struct Asm {
   uint8_t *code;
   size_t n, cap;
   int features;
+  int wide;   /* AVX's vectors of four doubles instead of one */
   int failed; /* no memory: what was written since is lost */
   /* where instructions begin, if 'record' (for tests) */
   int record;
@@ -45,7 +46,7 @@ enum { A_REG, A_MEM, A_HERE };
 
 typedef struct Arg {
   uint8_t kind, reg; /* of A_MEM the base */
-  int32_t at;        /* A_MEM: displacement; A_HERE: offset */
+  int32_t at;        /* A_MEM: displacement; A_HERE: number in the pool */
 } Arg;
 
 /* general registers, by their numbers */
@@ -108,7 +109,9 @@ void ad_asmsqrt(Asm *s, int d, int a);
 void ad_asmround(Asm *s, int mode, int d, int a); /* needs X_SSE41 */
 void ad_asmmove(Asm *s, int d, int a);
 void ad_asmload(Asm *s, int d, Arg b);
+void ad_asmspread(Asm *s, int d, Arg b); /* one double to all places */
 void ad_asmstore(Asm *s, Arg b, int a);
+void ad_asmzeroupper(Asm *s);
 void ad_asmcompare(Asm *s, int quiet, int a, Arg b); /* comisd, ucomisd */
 void ad_asmbits(Asm *s, int gp, int a);              /* gp = bits of a */
 
@@ -131,7 +134,8 @@ void ad_asmcall(Asm *s, Arg b); /* the function whose address is there */
 void ad_asmret(Asm *s);
 void ad_asmmark(Asm *s); /* endbr64: what may be jumped to from outside */
 void ad_asmalign(Asm *s, unsigned to);
-void ad_asmpair(Asm *s, double x); /* no instruction: x, twice */
+/* no instruction, but the next of the pool: x, twice, or four times if wide */
+void ad_asmpool(Asm *s, double x);
 /* writes a jump; its displacement is the four bytes before what is returned */
 size_t ad_asmjump(Asm *s, int cond);
 void ad_asmland(Asm *s, size_t jump, size_t to);
@@ -146,6 +150,56 @@ typedef struct X64 {
 } X64;
 
 int ad_x64(X64 *x, const Code *c, int features, int record, const char **why);
+
+/*
+** The same for 64 points at a time. Each block of the Code becomes steps; a
+** step is a run of instructions, first .. last - 1, as machine code at 'entry'
+**
+**      void f(double *v, double *spill, double *v0, size_t n)
+**
+** that takes v = v0 and computes the first 4 * n points; or, if entry is 0, it
+** is somebody else's. A slot's numbers, 64 for the points or one for all
+** of them, are at place[slot] in v, in doubles, which has X_UNIFORM added in
+** the second case. All places of the first kind are multiples of 4. For CPUs
+** with X_AVX.
+*/
+#define X_UNIFORM 0x80000000u
+#define X_POINTS 64
+
+typedef struct Step {
+  uint32_t first, last;
+  size_t entry;
+} Step;
+
+typedef struct Wide {
+  X64 x;
+  Step *step;
+  uint32_t nstep, capstep;
+  uint32_t *of; /* by block: its first step; one more at the end */
+  uint32_t nblock;
+} Wide;
+
+int ad_x64wide(Wide *w, const Code *c, const uint32_t *place, int record,
+               const char **why);
+void ad_x64widefree(Wide *w);
+
+/*
+** The same, ready to run (native.c): NULL and a reason (or NULL: no memory)
+** where that cannot be. 'spill' has to have room for 4 * nspill doubles.
+*/
+typedef struct Vectors {
+  Wide w; /* without the code itself */
+  uint8_t *code;
+  size_t size;
+} Vectors;
+
+Vectors *ad_nativevectors(const Code *c, const uint32_t *place, int features,
+                          const char **why);
+void ad_nativevectorsfree(Vectors *x);
+size_t ad_nativevectorsbytes(const Vectors *x);
+/* a step with machine code; computes at least n points */
+void ad_nativevectorsrun(const Vectors *x, const Step *step, double *v,
+                         double *spill, size_t n);
 
 typedef void (*Helper)(void);
 

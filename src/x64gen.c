@@ -41,7 +41,7 @@ enum {
   M_IF
 };
 
-enum { B_NONE, B_FRAME, B_SPILL, B_POOL };
+enum { B_NONE, B_FRAME, B_SPILL, B_POOL, B_UNIFORM };
 
 typedef struct Value {
   uint32_t at; /* in memory: in doubles, or of the pool in pairs */
@@ -59,7 +59,7 @@ typedef struct Node {
   uint32_t x[3]; /* values */
   uint32_t d;    /* value, or NONE */
   uint32_t slot; /* where it is kept, or NONE */
-  uint32_t old;  /* what this slot had for a value before, or NONE */
+  uint32_t old;  /* value that the slot has in memory before, or NONE */
   uint32_t aux;  /* M_STORE: place; M_LIST: length; M_SINCOS: second value */
 } Node;
 
@@ -95,6 +95,8 @@ typedef struct Gen {
   Asm s;
   const Code *c;
   const char **why;
+  const uint32_t *place; /* of slots, where vectors are made for 64 points */
+  uint8_t *kept;         /* then: by instruction, whether it is kept */
   Node *node;
   Value *val;
   uint32_t *link, *nextuse; /* by node and operand */
@@ -181,7 +183,10 @@ static uint32_t entry(Gen *g, uint32_t key, int base, uint32_t at) {
 }
 
 static uint32_t slotvalue(Gen *g, uint32_t slot) {
-  return entry(g, slot, B_FRAME, slot);
+  if (g->place == NULL) return entry(g, slot, B_FRAME, slot);
+  if (g->place[slot] & X_UNIFORM)
+    return entry(g, slot, B_UNIFORM, g->place[slot] & ~X_UNIFORM);
+  return entry(g, slot, B_FRAME, g->place[slot]);
 }
 
 static uint32_t poolvalue(Gen *g, uint32_t k) {
@@ -310,6 +315,18 @@ static Node *both(Gen *g, int op, uint32_t id) {
   return NULL;
 }
 
+/* the value that the slot's memory has, as far as this block knows, or NONE:
+   what is not kept never gets there */
+static uint32_t inslot(const Gen *g, uint32_t slot) {
+  const Node *x;
+  uint32_t id;
+  if (g->stamp[slot] != g->now) return NONE;
+  id = g->cur[slot];
+  if (g->val[id].def == NONE) return id;
+  x = &g->node[g->val[id].def];
+  return x->slot != NONE ? id : x->old;
+}
+
 static void build(Gen *g, const Block *b) {
   const Code *c = g->c;
   for (uint32_t k = b->first; k < b->last && !g->failed; k++) {
@@ -329,14 +346,12 @@ static void build(Gen *g, const Block *b) {
     if (i->op == P_PUSH || i->op == P_POP) chained(g, 0, x);
     if (i->op == P_PUSH) continue;
     if (x->d == NONE) result(g, x);
-    if (i->flags & P_KEEP) {
+    x->old = inslot(g, i->d);
+    if (g->kept != NULL ? g->kept[k] : i->flags & P_KEEP) {
       x->slot = i->d;
-      if (g->stamp[i->d] == g->now) {
-        /* what reads the slot comes before what writes to it */
+      if (x->old != NONE) { /* what reads it comes before what overwrites it */
         const uint32_t to = (uint32_t)(x - g->node);
-        const Value *v;
-        x->old = g->cur[i->d];
-        v = &g->val[x->old];
+        const Value *v = &g->val[x->old];
         if (v->def != NONE) edge(g, v->def, to);
         for (uint32_t u = v->use; u != NONE; u = g->link[u])
           if (u / 3 != to) edge(g, u / 3, to);
@@ -538,7 +553,7 @@ static Arg inmem(int base, int32_t at) {
 }
 
 static Arg inpool(uint32_t k) {
-  const Arg a = {A_HERE, 0, (int32_t)(k * 16)};
+  const Arg a = {A_HERE, 0, (int32_t)k};
   return a;
 }
 
@@ -546,6 +561,10 @@ static Arg infield(size_t offset) { return inmem(R12, (int32_t)offset); }
 
 static Arg home(const Gen *g, const Value *v) {
   if (v->base == B_POOL) return inpool(v->at);
+  if (v->base == B_UNIFORM) return inmem(RDX, (int32_t)(v->at * 8));
+  if (g->s.wide)
+    return v->base == B_FRAME ? inmem(RDI, (int32_t)(v->at * 8))
+                              : inmem(RSI, (int32_t)(v->at * 32));
   return inmem(v->base == B_FRAME ? g->vbase : g->sbase,
                (int32_t)(v->at * 8) - BIAS);
 }
@@ -621,7 +640,10 @@ static int load(Gen *g, uint32_t id) {
   Value *v = &g->val[id];
   if (v->reg < 0) {
     const int r = fresh(g);
-    ad_asmload(&g->s, r, home(g, v));
+    if (v->base == B_UNIFORM)
+      ad_asmspread(&g->s, r, home(g, v));
+    else
+      ad_asmload(&g->s, r, home(g, v));
     hold(g, id, r);
   }
   g->pinned |= 1u << v->reg;
@@ -642,7 +664,8 @@ static int isworth(const Gen *g, uint32_t id) {
 
 /* an operand that may be in memory */
 static Arg operand(Gen *g, uint32_t id) {
-  if (g->val[id].reg >= 0 || isworth(g, id)) load(g, id);
+  if (g->val[id].reg >= 0 || g->val[id].base == B_UNIFORM || isworth(g, id))
+    load(g, id);
   return where(g, id);
 }
 
@@ -674,7 +697,7 @@ static void keep(Gen *g, const Node *x, int r) {
   if (x->slot == NONE) return;
   overwrite(g, x);
   v->base = B_FRAME;
-  v->at = x->slot;
+  v->at = g->place == NULL ? x->slot : g->place[x->slot];
   ad_asmstore(&g->s, home(g, v), r);
 }
 
@@ -1202,16 +1225,20 @@ static void branch(Gen *g, const Node *x, uint32_t k) {
 ** Blocks
 */
 
-/* the registers as the only predecessor left them */
-static void enter(Gen *g, uint32_t k) {
-  const uint32_t up = g->c->block[k].parent;
+static void clear(Gen *g) {
   g->nnode = g->nval = g->nedge = 0;
   g->nspare = g->nfreed = g->top = 0;
   g->pinned = g->taken = 0;
   g->chain[0] = g->chain[1] = NONE;
-  g->now = k + 1;
+  g->now++;
+  for (int r = 0; r < NREG; r++) g->reg[r] = NONE;
+}
+
+/* the registers as the only predecessor left them */
+static void enter(Gen *g, uint32_t k) {
+  const uint32_t up = g->c->block[k].parent;
+  clear(g);
   for (int r = 0; r < NREG; r++) {
-    g->reg[r] = NONE;
     if (up != P_NONE && !g->head[k] && g->left[up][r] != NONE)
       hold(g, slotvalue(g, g->left[up][r]), r);
     if (g->head[k] && r < NCARRY && g->carry[k][r] != NONE)
@@ -1281,6 +1308,12 @@ static void carry(Gen *g, uint32_t head) {
   }
 }
 
+static void writenode(Gen *g, const Node *x) {
+  for (uint32_t j = 0; j < x->n; j++)
+    g->val[x->x[j]].next = g->nextuse[3 * g->at + j];
+  if (x->op != M_IF) write(g, x);
+}
+
 static void translate(Gen *g, uint32_t k) {
   const Block *b = &g->c->block[k];
   enter(g, k);
@@ -1293,12 +1326,8 @@ static void translate(Gen *g, uint32_t k) {
     if (g->reg[r] != NONE) done(g, g->reg[r]);
   for (g->at = 0; g->at < g->nnode; g->at++) {
     const Node *x = &g->node[g->order[g->at]];
-    for (uint32_t j = 0; j < x->n; j++)
-      g->val[x->x[j]].next = g->nextuse[3 * g->at + j];
-    if (x->op == M_IF)
-      branch(g, x, k);
-    else
-      write(g, x);
+    writenode(g, x);
+    if (x->op == M_IF) branch(g, x, k);
   }
   leave(g, k);
   if (b->end == P_GOTO && g->head[b->yes]) carry(g, b->yes);
@@ -1439,12 +1468,12 @@ static void pool(Gen *g) {
   Asm *s = &g->s;
   uint32_t last = NONE;
   memcpy(x, bits, 3 * sizeof *x);
-  for (uint32_t k = 0; k < K_LENGTH; k++) ad_asmpair(s, x[k]);
+  for (uint32_t k = 0; k < K_LENGTH; k++) ad_asmpool(s, x[k]);
   for (uint32_t i = 0; i < g->c->nins; i++) {
     const Ins *m = &g->c->ins[i];
     if (m->op != OP_list_mean || m->b == last) continue;
     last = m->b;
-    ad_asmpair(s, (double)last);
+    ad_asmpool(s, (double)last);
   }
 }
 
@@ -1538,4 +1567,168 @@ int ad_x64(X64 *x, const Code *c, int features, int record, const char **why) {
   x->entry = g.npool * 16;
   x->nspill = g.nspill;
   return 1;
+}
+
+/*
+** Vectors
+*/
+
+/* may an instruction be in a step of machine code? */
+static int isvector(const Gen *g, const Ins *i) {
+  if (ad_islist(i->op))
+    return islinear(i->op) && (i->b > 0 || i->op < OP_list_lmax);
+  return !iscall(g, i->op);
+}
+
+/*
+** Which values have to be in the frame when their step ends: those that a
+** later step of the block reads. 'reader' by slot is the last step that reads
+** what the slot has, as far as is known from behind; it is all 0 before and
+** after.
+*/
+static void markkept(Gen *g, const Block *b, const Step *step, uint32_t nstep,
+                     uint32_t *reader) {
+  const Code *c = g->c;
+  for (uint32_t n = nstep; n-- > 0;)
+    for (uint32_t i = step[n].last; i-- > step[n].first;) {
+      const Ins *x = &c->ins[i];
+      const uint32_t in[3] = {x->a, x->b, x->c}, *l = in;
+      uint32_t count = (uint32_t)ad_insarity(x->op);
+      if (ad_islist(x->op)) {
+        l = c->list + x->a;
+        count = x->b;
+      }
+      if (x->op != P_PUSH) {
+        g->kept[i] = x->flags & P_KEEP || reader[x->d] > n + 1;
+        reader[x->d] = 0;
+      }
+      for (uint32_t k = 0; k < count; k++)
+        if (reader[l[k]] < n + 1) reader[l[k]] = n + 1;
+    }
+  for (uint32_t i = b->first; i < b->last; i++) {
+    const Ins *x = &c->ins[i];
+    const int n = ad_insarity(x->op);
+    if (n > 0) reader[x->a] = 0;
+    if (n > 1) reader[x->b] = 0;
+    if (n > 2) reader[x->c] = 0;
+    if (ad_islist(x->op))
+      for (uint32_t k = 0; k < x->b; k++) reader[c->list[x->a + k]] = 0;
+  }
+}
+
+/* a loop over the points, four at a time */
+static void vectors(Gen *g, Step *step) {
+  Asm *s = &g->s;
+  Block b;
+  size_t top;
+  memset(&b, 0, sizeof b);
+  b.first = step->first;
+  b.last = step->last;
+  b.end = P_RETURN;
+  clear(g);
+  build(g, &b);
+  if (g->failed) return;
+  schedule(g);
+  nextuses(g);
+  step->entry = s->n;
+  ad_asmmark(s);
+  ad_asmalign(s, 16);
+  top = s->n;
+  for (g->at = 0; g->at < g->nnode; g->at++)
+    writenode(g, &g->node[g->order[g->at]]);
+  ad_asmaddi(s, RDI, 32);
+  ad_asmaddi(s, RCX, -1);
+  ad_asmland(s, ad_asmjump(s, X_JNE), top);
+  ad_asmzeroupper(s);
+  ad_asmret(s);
+}
+
+static void widesteps(Gen *g, Wide *w, uint32_t *reader) {
+  const Code *c = g->c;
+  for (uint32_t k = 0; k < c->nblock && !g->failed && !g->s.failed; k++) {
+    const Block *b = &c->block[k];
+    const uint32_t from = w->nstep;
+    w->of[k] = from;
+    for (uint32_t i = b->first; i < b->last; i++) {
+      const int vector = isvector(g, &c->ins[i]);
+      Step *step = &w->step[w->nstep - (w->nstep > from)];
+      if (w->nstep == from || (step->entry != 0) != vector) {
+        void *at = w->step;
+        if (!more(g, &at, w->nstep, &w->capstep, sizeof *w->step)) return;
+        w->step = at;
+        step = &w->step[w->nstep++];
+        step->first = i;
+        step->entry = (size_t)vector; /* until it is known */
+      }
+      step->last = i + 1;
+    }
+    markkept(g, b, w->step + from, w->nstep - from, reader);
+    /* what the end reads is kept, too */
+    for (uint32_t i = b->last; b->end == P_IF && i-- > b->first;)
+      if (c->ins[i].d == b->a || c->ins[i].d == b->b) g->kept[i] = 1;
+    for (uint32_t n = from; n < w->nstep && !g->failed; n++)
+      if (w->step[n].entry != 0) vectors(g, &w->step[n]);
+  }
+  w->of[c->nblock] = w->nstep;
+}
+
+int ad_x64wide(Wide *w, const Code *c, const uint32_t *place, int record,
+               const char **why) {
+  Gen g;
+  uint32_t *reader;
+  memset(&g, 0, sizeof g);
+  memset(w, 0, sizeof *w);
+  *why = NULL;
+  g.c = c;
+  g.place = place;
+  g.head = get(&g, c->nblock, sizeof *g.head);
+  g.carry = get(&g, c->loops ? c->nblock : 0, sizeof *g.carry);
+  g.kept = get(&g, c->nins, 1);
+  w->of = get(&g, c->nblock, sizeof *w->of);
+  w->nblock = c->nblock;
+  reader = get(&g, c->nslot, sizeof *reader);
+  if (!g.failed) {
+    memset(g.head, 0, c->nblock);
+    memset(g.kept, 0, c->nins);
+    memset(reader, 0, c->nslot * sizeof *reader);
+    if (!ad_asminit(&g.s, c->alloc, c->ud, X_SSE41 | X_AVX)) g.failed = 1;
+    g.s.record = record;
+    g.s.wide = 1;
+  }
+  if (!g.failed && !measure(&g)) {
+    g.failed = 1;
+    *why = "the program is too large";
+  }
+  for (uint32_t k = 0; !g.failed && k < c->nslot; k++)
+    if ((place[k] & ~X_UNIFORM) > 1u << 27) {
+      g.failed = 1;
+      *why = "the program is too large";
+    }
+  if (!g.failed && reserve(&g)) {
+    pool(&g);
+    g.lastmean = NONE;
+    g.mean = K_LENGTH - 1;
+    widesteps(&g, w, reader);
+  }
+  if (g.s.failed) g.failed = 1;
+  put(&g, reader, c->nslot, sizeof *reader);
+  put(&g, g.kept, c->nins, 1);
+  release(&g);
+  g.s.alloc = c->alloc;
+  g.s.ud = c->ud;
+  w->x.s = g.s;
+  w->x.entry = g.npool * 32;
+  w->x.nspill = g.nspill;
+  if (g.failed) ad_x64widefree(w);
+  return !g.failed;
+}
+
+void ad_x64widefree(Wide *w) {
+  const Asm *s = &w->x.s;
+  if (w->of != NULL) s->alloc(s->ud, w->of, (w->nblock + 1) * sizeof *w->of, 0);
+  if (w->step != NULL)
+    s->alloc(s->ud, w->step, w->capstep * sizeof *w->step, 0);
+  w->of = NULL;
+  w->step = NULL;
+  ad_asmfree(&w->x.s);
 }

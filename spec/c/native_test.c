@@ -317,6 +317,105 @@ static void programs(uint64_t from, int n) {
 }
 
 /*
+** 64 points at a time: what is no machine code is done one by one here
+*/
+
+static double at(const double *v, uint32_t place, uint32_t point) {
+  return place & X_UNIFORM ? v[place & ~X_UNIFORM] : v[place + point];
+}
+
+static void onebyone(const Code *c, const Step *step, const uint32_t *place,
+                     double *v) {
+  for (uint32_t i = step->first; i < step->last; i++)
+    for (uint32_t k = 0; k < X_POINTS; k++) {
+      const Ins *x = &c->ins[i];
+      double in[64], y;
+      if (ad_islist(x->op)) {
+        for (uint32_t j = 0; j < x->b; j++)
+          in[j] = at(v, place[c->list[x->a + j]], k);
+        y = ad_nvalue(x->op, x->b, in);
+      } else {
+        const int n = ad_insarity(x->op);
+        if (n > 0) in[0] = at(v, place[x->a], k);
+        if (n > 1) in[1] = at(v, place[x->b], k);
+        if (n > 2) in[2] = at(v, place[x->c], k);
+        y = ad_insvalue(x->op, in);
+      }
+      v[place[x->d] + k] = y;
+    }
+}
+
+/* all of the points against the interpreter; n of them are asked for */
+static void batch(const Code *c, uint32_t n, uint32_t uniform) {
+  const char *why;
+  uint32_t place[MOST * 2], size = 0;
+  double *v, *spill;
+  Vectors *x;
+  Frame f;
+  void *slow = ad_interpreter.make(c, &why);
+  CHECK(c->nslot <= MOST * 2 && c->nblock == 1);
+  for (uint32_t k = 0; k < c->nslot; k++)
+    if (k < c->nconst + uniform) place[k] = X_UNIFORM | size++;
+  size = (size + 7) / 8 * 8;
+  for (uint32_t k = c->nconst + uniform; k < c->nslot; k++) {
+    place[k] = size;
+    size += X_POINTS;
+  }
+  x = ad_nativevectors(c, place, ad_nativefeatures(), &why);
+  CHECK(x != NULL);
+  CHECK(ad_frameinit(&f, c, allocate, NULL, 10) == 0);
+  v = calloc(size, sizeof *v);
+  spill = calloc(x->w.x.nspill * 4 + 1, sizeof *spill);
+  memcpy(v, c->constant, c->nconst * sizeof *v);
+  for (uint32_t j = 0; j < c->nin; j++)
+    for (uint32_t k = 0; k < X_POINTS; k++)
+      v[(place[c->nconst + j] & ~X_UNIFORM) + (j < uniform ? 0 : k)] = number();
+  for (uint32_t j = x->w.of[0]; j < x->w.of[1]; j++) {
+    const Step *step = &x->w.step[j];
+    if (step->entry != 0)
+      ad_nativevectorsrun(x, step, v, spill, n);
+    else
+      onebyone(c, step, place, v);
+  }
+  for (uint32_t k = 0; k < n; k++) {
+    for (uint32_t j = 0; j < c->nin; j++)
+      f.v[c->nconst + j] = at(v, place[c->nconst + j], k);
+    CHECK(ad_interpreter.run(slow, &f) == 0);
+    for (uint32_t j = 0; j < c->block[0].b; j++) {
+      const uint32_t slot = c->list[c->block[0].a + j];
+      CHECK(bits(f.v[slot]) == bits(at(v, place[slot], k)));
+    }
+  }
+  CHECK(ad_nativevectorsbytes(x) > 1000);
+  free(v);
+  free(spill);
+  ad_nativevectorsfree(x);
+  ad_framefree(&f);
+  ad_interpreter.free(slow);
+}
+
+static void batches(int n) {
+  if (!(ad_nativefeatures() & X_AVX)) {
+    const char *why;
+    CHECK(ad_nativevectors(NULL, NULL, 0, &why) == NULL && why != NULL);
+    return;
+  }
+  for (int k = 0; k < n && failures < 10; k++)
+    for (int options = 0; options <= P_PLAIN; options += P_PLAIN) {
+      Prog p;
+      Code c;
+      arithmetic = k % 3 == 0;
+      CHECK(ad_proginit(&p, allocate, NULL, NIN));
+      way(&p, 5000 + (uint64_t)k, 0, k % 5 ? 60 : 600, 0);
+      CHECK(ad_lower(&p, &c, options));
+      batch(&c, k % 2 ? X_POINTS : (uint32_t)k % X_POINTS,
+            (uint32_t)k % (NIN + 1));
+      ad_codefree(&c);
+      ad_progfree(&p);
+    }
+}
+
+/*
 ** The same with every allocation failing once
 */
 static void memory(void) {
@@ -676,6 +775,7 @@ int main(int argc, char **argv) {
   }
   programs(argc > 2 ? (uint64_t)atol(argv[2]) : 1, n);
   printf("%ld returns, %ld misses\n", returns, misses);
+  batches(n / 2);
   memory();
   full();
   huge((uint32_t)n * 50);
