@@ -16,9 +16,11 @@
 
 #include <string.h>
 
-/* AD_NO_NATIVE: as if the machine were another one */
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(AD_NO_NATIVE) &&      \
-    (defined(__unix__) || defined(__APPLE__))
+/* System V's calling convention, and pointers of 64 bits. AD_NO_NATIVE: as if
+   the machine were another one. */
+#if defined(__x86_64__) && defined(__LP64__) && defined(__GNUC__) &&           \
+    (defined(__unix__) || defined(__APPLE__)) && !defined(__CYGWIN__) &&       \
+    !defined(AD_NO_NATIVE)
 #define HERE 1
 #else
 #define HERE 0

@@ -421,25 +421,33 @@ static void batches(int n) {
 static void memory(void) {
   Prog p;
   Code c;
+  uint32_t place[MOST * 2];
   CHECK(ad_proginit(&p, allocate, NULL, NIN));
   arithmetic = 0;
   loops(&p, 77, 3, 100);
   CHECK(ad_lower(&p, &c, 0));
-  for (long n = 0;; n++) {
-    const long before = inuse;
-    const char *why = "";
-    void *self;
-    long left;
-    countdown = n;
-    self = ad_nativemake(&c, levels[nlevel - 1], &why);
-    left = countdown;
-    countdown = -1;
-    CHECK((self == NULL) == (left < 0));
-    CHECK(why == NULL);
-    if (self != NULL) ad_native.free(self);
-    CHECK(inuse == before);
-    if (left >= 0) break;
-  }
+  for (uint32_t k = 0; k < c.nslot; k++)
+    place[k] = k < c.nconst ? X_UNIFORM | k : k * X_POINTS;
+  for (int wide = 0; wide < 2; wide++)
+    for (long n = 0;; n++) {
+      const long before = inuse;
+      const char *why = "";
+      void *self;
+      long left;
+      countdown = n;
+      if (wide)
+        self = ad_nativevectors(&c, place, X_SSE41 | X_AVX, &why);
+      else
+        self = ad_nativemake(&c, levels[nlevel - 1], &why);
+      left = countdown;
+      countdown = -1;
+      CHECK((self == NULL) == (left < 0));
+      CHECK(why == NULL);
+      if (self != NULL && wide) ad_nativevectorsfree(self);
+      if (self != NULL && !wide) ad_native.free(self);
+      CHECK(inuse == before);
+      if (left >= 0) break;
+    }
   ad_codefree(&c);
   ad_progfree(&p);
 }
@@ -538,17 +546,14 @@ static void huge(uint32_t n) {
 ** An independent disassembler sees the instructions that the assembler
 ** thinks it has written
 */
-static void disassembled(const Code *c, int features) {
+static void disassembled(const Asm *s, size_t entry) {
   char name[] = "/tmp/native_test_XXXXXX", line[300];
-  const char *why;
-  X64 x;
   FILE *out, *in;
   size_t k = 0, bad = 0;
   const int fd = mkstemp(name);
   CHECK(fd >= 0);
-  CHECK(ad_x64(&x, c, features, 1, &why));
   out = fdopen(fd, "wb");
-  CHECK(fwrite(x.s.code + x.entry, 1, x.s.n - x.entry, out) == x.s.n - x.entry);
+  CHECK(fwrite(s->code + entry, 1, s->n - entry, out) == s->n - entry);
   fclose(out);
   snprintf(line, sizeof line,
            "objdump -D -w -b binary -mi386:x86-64 --no-show-raw-insn %s", name);
@@ -559,15 +564,14 @@ static void disassembled(const Code *c, int features) {
     while (*p == ' ') p++;
     at = strtoul(p, &end, 16);
     if (end == p || *end != ':') continue;
-    if (k >= x.s.nstart || x.s.start[k] - x.entry != at) bad++;
+    if (k >= s->nstart || s->start[k] - entry != at) bad++;
     if (strstr(line, "(bad)") != NULL) bad++;
     k++;
   }
   CHECK(bad == 0);
-  CHECK(k == x.s.nstart);
+  CHECK(k == s->nstart);
   pclose(in);
   remove(name);
-  ad_asmfree(&x.s);
 }
 
 static void disassembler(void) {
@@ -585,8 +589,27 @@ static void disassembler(void) {
     else
       way(&p, 1000 + (uint64_t)k, 3, 500, (uint32_t)k);
     CHECK(ad_lower(&p, &c, P_PLAIN));
-    for (int l = 0; l < 3; l++) /* whatever this machine has */
-      disassembled(&c, l == 0 ? 0 : l == 1 ? X_SSE41 : X_SSE41 | X_AVX);
+    for (int l = 0; l < 3; l++) { /* whatever this machine has */
+      const char *why;
+      X64 x;
+      CHECK(ad_x64(&x, &c,
+                   l == 0   ? 0
+                   : l == 1 ? X_SSE41
+                            : X_SSE41 | X_AVX,
+                   1, &why));
+      disassembled(&x.s, x.entry);
+      ad_asmfree(&x.s);
+    }
+    if (k % 2 == 0) {
+      uint32_t place[MOST * 2];
+      const char *why;
+      Wide w;
+      for (uint32_t j = 0; j < c.nslot; j++)
+        place[j] = j < c.nconst ? X_UNIFORM | j : j * X_POINTS;
+      CHECK(ad_x64wide(&w, &c, place, 1, &why));
+      disassembled(&w.x.s, w.x.entry);
+      ad_x64widefree(&w);
+    }
     ad_codefree(&c);
     ad_progfree(&p);
   }
