@@ -102,7 +102,8 @@ typedef struct Gen {
   uint32_t *link, *nextuse; /* by node and operand */
   uint32_t *ndep, *height, *order, *edgeof;
   int8_t *change;
-  uint32_t *ready;
+  uint64_t *ready; /* nodes that could be next: height, and number inverted */
+  uint32_t nready;
   uint32_t *cur, *stamp;     /* by slot, then pool: value in this block */
   uint32_t *spare;           /* free places in spill */
   uint32_t (*left)[NREG];    /* by block: slots in registers at its end */
@@ -464,65 +465,68 @@ static void used(Gen *g, uint32_t id) {
     }
 }
 
+static void ready(Gen *g, uint32_t i) {
+  g->ready[g->nready++] = (uint64_t)g->height[i] << 32 | (uint32_t)~i;
+}
+
 /*
-** Which of those that are ready comes next: with the largest key, which has
-** the node's number inverted in its lower half. No branch depends on what is
-** compared, because no machine could predict it.
+** Which of those that are ready comes next: the one with the largest key. No
+** branch depends on what is compared, because no machine could predict it.
 */
-static uint32_t next(const Gen *g, uint32_t nready, int alive) {
-  uint64_t most = 0;
+static uint32_t next(Gen *g, int alive) {
+  const uint64_t *key = g->ready;
+  const uint32_t n = g->nready;
+  uint64_t most = 0, is;
   uint32_t best = 0;
   if (alive < PRESSURE) {
-    for (uint32_t k = 0; k < nready; k++) {
-      const uint64_t key =
-          (uint64_t)g->height[g->ready[k]] << 32 | ~g->ready[k];
-      best = key > most ? k : best;
-      most = key > most ? key : most;
+    for (uint32_t k = 0; k < n; k++) {
+      best = key[k] > most ? k : best;
+      most = key[k] > most ? key[k] : most;
     }
   } else {
-    for (uint32_t k = 0; k < nready; k++) {
-      const uint64_t key =
-          (uint64_t)(8 - g->change[g->ready[k]]) << 32 | ~g->ready[k];
-      best = key > most ? k : best;
-      most = key > most ? key : most;
+    for (uint32_t k = 0; k < n; k++) {
+      const uint32_t i = ~(uint32_t)key[k];
+      is = (uint64_t)(8 - g->change[i]) << 32 | (uint32_t)~i;
+      best = is > most ? k : best;
+      most = is > most ? is : most;
     }
   }
-  return best;
+  is = g->ready[best];
+  g->ready[best] = g->ready[--g->nready];
+  return ~(uint32_t)is;
 }
 
 /* a value has been made: which nodes of those before 'hi' does that let go? */
-static uint32_t released(Gen *g, uint32_t id, uint32_t hi, uint32_t nready) {
+static void released(Gen *g, uint32_t id, uint32_t hi) {
   for (uint32_t u = g->val[id].use; u != NONE; u = g->link[u])
-    if (--g->ndep[u / 3] == 0 && u / 3 < hi) g->ready[nready++] = u / 3;
-  return nready;
+    if (--g->ndep[u / 3] == 0 && u / 3 < hi) ready(g, u / 3);
 }
 
 static void schedule(Gen *g) {
   const uint32_t last =
       g->nnode - (g->nnode > 0 && g->node[g->nnode - 1].op == M_IF);
-  uint32_t low = 0, hi = 0, nready = 0;
+  uint32_t low = 0, hi = 0;
   int alive = 0;
   heights(g);
   changes(g);
+  g->nready = 0;
   for (uint32_t at = 0; at < last; at++) {
-    uint32_t best, i;
+    uint32_t i;
     const Node *x;
     for (; hi < last && hi < low + WINDOW; hi++)
-      if (g->ndep[hi] == 0) g->ready[nready++] = hi;
-    best = next(g, nready, alive);
-    i = g->ready[best];
-    g->ready[best] = g->ready[--nready];
+      if (g->ndep[hi] == 0) ready(g, hi);
+    i = next(g, alive);
     x = &g->node[i];
     alive += g->change[i];
     g->order[at] = i;
     g->ndep[i] = DONE;
     while (low < last && g->ndep[low] == DONE) low++;
     for (int k = 0; k < x->n; k++) used(g, x->x[k]);
-    if (x->d != NONE) nready = released(g, x->d, hi, nready);
-    if (x->op == M_SINCOS) nready = released(g, x->aux, hi, nready);
+    if (x->d != NONE) released(g, x->d, hi);
+    if (x->op == M_SINCOS) released(g, x->aux, hi);
     for (uint32_t e = g->edgeof[i]; e != NONE; e = g->edge[e].next)
       if (--g->ndep[g->edge[e].to] == 0 && g->edge[e].to < hi)
-        g->ready[nready++] = g->edge[e].to;
+        ready(g, g->edge[e].to);
   }
   if (last < g->nnode) g->order[last] = last;
 }
