@@ -282,7 +282,7 @@ void ad_nativevectorsrun(const Vectors *x, const Step *step, double *v,
                          double *spill, size_t n) {
   void (*f)(double *, double *, const double *, size_t);
   memcpy(&f, &(uint8_t *){x->code + step->entry}, sizeof f);
-  if (n > 0) f(v, spill, v, (n + 3) / 4);
+  if (n > 0) f(v, spill, v, (n + step->points - 1) / step->points);
 }
 
 #else

@@ -157,7 +157,7 @@ int ad_x64(X64 *x, const Code *c, int features, int record, const char **why);
 **
 **      void f(double *v, double *spill, double *v0, size_t n)
 **
-** that takes v = v0 and computes the first 4 * n points; or, if entry is 0, it
+** that takes v = v0 and computes the first n * step's 'points' points; or, if entry is 0, it
 ** is somebody else's. A slot's numbers, 64 for the points or one for all
 ** of them, are at place[slot] in v, in doubles, which has X_UNIFORM added in
 ** the second case. All places of the first kind are multiples of 4. For CPUs
@@ -168,6 +168,7 @@ int ad_x64(X64 *x, const Code *c, int features, int record, const char **why);
 
 typedef struct Step {
   uint32_t first, last;
+  uint32_t points; /* in each round */
   size_t entry;
 } Step;
 
@@ -197,7 +198,8 @@ Vectors *ad_nativevectors(const Code *c, const uint32_t *place, int features,
                           const char **why);
 void ad_nativevectorsfree(Vectors *x);
 size_t ad_nativevectorsbytes(const Vectors *x);
-/* a step with machine code; computes at least n points */
+/* a step with machine code; computes at least the
+   first n points */
 void ad_nativevectorsrun(const Vectors *x, const Step *step, double *v,
                          double *spill, size_t n);
 

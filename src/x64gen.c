@@ -56,6 +56,7 @@ typedef struct Value {
 typedef struct Node {
   uint16_t op;
   uint8_t n;
+  uint8_t copy;  /* see 'copies' */
   uint32_t x[3]; /* values */
   uint32_t d;    /* value, or NONE */
   uint32_t slot; /* where it is kept, or NONE */
@@ -97,6 +98,9 @@ typedef struct Gen {
   const char **why;
   const uint32_t *place; /* of slots, where vectors are made for 64 points */
   uint8_t *kept;         /* then: by instruction, whether it is kept */
+  /* and so many vectors are worked on side by side: 2 where one would leave
+     the machine waiting for results. 'copy': which is it now? */
+  uint32_t copies, copy;
   Node *node;
   Value *val;
   uint32_t *link, *nextuse; /* by node and operand */
@@ -183,11 +187,16 @@ static uint32_t entry(Gen *g, uint32_t key, int base, uint32_t at) {
   return g->cur[key];
 }
 
+/* of a slot in 'cur' and 'stamp' */
+static uint32_t keyof(const Gen *g, uint32_t slot) {
+  return g->copy == 0 ? slot : slot + g->c->nslot + g->npool;
+}
+
 static uint32_t slotvalue(Gen *g, uint32_t slot) {
   if (g->place == NULL) return entry(g, slot, B_FRAME, slot);
   if (g->place[slot] & X_UNIFORM)
     return entry(g, slot, B_UNIFORM, g->place[slot] & ~X_UNIFORM);
-  return entry(g, slot, B_FRAME, g->place[slot]);
+  return entry(g, keyof(g, slot), B_FRAME, g->place[slot] + 4 * g->copy);
 }
 
 static uint32_t poolvalue(Gen *g, uint32_t k) {
@@ -210,6 +219,7 @@ static Node *newnode(Gen *g, int op, int n, uint32_t a, uint32_t b,
   Node *x = &g->node[i];
   x->op = (uint16_t)op;
   x->n = (uint8_t)n;
+  x->copy = (uint8_t)g->copy;
   x->x[0] = a;
   x->x[1] = b;
   x->x[2] = c;
@@ -321,45 +331,52 @@ static Node *both(Gen *g, int op, uint32_t id) {
 static uint32_t inslot(const Gen *g, uint32_t slot) {
   const Node *x;
   uint32_t id;
-  if (g->stamp[slot] != g->now) return NONE;
-  id = g->cur[slot];
+  if (g->stamp[keyof(g, slot)] != g->now) return NONE;
+  id = g->cur[keyof(g, slot)];
   if (g->val[id].def == NONE) return id;
   x = &g->node[g->val[id].def];
   return x->slot != NONE ? id : x->old;
 }
 
+static void buildone(Gen *g, uint32_t k) {
+  const Ins *i = &g->c->ins[k];
+  Node *x = NULL;
+  if (ad_islist(i->op)) {
+    x = listnodes(g, i);
+  } else {
+    const int n = ad_insarity(i->op);
+    const uint32_t p = n > 0 ? slotvalue(g, i->a) : 0,
+                   q = n > 1 ? slotvalue(g, i->b) : 0,
+                   r = n > 2 ? slotvalue(g, i->c) : 0;
+    if (i->op == OP_sin || i->op == OP_cos) x = both(g, i->op, p);
+    if (x == NULL) x = newnode(g, i->op, n, p, q, r);
+  }
+  if (i->op == P_PUSH || i->op == P_POP) chained(g, 0, x);
+  if (i->op == P_PUSH) return;
+  if (x->d == NONE) result(g, x);
+  x->old = inslot(g, i->d);
+  if (g->kept != NULL ? g->kept[k] : i->flags & P_KEEP) {
+    x->slot = i->d;
+    if (x->old != NONE) { /* what reads it comes before what overwrites it */
+      const uint32_t to = (uint32_t)(x - g->node);
+      const Value *v = &g->val[x->old];
+      if (v->def != NONE) edge(g, v->def, to);
+      for (uint32_t u = v->use; u != NONE; u = g->link[u])
+        if (u / 3 != to) edge(g, u / 3, to);
+    }
+  }
+  g->stamp[keyof(g, i->d)] = g->now;
+  g->cur[keyof(g, i->d)] = x->d;
+}
+
 static void build(Gen *g, const Block *b) {
-  const Code *c = g->c;
   for (uint32_t k = b->first; k < b->last && !g->failed; k++) {
-    const Ins *i = &c->ins[k];
-    Node *x;
-    if (ad_islist(i->op)) {
-      x = listnodes(g, i);
-    } else {
-      const int n = ad_insarity(i->op);
-      const uint32_t p = n > 0 ? slotvalue(g, i->a) : 0,
-                     q = n > 1 ? slotvalue(g, i->b) : 0,
-                     r = n > 2 ? slotvalue(g, i->c) : 0;
-      x = NULL;
-      if (i->op == OP_sin || i->op == OP_cos) x = both(g, i->op, p);
-      if (x == NULL) x = newnode(g, i->op, n, p, q, r);
+    buildone(g, k);
+    if (g->copies == 2) {
+      g->copy = 1;
+      buildone(g, k);
+      g->copy = 0;
     }
-    if (i->op == P_PUSH || i->op == P_POP) chained(g, 0, x);
-    if (i->op == P_PUSH) continue;
-    if (x->d == NONE) result(g, x);
-    x->old = inslot(g, i->d);
-    if (g->kept != NULL ? g->kept[k] : i->flags & P_KEEP) {
-      x->slot = i->d;
-      if (x->old != NONE) { /* what reads it comes before what overwrites it */
-        const uint32_t to = (uint32_t)(x - g->node);
-        const Value *v = &g->val[x->old];
-        if (v->def != NONE) edge(g, v->def, to);
-        for (uint32_t u = v->use; u != NONE; u = g->link[u])
-          if (u / 3 != to) edge(g, u / 3, to);
-      }
-    }
-    g->stamp[i->d] = g->now;
-    g->cur[i->d] = x->d;
   }
   if (b->end == P_IF && !g->failed) {
     const uint32_t p = slotvalue(g, b->a), q = slotvalue(g, b->b);
@@ -701,7 +718,7 @@ static void keep(Gen *g, const Node *x, int r) {
   if (x->slot == NONE) return;
   overwrite(g, x);
   v->base = B_FRAME;
-  v->at = g->place == NULL ? x->slot : g->place[x->slot];
+  v->at = g->place == NULL ? x->slot : g->place[x->slot] + 4u * x->copy;
   ad_asmstore(&g->s, home(g, v), r);
 }
 
@@ -1481,8 +1498,12 @@ static void pool(Gen *g) {
   }
 }
 
+static uint32_t keys(const Gen *g) {
+  return (g->c->nslot + g->npool) * (g->s.wide ? 2 : 1);
+}
+
 static void release(Gen *g) {
-  const uint32_t nkey = g->c->nslot + g->npool, nblock = g->c->nblock;
+  const uint32_t nkey = keys(g), nblock = g->c->nblock;
   put(g, g->node, g->maxnode, sizeof *g->node);
   put(g, g->val, g->maxval, sizeof *g->val);
   put(g, g->link, g->maxnode, 3 * sizeof *g->link);
@@ -1508,7 +1529,7 @@ static void release(Gen *g) {
 
 static int reserve(Gen *g) {
   const Code *c = g->c;
-  const uint32_t nkey = c->nslot + g->npool;
+  const uint32_t nkey = keys(g);
   const uint64_t nval = (uint64_t)g->maxnode * 4;
   g->maxval = g->maxnode + NREG +
               (nval < nkey ? (uint32_t)nval : nkey); /* made, came in */
@@ -1620,9 +1641,20 @@ static void markkept(Gen *g, const Block *b, const Step *step, uint32_t nstep,
   }
 }
 
-/* a loop over the points, four at a time */
+/* would the machine wait for results? Longer than it looks ahead, the way
+   through the step is longer than what two operations a cycle take. */
+static int iswaiting(Gen *g) {
+  uint32_t most = 0;
+  heights(g);
+  for (uint32_t i = 0; i < g->nnode; i++)
+    if (g->height[i] > most) most = g->height[i];
+  return g->nnode > 128 && most > g->nnode / 2 + g->nnode / 8;
+}
+
+/* a loop over the points, four or eight at a time */
 static void vectors(Gen *g, Step *step) {
   Asm *s = &g->s;
+  const uint32_t lastmean = g->lastmean, mean = g->mean;
   Block b;
   size_t top;
   memset(&b, 0, sizeof b);
@@ -1630,8 +1662,18 @@ static void vectors(Gen *g, Step *step) {
   b.last = step->last;
   b.end = P_RETURN;
   clear(g);
+  g->copies = 1;
   build(g, &b);
   if (g->failed) return;
+  if (iswaiting(g)) {
+    clear(g);
+    g->lastmean = lastmean;
+    g->mean = mean;
+    g->copies = 2;
+    build(g, &b);
+    if (g->failed) return;
+  }
+  step->points = 4 * g->copies;
   schedule(g);
   nextuses(g);
   step->entry = s->n;
@@ -1640,7 +1682,7 @@ static void vectors(Gen *g, Step *step) {
   top = s->n;
   for (g->at = 0; g->at < g->nnode; g->at++)
     writenode(g, &g->node[g->order[g->at]]);
-  ad_asmaddi(s, RDI, 32);
+  ad_asmaddi(s, RDI, (int32_t)g->copies * 32);
   ad_asmaddi(s, RCX, -1);
   ad_asmland(s, ad_asmjump(s, X_JNE), top);
   ad_asmzeroupper(s);
@@ -1708,6 +1750,7 @@ int ad_x64wide(Wide *w, const Code *c, const uint32_t *place, int record,
       g.failed = 1;
       *why = "the program is too large";
     }
+  g.maxnode *= 2;
   if (!g.failed && reserve(&g)) {
     pool(&g);
     g.lastmean = NONE;

@@ -394,12 +394,43 @@ static void batch(const Code *c, uint32_t n, uint32_t uniform) {
   ad_interpreter.free(slow);
 }
 
+/* operations that wait for each other: two vectors are worked on at a time */
+static void waiting(void) {
+  Prog p;
+  Code c;
+  uint32_t r = 0, place[64], x[20];
+  const char *why;
+  Vectors *v;
+  CHECK(ad_proginit(&p, allocate, NULL, NIN));
+  seed = 99;
+  ad_recstart(&p);
+  for (int k = 0; k < 300; k++) {
+    uint32_t both[2];
+    both[0] = r;
+    both[1] = 1 + pick(NIN - 1);
+    r = k % 7 == 0
+            ? ad_reclist(&p, OP_list_mean, 2, both)
+            : ad_recop(&p, k % 2 ? OP_add : OP_cadd, r, both[1], k % 2 ? 0 : 2);
+  }
+  for (int k = 0; k < 20; k++) x[k] = r;
+  CHECK(ad_recreturn(&p, 0, 20, x) == 0);
+  CHECK(ad_lower(&p, &c, 0) && c.nslot <= 64);
+  for (uint32_t k = 0; k < c.nslot; k++) place[k] = k * X_POINTS;
+  v = ad_nativevectors(&c, place, ad_nativefeatures(), &why);
+  CHECK(v != NULL && v->w.nstep == 1 && v->w.step[0].points == 8);
+  if (v != NULL) ad_nativevectorsfree(v);
+  for (uint32_t n = 0; n <= X_POINTS; n += 13) batch(&c, n, n % NIN);
+  ad_codefree(&c);
+  ad_progfree(&p);
+}
+
 static void batches(int n) {
   if (!(ad_nativefeatures() & X_AVX)) {
     const char *why;
     CHECK(ad_nativevectors(NULL, NULL, 0, &why) == NULL && why != NULL);
     return;
   }
+  waiting();
   for (int k = 0; k < n && failures < 10; k++)
     for (int options = 0; options <= P_PLAIN; options += P_PLAIN) {
       Prog p;
