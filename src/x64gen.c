@@ -272,9 +272,8 @@ static Node *listnodes(Gen *g, const Ins *i) {
       chained(g, 1, x);
     }
     x = newnode(g, M_LIST, 0, 0, 0, 0);
-    x->op = M_LIST;
     x->aux = n;
-    x->x[0] = i->op;
+    x->x[0] = i->op; /* no value */
     chained(g, 1, x);
     return x;
   }
