@@ -317,17 +317,18 @@ static void programs(uint64_t from, int n) {
 }
 
 /*
-** 64 points at a time: what is no machine code is done one by one here
+** Many points at a time: what is no machine code is done one by one here
 */
+#define MANY 64
 
 static double at(const double *v, uint32_t place, uint32_t point) {
   return place & X_UNIFORM ? v[place & ~X_UNIFORM] : v[place + point];
 }
 
 static void onebyone(const Code *c, const Step *step, const uint32_t *place,
-                     double *v) {
+                     uint32_t points, double *v) {
   for (uint32_t i = step->first; i < step->last; i++)
-    for (uint32_t k = 0; k < X_POINTS; k++) {
+    for (uint32_t k = 0; k < points; k++) {
       const Ins *x = &c->ins[i];
       double in[64], y;
       if (ad_islist(x->op)) {
@@ -345,8 +346,9 @@ static void onebyone(const Code *c, const Step *step, const uint32_t *place,
     }
 }
 
-/* all of the points against the interpreter; n of them are asked for */
-static void batch(const Code *c, uint32_t n, uint32_t uniform) {
+/* n points, of as many as there is room for, against the interpreter */
+static void batch(const Code *c, uint32_t n, uint32_t points,
+                  uint32_t uniform) {
   const char *why;
   uint32_t place[MOST * 2], size = 0;
   double *v, *spill;
@@ -359,7 +361,7 @@ static void batch(const Code *c, uint32_t n, uint32_t uniform) {
   size = (size + 7) / 8 * 8;
   for (uint32_t k = c->nconst + uniform; k < c->nslot; k++) {
     place[k] = size;
-    size += X_POINTS;
+    size += points;
   }
   x = ad_nativevectors(c, place, ad_nativefeatures(), &why);
   CHECK(x != NULL);
@@ -368,14 +370,14 @@ static void batch(const Code *c, uint32_t n, uint32_t uniform) {
   spill = calloc(x->w.x.nspill * 4 + 1, sizeof *spill);
   memcpy(v, c->constant, c->nconst * sizeof *v);
   for (uint32_t j = 0; j < c->nin; j++)
-    for (uint32_t k = 0; k < X_POINTS; k++)
+    for (uint32_t k = 0; k < points; k++)
       v[(place[c->nconst + j] & ~X_UNIFORM) + (j < uniform ? 0 : k)] = number();
   for (uint32_t j = x->w.of[0]; j < x->w.of[1]; j++) {
     const Step *step = &x->w.step[j];
     if (step->entry != 0)
       ad_nativevectorsrun(x, step, v, spill, n);
     else
-      onebyone(c, step, place, v);
+      onebyone(c, step, place, points, v);
   }
   for (uint32_t k = 0; k < n; k++) {
     for (uint32_t j = 0; j < c->nin; j++)
@@ -415,11 +417,11 @@ static void waiting(void) {
   for (int k = 0; k < 20; k++) x[k] = r;
   CHECK(ad_recreturn(&p, 0, 20, x) == 0);
   CHECK(ad_lower(&p, &c, 0) && c.nslot <= 64);
-  for (uint32_t k = 0; k < c.nslot; k++) place[k] = k * X_POINTS;
+  for (uint32_t k = 0; k < c.nslot; k++) place[k] = k * MANY;
   v = ad_nativevectors(&c, place, ad_nativefeatures(), &why);
   CHECK(v != NULL && v->w.nstep == 1 && v->w.step[0].points == 8);
   if (v != NULL) ad_nativevectorsfree(v);
-  for (uint32_t n = 0; n <= X_POINTS; n += 13) batch(&c, n, n % NIN);
+  for (uint32_t n = 0; n <= MANY; n += 13) batch(&c, n, MANY, n % NIN);
   ad_codefree(&c);
   ad_progfree(&p);
 }
@@ -439,8 +441,9 @@ static void batches(int n) {
       CHECK(ad_proginit(&p, allocate, NULL, NIN));
       way(&p, 5000 + (uint64_t)k, 0, k % 5 ? 60 : 600, 0);
       CHECK(ad_lower(&p, &c, options));
-      batch(&c, k % 2 ? X_POINTS : (uint32_t)k % X_POINTS,
-            (uint32_t)k % (NIN + 1));
+      for (uint32_t points = 8; points <= MANY; points *= 2)
+        batch(&c, k % 2 ? points : (uint32_t)k % points, points,
+              (uint32_t)k % (NIN + 1));
       ad_codefree(&c);
       ad_progfree(&p);
     }
@@ -458,7 +461,7 @@ static void memory(void) {
   loops(&p, 77, 3, 100);
   CHECK(ad_lower(&p, &c, 0));
   for (uint32_t k = 0; k < c.nslot; k++)
-    place[k] = k < c.nconst ? X_UNIFORM | k : k * X_POINTS;
+    place[k] = k < c.nconst ? X_UNIFORM | k : k * MANY;
   for (int wide = 0; wide < 2; wide++)
     for (long n = 0;; n++) {
       const long before = inuse;
@@ -636,7 +639,7 @@ static void disassembler(void) {
       const char *why;
       Wide w;
       for (uint32_t j = 0; j < c.nslot; j++)
-        place[j] = j < c.nconst ? X_UNIFORM | j : j * X_POINTS;
+        place[j] = j < c.nconst ? X_UNIFORM | j : j * MANY;
       CHECK(ad_x64wide(&w, &c, place, 1, &why));
       disassembled(&w.x.s, w.x.entry);
       ad_x64widefree(&w);
