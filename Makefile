@@ -217,7 +217,7 @@ repl: all  ## an interactive session
 	@$(LUA_ENV) $(LUA) lua/autodiff/bin.lua
 
 bench: all $(BUILD)/yardstick.so $(BUILD)/loops.so  ## run the benchmarks
-	@$(LUA_ENV) $(LUA) spec/bench/run.lua
+	@CC='$(CC)' LUA_INCDIR='$(LUA_INCDIR)' $(LUA_ENV) $(LUA) spec/bench/run.lua
 
 # What arrays are compared with: plain C, as fast as the compiler makes it.
 # What arrays are compared with may use all that the machine has.
@@ -229,7 +229,7 @@ $(BUILD)/yardstick.so: spec/bench/yardstick.c Makefile
 	@mkdir -p $(@D)
 	$(CC) -O3 -march=native -fPIC -I$(LUA_INCDIR) \
 	  $(if $(filter Darwin,$(shell uname -s)),-bundle -undefined dynamic_lookup,-shared) \
-	  -o $@ $< -lm $(DL)
+	  -o $@ $< -lm $(LIBS)
 
 test:  ## build, and run all tests
 	$(SETUP) test

@@ -221,7 +221,8 @@ describe("the derivatives of a compiled function", function()
       return p.a * q + p.b[1] ^ 2 * p.b[2] + (s == "x" and p.a or q), q, { p.a }
     end
     local args = { { a = 1.5, b = { 2.5, 3.5 }, name = "p" }, "x", 0.5 }
-    for _, g in ipairs { ad.grad(f), ad.grad(f, 3), ad.grad(f, { 3, 1, 3 }), ad.value_and_grad(f) } do
+    local forms = { ad.grad(f), ad.grad(f, 3), ad.grad(f, { 3, 1, 3 }), ad.value_and_grad(f) }
+    for _, g in ipairs(forms) do
       same(g, { args, { { a = 1.0, b = { 2.0, 3.0 }, name = "p" }, "y", 1.5 } })
     end
     same(ad.grad(function() return 3 end), { { 1.0 }, { { 1.0, 2.0 } } })
@@ -262,6 +263,35 @@ describe("the derivatives of a compiled function", function()
       end),
       { { { 1.0, 2.0 } }, { { 2.0, 1.0 } } })
     same(function(x) return ad.taylor(f, x, 3) end, each { -1.0, 2.0 })
+  end)
+end)
+
+describe("a tape", function()
+  it("has one node for a call of a compiled function, whose f does not run again", function()
+    local f, count = counted(function(x, p)
+      if x < 1 then return x * p.a end
+      return ad.sin(x) * p.a ^ 2 + p.b[1]
+    end)
+    local c = ad.compile(f)
+    for _, x in ipairs { 0.25, 0.75, 0.5, 1.5, 2.5, 0.125 } do
+      local tape <close> = ad.tape()
+      local v, p = tape:var(x, { a = 1.5, b = { 2.5 } })
+      local before = #tape
+      local y = c(v, p)
+      assert.are.equal(1, #tape - before)
+      local gx, gp = tape:gradient(y, v, p)
+      assert.are.equal(x < 1 and 1.5 or math.cos(x) * 2.25, gx)
+      assert.are.equal(x < 1 and x or math.sin(x) * 2 * 1.5, gp.a)
+      assert.are.equal(x < 1 and 0 or 1, gp.b[1])
+    end
+    assert.are.equal(2, count.n)
+    local g = ad.compile(function(x) return x * 2, x * x end)
+    local product = function(x) local a, b = g(x) return a * b end
+    assert.are.equal(54, ad.grad(product)(3.0))
+    assert.are.equal(36, ad.grad(ad.grad(product))(3.0))
+    local sine = ad.compile(ad.sin)
+    assert.are.equal(-math.sin(0.5), ad.derivative(sine, 2)(0.5))
+    assert.are.equal(-math.sin(0.5), ad.grad(ad.grad(sine))(0.5))
   end)
 end)
 

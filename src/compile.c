@@ -1280,7 +1280,8 @@ static int results(lua_State *L, Compiled *c, Root *r, const Code *code,
   const uint32_t *out = code->list + b->a;
   if (c->isgrad && (f = gradset(L, c, 1, r, b->set)) == NULL) return NORESULT;
   if (f->numbers) {
-    ad_checkstack(L, (int)f->nval, "too many results");
+    if (f->nval > LUA_MINSTACK / 2)
+      ad_checkstack(L, (int)f->nval, "too many results");
     for (uint32_t i = 0; i < f->nval; i++) lua_pushnumber(L, v[out[i]]);
   } else
     pushvalues(L, 1, f, v, out, NULL);

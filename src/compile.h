@@ -136,12 +136,12 @@ typedef struct Place {
 
 /* user values of the userdata */
 enum {
-  AD_CF = 1,
-  AD_CCONST,
-  AD_CINDEX,
-  AD_CINNER,
-  AD_CGRAD,
-  AD_CUSERVALUES = AD_CINNER
+  AD_CF = 1, /* what was compiled */
+  AD_CCONST, /* constants of forms, by index ... */
+  AD_CINDEX, /* ... and their indices */
+  AD_CINNER, /* of a gradient: the function */
+  AD_CGRAD,  /* the gradient, compiled: see taped */
+  AD_CUSERVALUES = AD_CGRAD
 };
 
 Compiled *ad_tocompiled(lua_State *L, int arg);

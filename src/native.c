@@ -16,9 +16,11 @@
 
 #include <string.h>
 
-/* AD_NO_NATIVE: as if the machine were another one */
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(AD_NO_NATIVE) &&      \
-    (defined(__unix__) || defined(__APPLE__))
+/* System V's calling convention, and pointers of 64 bits. AD_NO_NATIVE: as if
+   the machine were another one. */
+#if defined(__x86_64__) && defined(__LP64__) && defined(__GNUC__) &&           \
+    (defined(__unix__) || defined(__APPLE__)) && !defined(__CYGWIN__) &&       \
+    !defined(AD_NO_NATIVE)
 #define HERE 1
 #else
 #define HERE 0
@@ -280,7 +282,7 @@ void ad_nativevectorsrun(const Vectors *x, const Step *step, double *v,
                          double *spill, size_t n) {
   void (*f)(double *, double *, const double *, size_t);
   memcpy(&f, &(uint8_t *){x->code + step->entry}, sizeof f);
-  if (n > 0) f(v, spill, v, (n + 3) / 4);
+  if (n > 0) f(v, spill, v, (n + step->points - 1) / step->points);
 }
 
 #else

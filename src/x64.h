@@ -152,22 +152,24 @@ typedef struct X64 {
 int ad_x64(X64 *x, const Code *c, int features, int record, const char **why);
 
 /*
-** The same for 64 points at a time. Each block of the Code becomes steps; a
-** step is a run of instructions, first .. last - 1, as machine code at 'entry'
+** The same for many points at a time, for CPUs with X_AVX. Each block of the
+** Code becomes steps; a step is a run of instructions, first .. last - 1, as
+** machine code at 'entry'
 **
 **      void f(double *v, double *spill, double *v0, size_t n)
 **
-** that takes v = v0 and computes the first 4 * n points; or, if entry is 0, it
-** is somebody else's. A slot's numbers, 64 for the points or one for all
-** of them, are at place[slot] in v, in doubles, which has X_UNIFORM added in
-** the second case. All places of the first kind are multiples of 4. For CPUs
-** with X_AVX.
+** that takes v = v0 and goes n rounds, of 'points' points each; or, if entry
+** is 0, it is the caller's to execute. A slot's numbers, one for each point,
+** begin at place[slot] in v, in doubles; or, where that has X_UNIFORM added,
+** there is one number there for all of the points. How many points there are
+** is the caller's choice, but for room for a multiple of 8: a frame that fits
+** the second cache is several times as fast as one that does not.
 */
 #define X_UNIFORM 0x80000000u
-#define X_POINTS 64
 
 typedef struct Step {
   uint32_t first, last;
+  uint32_t points; /* in each round */
   size_t entry;
 } Step;
 
@@ -197,7 +199,8 @@ Vectors *ad_nativevectors(const Code *c, const uint32_t *place, int features,
                           const char **why);
 void ad_nativevectorsfree(Vectors *x);
 size_t ad_nativevectorsbytes(const Vectors *x);
-/* a step with machine code; computes at least n points */
+/* a step with machine code; computes at least the
+   first n points */
 void ad_nativevectorsrun(const Vectors *x, const Step *step, double *v,
                          double *spill, size_t n);
 

@@ -56,6 +56,7 @@ typedef struct Value {
 typedef struct Node {
   uint16_t op;
   uint8_t n;
+  uint8_t copy;  /* see 'copies' */
   uint32_t x[3]; /* values */
   uint32_t d;    /* value, or NONE */
   uint32_t slot; /* where it is kept, or NONE */
@@ -97,12 +98,16 @@ typedef struct Gen {
   const char **why;
   const uint32_t *place; /* of slots, where vectors are made for 64 points */
   uint8_t *kept;         /* then: by instruction, whether it is kept */
+  /* and so many vectors are worked on side by side: 2 where one would leave
+     the machine waiting for results. 'copy': which is it now? */
+  uint32_t copies, copy;
   Node *node;
   Value *val;
   uint32_t *link, *nextuse; /* by node and operand */
   uint32_t *ndep, *height, *order, *edgeof;
   int8_t *change;
-  uint32_t *ready;
+  uint64_t *ready; /* nodes that could be next: height, and number inverted */
+  uint32_t nready;
   uint32_t *cur, *stamp;     /* by slot, then pool: value in this block */
   uint32_t *spare;           /* free places in spill */
   uint32_t (*left)[NREG];    /* by block: slots in registers at its end */
@@ -182,11 +187,16 @@ static uint32_t entry(Gen *g, uint32_t key, int base, uint32_t at) {
   return g->cur[key];
 }
 
+/* of a slot in 'cur' and 'stamp' */
+static uint32_t keyof(const Gen *g, uint32_t slot) {
+  return g->copy == 0 ? slot : slot + g->c->nslot + g->npool;
+}
+
 static uint32_t slotvalue(Gen *g, uint32_t slot) {
   if (g->place == NULL) return entry(g, slot, B_FRAME, slot);
   if (g->place[slot] & X_UNIFORM)
     return entry(g, slot, B_UNIFORM, g->place[slot] & ~X_UNIFORM);
-  return entry(g, slot, B_FRAME, g->place[slot]);
+  return entry(g, keyof(g, slot), B_FRAME, g->place[slot] + 4 * g->copy);
 }
 
 static uint32_t poolvalue(Gen *g, uint32_t k) {
@@ -209,6 +219,7 @@ static Node *newnode(Gen *g, int op, int n, uint32_t a, uint32_t b,
   Node *x = &g->node[i];
   x->op = (uint16_t)op;
   x->n = (uint8_t)n;
+  x->copy = (uint8_t)g->copy;
   x->x[0] = a;
   x->x[1] = b;
   x->x[2] = c;
@@ -261,9 +272,8 @@ static Node *listnodes(Gen *g, const Ins *i) {
       chained(g, 1, x);
     }
     x = newnode(g, M_LIST, 0, 0, 0, 0);
-    x->op = M_LIST;
     x->aux = n;
-    x->x[0] = i->op;
+    x->x[0] = i->op; /* no value */
     chained(g, 1, x);
     return x;
   }
@@ -320,45 +330,52 @@ static Node *both(Gen *g, int op, uint32_t id) {
 static uint32_t inslot(const Gen *g, uint32_t slot) {
   const Node *x;
   uint32_t id;
-  if (g->stamp[slot] != g->now) return NONE;
-  id = g->cur[slot];
+  if (g->stamp[keyof(g, slot)] != g->now) return NONE;
+  id = g->cur[keyof(g, slot)];
   if (g->val[id].def == NONE) return id;
   x = &g->node[g->val[id].def];
   return x->slot != NONE ? id : x->old;
 }
 
+static void buildone(Gen *g, uint32_t k) {
+  const Ins *i = &g->c->ins[k];
+  Node *x = NULL;
+  if (ad_islist(i->op)) {
+    x = listnodes(g, i);
+  } else {
+    const int n = ad_insarity(i->op);
+    const uint32_t p = n > 0 ? slotvalue(g, i->a) : 0,
+                   q = n > 1 ? slotvalue(g, i->b) : 0,
+                   r = n > 2 ? slotvalue(g, i->c) : 0;
+    if (i->op == OP_sin || i->op == OP_cos) x = both(g, i->op, p);
+    if (x == NULL) x = newnode(g, i->op, n, p, q, r);
+  }
+  if (i->op == P_PUSH || i->op == P_POP) chained(g, 0, x);
+  if (i->op == P_PUSH) return;
+  if (x->d == NONE) result(g, x);
+  x->old = inslot(g, i->d);
+  if (g->kept != NULL ? g->kept[k] : i->flags & P_KEEP) {
+    x->slot = i->d;
+    if (x->old != NONE) { /* what reads it comes before what overwrites it */
+      const uint32_t to = (uint32_t)(x - g->node);
+      const Value *v = &g->val[x->old];
+      if (v->def != NONE) edge(g, v->def, to);
+      for (uint32_t u = v->use; u != NONE; u = g->link[u])
+        if (u / 3 != to) edge(g, u / 3, to);
+    }
+  }
+  g->stamp[keyof(g, i->d)] = g->now;
+  g->cur[keyof(g, i->d)] = x->d;
+}
+
 static void build(Gen *g, const Block *b) {
-  const Code *c = g->c;
   for (uint32_t k = b->first; k < b->last && !g->failed; k++) {
-    const Ins *i = &c->ins[k];
-    Node *x;
-    if (ad_islist(i->op)) {
-      x = listnodes(g, i);
-    } else {
-      const int n = ad_insarity(i->op);
-      const uint32_t p = n > 0 ? slotvalue(g, i->a) : 0,
-                     q = n > 1 ? slotvalue(g, i->b) : 0,
-                     r = n > 2 ? slotvalue(g, i->c) : 0;
-      x = NULL;
-      if (i->op == OP_sin || i->op == OP_cos) x = both(g, i->op, p);
-      if (x == NULL) x = newnode(g, i->op, n, p, q, r);
+    buildone(g, k);
+    if (g->copies == 2) {
+      g->copy = 1;
+      buildone(g, k);
+      g->copy = 0;
     }
-    if (i->op == P_PUSH || i->op == P_POP) chained(g, 0, x);
-    if (i->op == P_PUSH) continue;
-    if (x->d == NONE) result(g, x);
-    x->old = inslot(g, i->d);
-    if (g->kept != NULL ? g->kept[k] : i->flags & P_KEEP) {
-      x->slot = i->d;
-      if (x->old != NONE) { /* what reads it comes before what overwrites it */
-        const uint32_t to = (uint32_t)(x - g->node);
-        const Value *v = &g->val[x->old];
-        if (v->def != NONE) edge(g, v->def, to);
-        for (uint32_t u = v->use; u != NONE; u = g->link[u])
-          if (u / 3 != to) edge(g, u / 3, to);
-      }
-    }
-    g->stamp[i->d] = g->now;
-    g->cur[i->d] = x->d;
   }
   if (b->end == P_IF && !g->failed) {
     const uint32_t p = slotvalue(g, b->a), q = slotvalue(g, b->b);
@@ -464,65 +481,68 @@ static void used(Gen *g, uint32_t id) {
     }
 }
 
+static void ready(Gen *g, uint32_t i) {
+  g->ready[g->nready++] = (uint64_t)g->height[i] << 32 | (uint32_t)~i;
+}
+
 /*
-** Which of those that are ready comes next: with the largest key, which has
-** the node's number inverted in its lower half. No branch depends on what is
-** compared, because no machine could predict it.
+** Which of those that are ready comes next: the one with the largest key. No
+** branch depends on what is compared, because no machine could predict it.
 */
-static uint32_t next(const Gen *g, uint32_t nready, int alive) {
-  uint64_t most = 0;
+static uint32_t next(Gen *g, int alive) {
+  const uint64_t *key = g->ready;
+  const uint32_t n = g->nready;
+  uint64_t most = 0, is;
   uint32_t best = 0;
   if (alive < PRESSURE) {
-    for (uint32_t k = 0; k < nready; k++) {
-      const uint64_t key =
-          (uint64_t)g->height[g->ready[k]] << 32 | ~g->ready[k];
-      best = key > most ? k : best;
-      most = key > most ? key : most;
+    for (uint32_t k = 0; k < n; k++) {
+      best = key[k] > most ? k : best;
+      most = key[k] > most ? key[k] : most;
     }
   } else {
-    for (uint32_t k = 0; k < nready; k++) {
-      const uint64_t key =
-          (uint64_t)(8 - g->change[g->ready[k]]) << 32 | ~g->ready[k];
-      best = key > most ? k : best;
-      most = key > most ? key : most;
+    for (uint32_t k = 0; k < n; k++) {
+      const uint32_t i = ~(uint32_t)key[k];
+      is = (uint64_t)(8 - g->change[i]) << 32 | (uint32_t)~i;
+      best = is > most ? k : best;
+      most = is > most ? is : most;
     }
   }
-  return best;
+  is = g->ready[best];
+  g->ready[best] = g->ready[--g->nready];
+  return ~(uint32_t)is;
 }
 
 /* a value has been made: which nodes of those before 'hi' does that let go? */
-static uint32_t released(Gen *g, uint32_t id, uint32_t hi, uint32_t nready) {
+static void released(Gen *g, uint32_t id, uint32_t hi) {
   for (uint32_t u = g->val[id].use; u != NONE; u = g->link[u])
-    if (--g->ndep[u / 3] == 0 && u / 3 < hi) g->ready[nready++] = u / 3;
-  return nready;
+    if (--g->ndep[u / 3] == 0 && u / 3 < hi) ready(g, u / 3);
 }
 
 static void schedule(Gen *g) {
   const uint32_t last =
       g->nnode - (g->nnode > 0 && g->node[g->nnode - 1].op == M_IF);
-  uint32_t low = 0, hi = 0, nready = 0;
+  uint32_t low = 0, hi = 0;
   int alive = 0;
   heights(g);
   changes(g);
+  g->nready = 0;
   for (uint32_t at = 0; at < last; at++) {
-    uint32_t best, i;
+    uint32_t i;
     const Node *x;
     for (; hi < last && hi < low + WINDOW; hi++)
-      if (g->ndep[hi] == 0) g->ready[nready++] = hi;
-    best = next(g, nready, alive);
-    i = g->ready[best];
-    g->ready[best] = g->ready[--nready];
+      if (g->ndep[hi] == 0) ready(g, hi);
+    i = next(g, alive);
     x = &g->node[i];
     alive += g->change[i];
     g->order[at] = i;
     g->ndep[i] = DONE;
     while (low < last && g->ndep[low] == DONE) low++;
     for (int k = 0; k < x->n; k++) used(g, x->x[k]);
-    if (x->d != NONE) nready = released(g, x->d, hi, nready);
-    if (x->op == M_SINCOS) nready = released(g, x->aux, hi, nready);
+    if (x->d != NONE) released(g, x->d, hi);
+    if (x->op == M_SINCOS) released(g, x->aux, hi);
     for (uint32_t e = g->edgeof[i]; e != NONE; e = g->edge[e].next)
       if (--g->ndep[g->edge[e].to] == 0 && g->edge[e].to < hi)
-        g->ready[nready++] = g->edge[e].to;
+        ready(g, g->edge[e].to);
   }
   if (last < g->nnode) g->order[last] = last;
 }
@@ -697,7 +717,7 @@ static void keep(Gen *g, const Node *x, int r) {
   if (x->slot == NONE) return;
   overwrite(g, x);
   v->base = B_FRAME;
-  v->at = g->place == NULL ? x->slot : g->place[x->slot];
+  v->at = g->place == NULL ? x->slot : g->place[x->slot] + 4u * x->copy;
   ad_asmstore(&g->s, home(g, v), r);
 }
 
@@ -1477,8 +1497,12 @@ static void pool(Gen *g) {
   }
 }
 
+static uint32_t keys(const Gen *g) {
+  return (g->c->nslot + g->npool) * (g->s.wide ? 2 : 1);
+}
+
 static void release(Gen *g) {
-  const uint32_t nkey = g->c->nslot + g->npool, nblock = g->c->nblock;
+  const uint32_t nkey = keys(g), nblock = g->c->nblock;
   put(g, g->node, g->maxnode, sizeof *g->node);
   put(g, g->val, g->maxval, sizeof *g->val);
   put(g, g->link, g->maxnode, 3 * sizeof *g->link);
@@ -1504,7 +1528,7 @@ static void release(Gen *g) {
 
 static int reserve(Gen *g) {
   const Code *c = g->c;
-  const uint32_t nkey = c->nslot + g->npool;
+  const uint32_t nkey = keys(g);
   const uint64_t nval = (uint64_t)g->maxnode * 4;
   g->maxval = g->maxnode + NREG +
               (nval < nkey ? (uint32_t)nval : nkey); /* made, came in */
@@ -1616,9 +1640,20 @@ static void markkept(Gen *g, const Block *b, const Step *step, uint32_t nstep,
   }
 }
 
-/* a loop over the points, four at a time */
+/* would the machine wait for results? Longer than it looks ahead, the way
+   through the step is longer than what two operations a cycle take. */
+static int iswaiting(Gen *g) {
+  uint32_t most = 0;
+  heights(g);
+  for (uint32_t i = 0; i < g->nnode; i++)
+    if (g->height[i] > most) most = g->height[i];
+  return g->nnode > 128 && most > g->nnode / 2 + g->nnode / 8;
+}
+
+/* a loop over the points, four or eight at a time */
 static void vectors(Gen *g, Step *step) {
   Asm *s = &g->s;
+  const uint32_t lastmean = g->lastmean, mean = g->mean;
   Block b;
   size_t top;
   memset(&b, 0, sizeof b);
@@ -1626,8 +1661,18 @@ static void vectors(Gen *g, Step *step) {
   b.last = step->last;
   b.end = P_RETURN;
   clear(g);
+  g->copies = 1;
   build(g, &b);
   if (g->failed) return;
+  if (iswaiting(g)) {
+    clear(g);
+    g->lastmean = lastmean;
+    g->mean = mean;
+    g->copies = 2;
+    build(g, &b);
+    if (g->failed) return;
+  }
+  step->points = 4 * g->copies;
   schedule(g);
   nextuses(g);
   step->entry = s->n;
@@ -1636,7 +1681,7 @@ static void vectors(Gen *g, Step *step) {
   top = s->n;
   for (g->at = 0; g->at < g->nnode; g->at++)
     writenode(g, &g->node[g->order[g->at]]);
-  ad_asmaddi(s, RDI, 32);
+  ad_asmaddi(s, RDI, (int32_t)g->copies * 32);
   ad_asmaddi(s, RCX, -1);
   ad_asmland(s, ad_asmjump(s, X_JNE), top);
   ad_asmzeroupper(s);
@@ -1704,6 +1749,7 @@ int ad_x64wide(Wide *w, const Code *c, const uint32_t *place, int record,
       g.failed = 1;
       *why = "the program is too large";
     }
+  g.maxnode *= 2;
   if (!g.failed && reserve(&g)) {
     pool(&g);
     g.lastmean = NONE;

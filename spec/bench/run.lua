@@ -15,6 +15,7 @@ local sections = {
   {"Ratios", "bench.ratios"},
   {"Products of arrays", "bench.products"},
   {"Arrays", "bench.arrays"},
+  {"Compiled", "bench.compiled"},
   {"Memory", "bench.memory"},
   {"Loading", "bench.loading"},
   {"For orientation", "bench.single"},

@@ -317,17 +317,18 @@ static void programs(uint64_t from, int n) {
 }
 
 /*
-** 64 points at a time: what is no machine code is done one by one here
+** Many points at a time: what is no machine code is done one by one here
 */
+#define MANY 64
 
 static double at(const double *v, uint32_t place, uint32_t point) {
   return place & X_UNIFORM ? v[place & ~X_UNIFORM] : v[place + point];
 }
 
 static void onebyone(const Code *c, const Step *step, const uint32_t *place,
-                     double *v) {
+                     uint32_t points, double *v) {
   for (uint32_t i = step->first; i < step->last; i++)
-    for (uint32_t k = 0; k < X_POINTS; k++) {
+    for (uint32_t k = 0; k < points; k++) {
       const Ins *x = &c->ins[i];
       double in[64], y;
       if (ad_islist(x->op)) {
@@ -345,8 +346,9 @@ static void onebyone(const Code *c, const Step *step, const uint32_t *place,
     }
 }
 
-/* all of the points against the interpreter; n of them are asked for */
-static void batch(const Code *c, uint32_t n, uint32_t uniform) {
+/* n points, of as many as there is room for, against the interpreter */
+static void batch(const Code *c, uint32_t n, uint32_t points,
+                  uint32_t uniform) {
   const char *why;
   uint32_t place[MOST * 2], size = 0;
   double *v, *spill;
@@ -359,7 +361,7 @@ static void batch(const Code *c, uint32_t n, uint32_t uniform) {
   size = (size + 7) / 8 * 8;
   for (uint32_t k = c->nconst + uniform; k < c->nslot; k++) {
     place[k] = size;
-    size += X_POINTS;
+    size += points;
   }
   x = ad_nativevectors(c, place, ad_nativefeatures(), &why);
   CHECK(x != NULL);
@@ -368,14 +370,14 @@ static void batch(const Code *c, uint32_t n, uint32_t uniform) {
   spill = calloc(x->w.x.nspill * 4 + 1, sizeof *spill);
   memcpy(v, c->constant, c->nconst * sizeof *v);
   for (uint32_t j = 0; j < c->nin; j++)
-    for (uint32_t k = 0; k < X_POINTS; k++)
+    for (uint32_t k = 0; k < points; k++)
       v[(place[c->nconst + j] & ~X_UNIFORM) + (j < uniform ? 0 : k)] = number();
   for (uint32_t j = x->w.of[0]; j < x->w.of[1]; j++) {
     const Step *step = &x->w.step[j];
     if (step->entry != 0)
       ad_nativevectorsrun(x, step, v, spill, n);
     else
-      onebyone(c, step, place, v);
+      onebyone(c, step, place, points, v);
   }
   for (uint32_t k = 0; k < n; k++) {
     for (uint32_t j = 0; j < c->nin; j++)
@@ -394,12 +396,43 @@ static void batch(const Code *c, uint32_t n, uint32_t uniform) {
   ad_interpreter.free(slow);
 }
 
+/* operations that wait for each other: two vectors are worked on at a time */
+static void waiting(void) {
+  Prog p;
+  Code c;
+  uint32_t r = 0, place[64], x[20];
+  const char *why;
+  Vectors *v;
+  CHECK(ad_proginit(&p, allocate, NULL, NIN));
+  seed = 99;
+  ad_recstart(&p);
+  for (int k = 0; k < 300; k++) {
+    uint32_t both[2];
+    both[0] = r;
+    both[1] = 1 + pick(NIN - 1);
+    r = k % 7 == 0
+            ? ad_reclist(&p, OP_list_mean, 2, both)
+            : ad_recop(&p, k % 2 ? OP_add : OP_cadd, r, both[1], k % 2 ? 0 : 2);
+  }
+  for (int k = 0; k < 20; k++) x[k] = r;
+  CHECK(ad_recreturn(&p, 0, 20, x) == 0);
+  CHECK(ad_lower(&p, &c, 0) && c.nslot <= 64);
+  for (uint32_t k = 0; k < c.nslot; k++) place[k] = k * MANY;
+  v = ad_nativevectors(&c, place, ad_nativefeatures(), &why);
+  CHECK(v != NULL && v->w.nstep == 1 && v->w.step[0].points == 8);
+  if (v != NULL) ad_nativevectorsfree(v);
+  for (uint32_t n = 0; n <= MANY; n += 13) batch(&c, n, MANY, n % NIN);
+  ad_codefree(&c);
+  ad_progfree(&p);
+}
+
 static void batches(int n) {
   if (!(ad_nativefeatures() & X_AVX)) {
     const char *why;
     CHECK(ad_nativevectors(NULL, NULL, 0, &why) == NULL && why != NULL);
     return;
   }
+  waiting();
   for (int k = 0; k < n && failures < 10; k++)
     for (int options = 0; options <= P_PLAIN; options += P_PLAIN) {
       Prog p;
@@ -408,8 +441,9 @@ static void batches(int n) {
       CHECK(ad_proginit(&p, allocate, NULL, NIN));
       way(&p, 5000 + (uint64_t)k, 0, k % 5 ? 60 : 600, 0);
       CHECK(ad_lower(&p, &c, options));
-      batch(&c, k % 2 ? X_POINTS : (uint32_t)k % X_POINTS,
-            (uint32_t)k % (NIN + 1));
+      for (uint32_t points = 8; points <= MANY; points *= 2)
+        batch(&c, k % 2 ? points : (uint32_t)k % points, points,
+              (uint32_t)k % (NIN + 1));
       ad_codefree(&c);
       ad_progfree(&p);
     }
@@ -421,25 +455,33 @@ static void batches(int n) {
 static void memory(void) {
   Prog p;
   Code c;
+  uint32_t place[MOST * 2];
   CHECK(ad_proginit(&p, allocate, NULL, NIN));
   arithmetic = 0;
   loops(&p, 77, 3, 100);
   CHECK(ad_lower(&p, &c, 0));
-  for (long n = 0;; n++) {
-    const long before = inuse;
-    const char *why = "";
-    void *self;
-    long left;
-    countdown = n;
-    self = ad_nativemake(&c, levels[nlevel - 1], &why);
-    left = countdown;
-    countdown = -1;
-    CHECK((self == NULL) == (left < 0));
-    CHECK(why == NULL);
-    if (self != NULL) ad_native.free(self);
-    CHECK(inuse == before);
-    if (left >= 0) break;
-  }
+  for (uint32_t k = 0; k < c.nslot; k++)
+    place[k] = k < c.nconst ? X_UNIFORM | k : k * MANY;
+  for (int wide = 0; wide < 2; wide++)
+    for (long n = 0;; n++) {
+      const long before = inuse;
+      const char *why = "";
+      void *self;
+      long left;
+      countdown = n;
+      if (wide)
+        self = ad_nativevectors(&c, place, X_SSE41 | X_AVX, &why);
+      else
+        self = ad_nativemake(&c, levels[nlevel - 1], &why);
+      left = countdown;
+      countdown = -1;
+      CHECK((self == NULL) == (left < 0));
+      CHECK(why == NULL);
+      if (self != NULL && wide) ad_nativevectorsfree(self);
+      if (self != NULL && !wide) ad_native.free(self);
+      CHECK(inuse == before);
+      if (left >= 0) break;
+    }
   ad_codefree(&c);
   ad_progfree(&p);
 }
@@ -538,17 +580,14 @@ static void huge(uint32_t n) {
 ** An independent disassembler sees the instructions that the assembler
 ** thinks it has written
 */
-static void disassembled(const Code *c, int features) {
+static void disassembled(const Asm *s, size_t entry) {
   char name[] = "/tmp/native_test_XXXXXX", line[300];
-  const char *why;
-  X64 x;
   FILE *out, *in;
   size_t k = 0, bad = 0;
   const int fd = mkstemp(name);
   CHECK(fd >= 0);
-  CHECK(ad_x64(&x, c, features, 1, &why));
   out = fdopen(fd, "wb");
-  CHECK(fwrite(x.s.code + x.entry, 1, x.s.n - x.entry, out) == x.s.n - x.entry);
+  CHECK(fwrite(s->code + entry, 1, s->n - entry, out) == s->n - entry);
   fclose(out);
   snprintf(line, sizeof line,
            "objdump -D -w -b binary -mi386:x86-64 --no-show-raw-insn %s", name);
@@ -559,15 +598,14 @@ static void disassembled(const Code *c, int features) {
     while (*p == ' ') p++;
     at = strtoul(p, &end, 16);
     if (end == p || *end != ':') continue;
-    if (k >= x.s.nstart || x.s.start[k] - x.entry != at) bad++;
+    if (k >= s->nstart || s->start[k] - entry != at) bad++;
     if (strstr(line, "(bad)") != NULL) bad++;
     k++;
   }
   CHECK(bad == 0);
-  CHECK(k == x.s.nstart);
+  CHECK(k == s->nstart);
   pclose(in);
   remove(name);
-  ad_asmfree(&x.s);
 }
 
 static void disassembler(void) {
@@ -585,8 +623,27 @@ static void disassembler(void) {
     else
       way(&p, 1000 + (uint64_t)k, 3, 500, (uint32_t)k);
     CHECK(ad_lower(&p, &c, P_PLAIN));
-    for (int l = 0; l < 3; l++) /* whatever this machine has */
-      disassembled(&c, l == 0 ? 0 : l == 1 ? X_SSE41 : X_SSE41 | X_AVX);
+    for (int l = 0; l < 3; l++) { /* whatever this machine has */
+      const char *why;
+      X64 x;
+      CHECK(ad_x64(&x, &c,
+                   l == 0   ? 0
+                   : l == 1 ? X_SSE41
+                            : X_SSE41 | X_AVX,
+                   1, &why));
+      disassembled(&x.s, x.entry);
+      ad_asmfree(&x.s);
+    }
+    if (k % 2 == 0) {
+      uint32_t place[MOST * 2];
+      const char *why;
+      Wide w;
+      for (uint32_t j = 0; j < c.nslot; j++)
+        place[j] = j < c.nconst ? X_UNIFORM | j : j * MANY;
+      CHECK(ad_x64wide(&w, &c, place, 1, &why));
+      disassembled(&w.x.s, w.x.entry);
+      ad_x64widefree(&w);
+    }
     ad_codefree(&c);
     ad_progfree(&p);
   }

@@ -129,6 +129,57 @@ static void loop(void) {
   }
 }
 
+/* the gradient of the loop by x, which is x's power: 4 x^3 + 5 x^4 for 3 */
+static void gradient(void) {
+  const uint32_t want = 0;
+  for (int options = 0; options <= P_PLAIN; options += P_PLAIN) {
+    Prog p, q;
+    double y = 0;
+    const double x[1] = {3};
+    uint32_t k, v, at, in[2];
+    CHECK(ad_proginit(&p, allocate, NULL, 1));
+    k = ad_progconst(&p, 100);
+    ad_recstart(&p);
+    in[0] = in[1] = 0;
+    CHECK(ad_recenter(&p, 2, in) == 0);
+    CHECK(ad_recif(&p, P_LT, 1, k, 1, 0) == 0);
+    v = ad_recop(&p, OP_mul, 1, 0, 0);
+    in[0] = v, in[1] = 1;
+    CHECK(ad_recagain(&p, 1, 2, in) == 0);
+    CHECK(ad_recif(&p, P_LT, 1, k, 0, 0) == 0);
+    v = ad_recop(&p, OP_add, 1, 2, 0);
+    CHECK(ad_recreturn(&p, 0, 1, &v) == 0);
+    CHECK(ad_progadjoint(&p, &q, 1, &want) == P_GDONE);
+    /* the first of the results is looked at: make it the derivative */
+    for (k = 0; k < q.nblock; k++)
+      if (q.block[k].end == P_RETURN) q.block[k].a++, q.block[k].b--;
+    at = eval(&q, options, x, &y);
+    CHECK(q.block[at].end == P_RETURN && y == 5 * 81 + 4 * 27);
+    ad_progfree(&p);
+    ad_progfree(&q);
+  }
+}
+
+/* many operations, in order, that are used far apart */
+static void size(void) {
+  enum { N = 1000000 };
+  Prog p;
+  Code c;
+  uint32_t r = 0, k;
+  CHECK(ad_proginit(&p, allocate, NULL, 2));
+  ad_recstart(&p);
+  k = ad_progconst(&p, 0.5);
+  for (int i = 0; i < N; i++) {
+    r = ad_recop(&p, i % 2 ? OP_mul : OP_add, r, i % 2 ? k : 1, 0);
+    if (i % 1000 == 999) r = ad_recop(&p, OP_sub, r, (uint32_t)i / 2 + 2, 0);
+  }
+  CHECK(ad_recreturn(&p, 0, 1, &r) == 0);
+  CHECK(ad_lower(&p, &c, 0));
+  CHECK(c.nslot < 10000 + N / 1000 * 2);
+  ad_codefree(&c);
+  ad_progfree(&p);
+}
+
 /* every allocation fails once */
 static void memory(void) {
   for (long n = 0;; n++) {
@@ -154,6 +205,8 @@ static void memory(void) {
 int main(void) {
   branches();
   loop();
+  gradient();
+  size();
   memory();
   CHECK(inuse == 0);
   printf("%s\n", failures ? "failed" : "programs are right");
