@@ -18,7 +18,7 @@ for _, name in ipairs {
   "type", "value", "dual", "var", "tape", "backward",
   "ceil", "floor", "modf", "where", "eq", "lt", "le", "softmax",
   "grad", "value_and_grad", "jvp", "linearize", "vjp", "taylor", "stop",
-  "no_grad", "checkpoint", "debug_nans", "compile",
+  "no_grad", "checkpoint", "debug_nans", "compile", "load_program",
 } do
   ad[name] = assert(core[name], name)
 end

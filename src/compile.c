@@ -622,11 +622,9 @@ Compiled *ad_tocompiled(lua_State *L, int arg) {
 }
 
 static void dropcode(Root *r) {
-  if (r->hascode) {
-    r->backend->free(r->made);
-    ad_framefree(&r->frame);
-    ad_codefree(&r->code);
-  }
+  if (r->hascode) r->backend->free(r->made);
+  if (r->frame.alloc != NULL) ad_framefree(&r->frame);
+  if (r->code.alloc != NULL) ad_codefree(&r->code);
   if (r->hasexact) {
     ad_interpreter.free(r->exactmade);
     ad_framefree(&r->exactframe);
@@ -730,14 +728,9 @@ Root *ad_rootof(lua_State *L, Compiled *c, int self, int first, int last) {
   return NULL;
 }
 
-/* a new root; NULL if there cannot be one for these arguments */
-static Root *newroot(lua_State *L, Compiled *c, int self, int first, int last,
-                     int fixedints) {
+/* a root that is nobody's yet */
+static Root *addroot(lua_State *L, Compiled *c) {
   Root *r;
-  Taker t;
-  void *ud;
-  lua_Alloc alloc = lua_getallocf(L, &ud);
-  size_t n;
   if (c->nroot == c->caproot) {
     const uint32_t ncap = c->caproot * 2 + 1;
     c->root = ad_realloc(L, c->root, c->caproot * sizeof *c->root,
@@ -751,6 +744,31 @@ static Root *newroot(lua_State *L, Compiled *c, int self, int first, int last,
   memmove(c->root + 1, c->root, c->nroot * sizeof *c->root);
   c->root[0] = r;
   c->nroot++;
+  return r;
+}
+
+/* what goes with the leaves of its arguments */
+static void leaves(lua_State *L, Root *r) {
+  const size_t n = (size_t)r->in.nleaf + 1;
+  void *ud;
+  lua_Alloc alloc = lua_getallocf(L, &ud);
+  r->sub = ad_realloc(L, NULL, 0, n);
+  memset(r->sub, 0, n);
+  r->isint = ad_realloc(L, NULL, 0, n);
+  memset(r->isint, 0, n);
+  r->given = ad_realloc(L, NULL, 0, n * sizeof(double));
+  memset(r->given, 0, n * sizeof(double));
+  while (!ad_proginit(&r->prog, alloc, ud, r->in.nleaf))
+    ad_nomem(L, n * sizeof(Ins));
+}
+
+/* a new root; NULL if there cannot be one for these arguments */
+static Root *newroot(lua_State *L, Compiled *c, int self, int first, int last,
+                     int fixedints) {
+  Root *r;
+  Taker t;
+  uint32_t n;
+  r = addroot(L, c);
   memset(&t, 0, sizeof t);
   t.c = c;
   t.self = self;
@@ -760,18 +778,10 @@ static Root *newroot(lua_State *L, Compiled *c, int self, int first, int last,
     lua_pushvalue(L, i);
     take(L, &t, 0);
   }
-  n = (size_t)(last - first + 1);
+  n = (uint32_t)(last - first + 1);
   r->in.numbers = n == r->in.n && n == r->in.nleaf;
   r->fixedints = (uint8_t)fixedints;
-  n = r->in.nleaf + 1;
-  r->sub = ad_realloc(L, NULL, 0, n);
-  memset(r->sub, 0, n);
-  r->isint = ad_realloc(L, NULL, 0, n);
-  memset(r->isint, 0, n);
-  r->given = ad_realloc(L, NULL, 0, n * sizeof(double));
-  memset(r->given, 0, n * sizeof(double));
-  while (!ad_proginit(&r->prog, alloc, ud, r->in.nleaf))
-    ad_nomem(L, (r->in.nleaf + 1) * sizeof(Ins));
+  leaves(L, r);
   r->in.nval = (uint32_t)(last - first + 1);
   if (t.foreign) {
     droproot(L, c, r);
@@ -904,6 +914,46 @@ int ad_rootcode(lua_State *L, Compiled *c, Root *r) {
   r->pays = paysafter(c, r);
   c->seconds += now() - start;
   return 1;
+}
+
+Root *ad_storedroot(lua_State *L, Compiled *c, const Form *in) {
+  Root *r = addroot(L, c);
+  for (uint32_t k = 0; k < in->n; k++) word(L, &r->in, in->word[k]);
+  r->in.nleaf = in->nleaf;
+  leaves(L, r);
+  r->in.numbers = in->nval == in->n && in->nval == in->nleaf;
+  r->in.nval = in->nval;
+  return r;
+}
+
+void ad_storedset(lua_State *L, Compiled *c, const Form *set) {
+  Form *f;
+  if (c->nset == c->capset) {
+    const uint32_t ncap = c->capset * 2 + 4;
+    c->set = ad_realloc(L, c->set, c->capset * sizeof *f, ncap * sizeof *f);
+    c->capset = ncap;
+  }
+  f = &c->set[c->nset++];
+  memset(f, 0, sizeof *f);
+  for (uint32_t k = 0; k < set->n; k++) word(L, f, set->word[k]);
+  f->nleaf = set->nleaf;
+  f->nval = set->nval;
+  f->numbers = f->nval == f->n && f->nval == f->nleaf;
+}
+
+/* the root's code has been loaded */
+void ad_storedcode(lua_State *L, Compiled *c, Root *r) {
+  const char *why;
+  void *ud;
+  lua_Alloc alloc = lua_getallocf(L, &ud);
+  while (ad_frameinit(&r->frame, &r->code, alloc, ud, c->maxstack) != 0)
+    ad_nomem(L, (size_t)r->code.nslot * sizeof(double));
+  while ((r->made = r->backend->make(&r->code, &why)) == NULL)
+    ad_nomem(L, (size_t)r->code.nins * sizeof(Ins));
+  r->hascode = 1;
+  for (uint32_t k = 0; k < r->code.nblock; k++)
+    r->prog.ntrace += r->code.block[k].end == P_RETURN;
+  c->traces = r->prog.ntrace;
 }
 
 /*
@@ -1348,15 +1398,27 @@ static int asgradient(lua_State *L, Compiled *c, Root *r, int n) {
   return k == MISSED ? eager(L, c, n) : k;
 }
 
+/* pushes one that has neither function nor programs */
+Compiled *ad_newcompiled(lua_State *L, State *S) {
+  Compiled *c = lua_newuserdatauv(L, sizeof *c, AD_CUSERVALUES);
+  memset(c, 0, sizeof *c);
+  c->S = S;
+  lua_newtable(L);
+  lua_setiuservalue(L, -2, AD_CCONST);
+  lua_newtable(L);
+  lua_setiuservalue(L, -2, AD_CINDEX);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, S->mt[AD_MTCOMPILED]);
+  lua_setmetatable(L, -2);
+  return c;
+}
+
 /*
 ** Pushes what compile makes of the function at 'f', with the options of
 ** another.
 */
 static Compiled *newcompiled(lua_State *L, State *S, int f,
                              const Compiled *like) {
-  Compiled *c = lua_newuserdatauv(L, sizeof *c, AD_CUSERVALUES);
-  memset(c, 0, sizeof *c);
-  c->S = S;
+  Compiled *c = ad_newcompiled(L, S);
   if (like != NULL) {
     c->maxtraces = like->maxtraces;
     c->maxoperations = like->maxoperations;
@@ -1370,12 +1432,6 @@ static Compiled *newcompiled(lua_State *L, State *S, int f,
     c->isgrad = lua_type(L, -1) == LUA_TFUNCTION;
     lua_setiuservalue(L, -2, AD_CINNER);
   }
-  lua_newtable(L);
-  lua_setiuservalue(L, -2, AD_CCONST);
-  lua_newtable(L);
-  lua_setiuservalue(L, -2, AD_CINDEX);
-  lua_rawgeti(L, LUA_REGISTRYINDEX, S->mt[AD_MTCOMPILED]);
-  lua_setmetatable(L, -2);
   return c;
 }
 
@@ -1753,12 +1809,14 @@ void ad_opencompile(lua_State *L, State *S) {
                                 {"__tostring", compiled_tostring},
                                 {NULL, NULL}};
   static const luaL_Reg method[] = {{"stats", l_stats}, {NULL, NULL}};
-  static const luaL_Reg fn[] = {{"compile", l_compile}, {NULL, NULL}};
+  static const luaL_Reg fn[] = {
+      {"compile", l_compile}, {"load_program", ad_loadprogram}, {NULL, NULL}};
   ad_setfuncs(L, mm, S->mt[AD_MTCOMPILED]);
   lua_rawgeti(L, LUA_REGISTRYINDEX, S->mt[AD_MTCOMPILED]);
   lua_newtable(L);
   ad_setfuncs(L, method, LUA_NOREF);
   ad_opencompilelib(L, S);
+  ad_openstorelib(L, S);
   lua_setfield(L, -2, "__index");
   lua_newtable(L); /* what scripts see, who ask whether it can be called */
   lua_getfield(L, -2, "__call");

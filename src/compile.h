@@ -144,6 +144,20 @@ enum {
   AD_CUSERVALUES = AD_CGRAD
 };
 
+/*
+** For programs that were stored: pushes a compiled function that has recorded
+** nothing; gives it forms of results, and a root, into whose 'code' a program
+** is to be loaded; then completes the root.
+*/
+Compiled *ad_newcompiled(lua_State *L, State *S);
+void ad_storedset(lua_State *L, Compiled *c, const Form *set);
+Root *ad_storedroot(lua_State *L, Compiled *c, const Form *in);
+void ad_storedcode(lua_State *L, Compiled *c, Root *r);
+
+/* storelib.c: the same for save; load_program goes to the module's table */
+void ad_openstorelib(lua_State *L, State *S);
+int ad_loadprogram(lua_State *L);
+
 Compiled *ad_tocompiled(lua_State *L, int arg);
 
 /*

@@ -512,7 +512,7 @@ found:
         lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : NULL;
     if (key == NULL || (strcmp(key, known[0]) && strcmp(key, known[1])))
       luaL_argerror(
-          L, top - 1,
+          L, top,
           lua_pushfstring(L, "unknown option '%s'",
                           key != NULL ? key : luaL_tolstring(L, -2, NULL)));
   }

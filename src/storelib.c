@@ -1,0 +1,466 @@
+/*
+** storelib.c
+** c:save(path) and load_program(path). With the program (store.h) go the forms
+** of its arguments and results, and the constants in them:
+**
+**      4   number of constants; each: 'n' (not in use), 't', 'f', 'i' and 8
+**          bytes, 'd' and 8 bytes, 's' and a length (4) and the bytes
+**          form of the arguments
+**          by leaf of them: 1 byte (Root.sub)
+**      4   number of forms of results, which are these
+**
+** A form: number of values, of leaves, of words (4 each); the words (4 each).
+*/
+#include "compile.h"
+#include "store.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#define MAXDEPTH 150 /* of structures, as ad.compile takes them */
+
+/* a block that Lua collects */
+static void *room(lua_State *L, size_t n, size_t size) {
+  void *at;
+  if (n > SIZE_MAX / size - 1) luaL_error(L, "not enough memory");
+  at = lua_newuserdatauv(L, (n + 1) * size, 0);
+  memset(at, 0, (n + 1) * size);
+  return at;
+}
+
+/*
+** {======================================================
+** Writing
+** =======================================================
+*/
+
+/* bytes that are counted first, and then written */
+typedef struct Out {
+  unsigned char *at; /* or NULL */
+  size_t n;
+} Out;
+
+static void bytes(Out *o, const void *s, size_t n) {
+  if (o->at != NULL && n > 0) memcpy(o->at + o->n, s, n);
+  o->n += n;
+}
+
+static void number(Out *o, uint64_t x, int n) {
+  unsigned char b[8];
+  for (int k = 0; k < n; k++) b[k] = (unsigned char)(x >> 8 * k);
+  bytes(o, b, (size_t)n);
+}
+
+static void form(Out *o, const Form *f) {
+  number(o, f->nval, 4);
+  number(o, f->nleaf, 4);
+  number(o, f->n, 4);
+  for (uint32_t k = 0; k < f->n; k++) number(o, f->word[k], 4);
+}
+
+/* marks the constants that a form uses; 0: it has a metatable */
+static int uses(const Form *f, uint32_t *at, uint8_t *used) {
+  const uint32_t *w = f->word + *at;
+  uint32_t seq, all, item;
+  if (w[0] == F_NUM) {
+    *at += 1;
+    return 1;
+  }
+  if (w[0] == F_CONST) {
+    used[w[1]] = 1;
+    *at += 2;
+    return 1;
+  }
+  if (w[1] != 0) return 0;
+  seq = w[2], all = w[3], item = w[4];
+  *at += 5;
+  for (uint32_t i = 0; !all && i < seq; i++)
+    if (!uses(f, at, used)) return 0;
+  for (uint32_t i = 0; i < item; i++) {
+    used[f->word[(*at)++]] = 1;
+    if (!uses(f, at, used)) return 0;
+  }
+  return 1;
+}
+
+static void alluses(lua_State *L, const Form *f, uint8_t *used) {
+  uint32_t at = 0;
+  for (uint32_t i = 0; i < f->nval; i++)
+    if (!uses(f, &at, used))
+      luaL_error(L, "save: a structure with a metatable cannot be stored");
+}
+
+static void constants(lua_State *L, Out *o, int consts, uint32_t n,
+                      const uint8_t *used) {
+  number(o, n, 4);
+  for (uint32_t k = 1; k <= n; k++) {
+    if (!used[k]) {
+      bytes(o, "n", 1);
+      continue;
+    }
+    switch (lua_rawgeti(L, consts, k)) {
+    case LUA_TBOOLEAN:
+      bytes(o, lua_toboolean(L, -1) ? "t" : "f", 1);
+      break;
+    case LUA_TNUMBER: {
+      const lua_Number d = lua_tonumber(L, -1);
+      uint64_t u;
+      memcpy(&u, &d, sizeof u);
+      bytes(o, lua_isinteger(L, -1) ? "i" : "d", 1);
+      if (lua_isinteger(L, -1)) u = (uint64_t)lua_tointeger(L, -1);
+      number(o, u, 8);
+      break;
+    }
+    case LUA_TSTRING: {
+      size_t len;
+      const char *s = lua_tolstring(L, -1, &len);
+      if (len > UINT32_MAX) luaL_error(L, "save: string is too long");
+      bytes(o, "s", 1);
+      number(o, len, 4);
+      bytes(o, s, len);
+      break;
+    }
+    default:
+      luaL_error(L, "save: a %s in arguments or results cannot be stored",
+                 luaL_typename(L, -1));
+    }
+    lua_pop(L, 1);
+  }
+}
+
+typedef struct File {
+  FILE *f;
+  int error;
+} File;
+
+static int tofile(void *ud, const char *s, size_t n) {
+  File *f = ud;
+  if (fwrite(s, 1, n, f->f) == n) return 1;
+  f->error = errno;
+  return 0;
+}
+
+/* the code with its results in the order of their forms; blocks stay on the
+   stack. Places in the source are left out. */
+static void ordered(lua_State *L, Compiled *c, Root *r, Code *code,
+                    const Form **set) {
+  uint32_t most = 0, *order;
+  uint32_t *list = room(L, code->nlist, sizeof *list);
+  Block *block = room(L, code->nblock, sizeof *block);
+  memcpy(list, code->list, code->nlist * sizeof *list);
+  memcpy(block, code->block, code->nblock * sizeof *block);
+  for (uint32_t k = 0; k < code->nblock; k++) {
+    block[k].place = 0;
+    if (block[k].end == P_RETURN && block[k].b > most) most = block[k].b;
+  }
+  order = room(L, most, sizeof *order);
+  for (uint32_t k = 0; k < code->nblock; k++) {
+    Block *b = &block[k];
+    if (b->end != P_RETURN) continue;
+    set[b->set] = ad_rootresults(L, c, 1, r, b->set, order);
+    if (set[b->set] == NULL || set[b->set]->nleaf > b->b)
+      luaL_error(L, "save: f has results of a form that is not stored");
+    b->b = set[b->set]->nleaf;
+    for (uint32_t j = 0; j < b->b; j++)
+      list[b->a + j] = code->list[b->a + order[j]];
+  }
+  code->list = list;
+  code->block = block;
+}
+
+/* forms of gradients are made on demand, and move: all of them first */
+static void prepare(lua_State *L, Compiled *c, Root *r, const Code *code) {
+  uint32_t *order = room(L, code->nlist, sizeof *order);
+  for (int twice = 0; twice < 2; twice++)
+    for (uint32_t k = code->nblock; k-- > 0;)
+      if (code->block[k].end == P_RETURN)
+        ad_rootresults(L, c, 1, r, code->block[k].set, order);
+}
+
+static int l_save(lua_State *L) {
+  Compiled *c = ad_tocompiled(L, 1);
+  const char *path = luaL_checkstring(L, 2);
+  Root *r = NULL;
+  Code code;
+  const Form **set;
+  uint8_t *used;
+  Out o = {NULL, 0};
+  File f = {NULL, 0};
+  int consts, ok;
+  lua_settop(L, 2);
+  for (uint32_t k = 0; k < c->nroot && r == NULL; k++)
+    if (c->root[k]->prog.ntrace > 0) r = c->root[k];
+  if (r == NULL)
+    return luaL_error(L, "save: %s",
+                      c->eager ? c->eager
+                               : "nothing recorded yet: call the function "
+                                 "first");
+  ad_rootcode(L, c, r);
+  if (r->code.relaxed) ad_rootexact(L, c, r);
+  code = r->code.relaxed ? r->exact : r->code;
+  prepare(L, c, r, &code);
+  set = room(L, c->nset, sizeof *set);
+  ordered(L, c, r, &code, set);
+  used = room(L, (size_t)c->nconst + 1, 1);
+  alluses(L, &r->in, used);
+  for (uint32_t k = 0; k < c->nset; k++)
+    if (set[k] != NULL) alluses(L, set[k], used);
+  lua_getiuservalue(L, 1, AD_CCONST);
+  consts = lua_gettop(L);
+  for (int pass = 0; pass < 2; pass++) {
+    if (pass == 1) o.at = room(L, o.n, 1);
+    o.n = 0;
+    constants(L, &o, consts, c->nconst, used);
+    form(&o, &r->in);
+    bytes(&o, r->sub, r->in.nleaf);
+    number(&o, c->nset, 4);
+    for (uint32_t k = 0; k < c->nset; k++) {
+      static const Form none;
+      form(&o, set[k] != NULL ? set[k] : &none);
+    }
+  }
+  errno = 0;
+  f.f = fopen(path, "wb");
+  if (f.f == NULL) return luaL_fileresult(L, 0, path);
+  ok = ad_store(&code, o.at, o.n, tofile, &f);
+  if (fclose(f.f) != 0 && f.error == 0) f.error = errno;
+  if (!ok && f.error == 0) {
+    remove(path);
+    return luaL_error(L, "not enough memory");
+  }
+  errno = f.error;
+  return luaL_fileresult(L, f.error == 0, path);
+}
+
+/* }====================================================== */
+
+/*
+** {======================================================
+** Reading
+** =======================================================
+*/
+
+typedef struct In {
+  const unsigned char *at;
+  size_t left;
+  int bad;
+} In;
+
+static uint64_t take(In *in, int n) {
+  uint64_t x = 0;
+  if (in->left < (size_t)n) {
+    in->bad = 1;
+    return 0;
+  }
+  for (int k = 0; k < n; k++) x |= (uint64_t)in->at[k] << 8 * k;
+  in->at += n;
+  in->left -= (size_t)n;
+  return x;
+}
+
+/* words of one value: are they a form? counts leaves; 'n' constants exist */
+static int isform(const Form *f, uint64_t *at, uint64_t *leaf,
+                  const uint8_t *type, uint32_t n, int depth) {
+  const uint32_t *w = f->word + *at;
+  const uint64_t left = f->n > *at ? f->n - *at : 0;
+  if (left < 1 || depth > MAXDEPTH) return 0;
+  if (w[0] == F_NUM) {
+    *leaf += 1;
+    *at += 1;
+    return 1;
+  }
+  if (w[0] == F_CONST) {
+    *at += 2;
+    return left >= 2 && w[1] <= n;
+  }
+  if (w[0] != F_TABLE || left < 5 || w[1] != 0 || w[3] > 1) return 0;
+  *at += 5;
+  if (w[3])
+    *leaf += w[2];
+  else
+    for (uint32_t i = 0; i < w[2]; i++)
+      if (!isform(f, at, leaf, type, n, depth + 1)) return 0;
+  for (uint32_t i = 0; i < w[4]; i++) {
+    if (*at >= f->n || f->word[*at] < 1 || f->word[*at] > n ||
+        type[f->word[*at]] == 'n')
+      return 0;
+    *at += 1;
+    if (!isform(f, at, leaf, type, n, depth + 1)) return 0;
+  }
+  return 1;
+}
+
+static void readform(lua_State *L, In *in, Form *f, const uint8_t *type,
+                     uint32_t nconst) {
+  uint64_t at = 0, leaf = 0;
+  memset(f, 0, sizeof *f);
+  f->nval = (uint32_t)take(in, 4);
+  f->nleaf = (uint32_t)take(in, 4);
+  f->n = (uint32_t)take(in, 4);
+  if (in->bad || f->n > in->left / 4 || f->nval > f->n) {
+    in->bad = 1;
+    f->n = f->nval = f->nleaf = 0;
+    return;
+  }
+  f->word = room(L, f->n, sizeof *f->word);
+  for (uint32_t k = 0; k < f->n; k++) f->word[k] = (uint32_t)take(in, 4);
+  for (uint32_t i = 0; i < f->nval && !in->bad; i++)
+    if (!isform(f, &at, &leaf, type, nconst, 0)) in->bad = 1;
+  if (at != f->n || leaf != f->nleaf) in->bad = 1;
+}
+
+/* the constants into the table at the top; their types */
+static uint8_t *readconstants(lua_State *L, In *in, int consts, uint32_t *n) {
+  uint8_t *type;
+  *n = (uint32_t)take(in, 4);
+  if (in->bad || *n > in->left) {
+    in->bad = 1;
+    *n = 0;
+  }
+  type = room(L, (size_t)*n + 1, 1);
+  for (uint32_t k = 1; k <= *n && !in->bad; k++) {
+    uint64_t u;
+    double d;
+    type[k] = (uint8_t)take(in, 1);
+    switch (type[k]) {
+    case 'n':
+      continue;
+    case 't':
+    case 'f':
+      lua_pushboolean(L, type[k] == 't');
+      break;
+    case 'i':
+      u = take(in, 8);
+      lua_pushinteger(L, (lua_Integer)u);
+      break;
+    case 'd':
+      u = take(in, 8);
+      memcpy(&d, &u, sizeof d);
+      if (d != d) type[k] = 'n'; /* no key */
+      lua_pushnumber(L, d);
+      break;
+    case 's':
+      u = take(in, 4);
+      if (in->bad || u > in->left) {
+        in->bad = 1;
+        continue;
+      }
+      lua_pushlstring(L, (const char *)in->at, (size_t)u);
+      in->at += u;
+      in->left -= (size_t)u;
+      break;
+    default:
+      in->bad = 1;
+      continue;
+    }
+    lua_rawseti(L, consts, k);
+  }
+  return type;
+}
+
+static int wrong(lua_State *L, const char *path, const char *why) {
+  return luaL_error(L, "load_program: '%s': %s", path, why);
+}
+
+/* what a stored program calls where it cannot go on by itself */
+static int nopath(lua_State *L) {
+  return luaL_error(
+      L, "stored program: these arguments have another form, or lead where "
+         "nobody has been when it was recorded");
+}
+
+/* the file at 'path' into a block that is left on the stack; NULL: cannot */
+static void *contents(lua_State *L, const char *path, size_t *n) {
+  FILE *f = fopen(path, "rb");
+  long size = -1;
+  unsigned char *s;
+  if (f == NULL) return NULL;
+  if (fseek(f, 0, SEEK_END) == 0) size = ftell(f);
+  fclose(f);
+  if (size < 0) return NULL;
+  s = room(L, (size_t)size, 1);
+  f = fopen(path, "rb");
+  if (f == NULL) return NULL;
+  *n = fread(s, 1, (size_t)size, f);
+  if (ferror(f)) s = NULL;
+  fclose(f);
+  return s;
+}
+
+int ad_loadprogram(lua_State *L) {
+  State *S = ad_state(L);
+  const char *path = luaL_checkstring(L, 1);
+  const void *extra;
+  const char *why;
+  const uint8_t *type;
+  void *data, *ud;
+  lua_Alloc alloc = lua_getallocf(L, &ud);
+  Compiled *c;
+  Root *r;
+  Code code;
+  Form in, set;
+  In x;
+  size_t n = 0;
+  int self;
+  uint32_t nconst, nset;
+  lua_settop(L, 1);
+  errno = 0;
+  data = contents(L, path, &n);
+  if (data == NULL) return luaL_fileresult(L, 0, path);
+  c = ad_newcompiled(L, S);
+  self = lua_gettop(L);
+  c->maxstack = ((size_t)1 << 28) / sizeof(double);
+  lua_pushcfunction(L, nopath);
+  lua_setiuservalue(L, self, AD_CF);
+  while (!ad_load(&code, alloc, ud, data, n, &extra, &x.left, &why)) {
+    if (why != NULL) return wrong(L, path, why);
+    ad_nomem(L, n);
+  }
+  /* only to see the counts: nothing may be held while errors can be raised */
+  in.nleaf = code.nin;
+  ad_codefree(&code);
+  x.at = extra;
+  x.bad = 0;
+  lua_getiuservalue(L, self, AD_CCONST);
+  type = readconstants(L, &x, lua_gettop(L), &nconst);
+  c->nconst = nconst;
+  {
+    const uint32_t nin = in.nleaf;
+    readform(L, &x, &in, type, nconst);
+    if (x.bad || in.nleaf != nin || nin > x.left)
+      return wrong(L, path, "its forms are wrong");
+  }
+  r = ad_storedroot(L, c, &in);
+  for (uint32_t k = 0; k < in.nleaf; k++) {
+    r->sub[k] = (uint8_t)take(&x, 1);
+    if (r->sub[k] > 2) x.bad = 1;
+  }
+  nset = (uint32_t)take(&x, 4);
+  for (uint32_t k = 0; k < nset && !x.bad; k++) {
+    readform(L, &x, &set, type, nconst);
+    ad_storedset(L, c, &set);
+    lua_settop(L, self + 2); /* the constants, their types */
+  }
+  if (x.bad || x.left != 0) return wrong(L, path, "its forms are wrong");
+  while (!ad_load(&r->code, alloc, ud, data, n, &extra, &x.left, &why))
+    ad_nomem(L, n);
+  for (uint32_t k = 0; k < r->code.nblock; k++) {
+    Block *b = &r->code.block[k];
+    b->place = 0;
+    if (b->end == P_RETURN &&
+        (b->set >= c->nset || c->set[b->set].nleaf != b->b))
+      return wrong(L, path, "its forms are wrong");
+  }
+  ad_storedcode(L, c, r);
+  lua_settop(L, self);
+  return 1;
+}
+
+/* }====================================================== */
+
+void ad_openstorelib(lua_State *L, State *S) {
+  static const luaL_Reg method[] = {{"save", l_save}, {NULL, NULL}};
+  (void)S;
+  ad_setfuncs(L, method, LUA_NOREF);
+}
