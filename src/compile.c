@@ -869,7 +869,13 @@ static uint32_t paysafter(const Compiled *c, const Root *r) {
 static void tonative(Compiled *c, Root *r) {
   const double start = now();
   const char *why = NULL;
-  void *made = ad_native.make(&r->code, &why);
+  State *S = c->S;
+  void *made;
+  if (!S->hasfeatures) { /* under a hypervisor that takes a while */
+    S->features = ad_nativefeatures();
+    S->hasfeatures = 1;
+  }
+  made = ad_nativemake(&r->code, S->features, &why);
   if (made != NULL) {
     r->backend->free(r->made);
     r->backend = &ad_native;
@@ -951,6 +957,7 @@ void ad_storedcode(lua_State *L, Compiled *c, Root *r) {
   while ((r->made = r->backend->make(&r->code, &why)) == NULL)
     ad_nomem(L, (size_t)r->code.nins * sizeof(Ins));
   r->hascode = 1;
+  r->pays = paysafter(c, r);
   for (uint32_t k = 0; k < r->code.nblock; k++)
     r->prog.ntrace += r->code.block[k].end == P_RETURN;
   c->traces = r->prog.ntrace;

@@ -200,6 +200,8 @@ typedef struct State {
   uint8_t arrays; /* there has been an array */
   uint8_t keeps;  /* the allocator keeps what large arrays leave (array.c) */
   int arraylib;   /* registry reference: autodiff.array, once it is needed */
+  int features;   /* of the CPU, once they have been asked for */
+  uint8_t hasfeatures;
   struct Recorder *recorder; /* of the function that is being compiled */
   int watching;              /* the object of watch_gc is there */
   size_t told; /* bytes of tapes that the collector has yet to be told of */
