@@ -215,12 +215,14 @@ test-run: $(CORE) $(CTESTS) $(HOSTS)
 	run $(BUSTED) --lua=$(LUA) --tags=memory; \
 	for t in $(CTESTS); do run $$t; done; \
 	run $(LUA) spec/property.lua $(PROGRAMS) $(SEED); \
+	run $(LUA) spec/compiled.lua $(COMPILED) 5 $(SEED); \
 	echo; echo "$$passed passed, $$failed failed"; \
 	test $$failed -eq 0
 
 # The same programs each time, so that a test that failed fails again; another
 # SEED makes others.
 PROGRAMS = 100000
+COMPILED = 20000
 SEED     = 1
 
 # --- Checking
