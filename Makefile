@@ -260,6 +260,7 @@ test-run: $(CORE) $(CTESTS) $(HOSTS)
 	for t in $(CTESTS); do run $$t; done; \
 	run $(LUA) spec/property.lua $(PROGRAMS) $(SEED); \
 	run $(LUA) spec/array_property.lua $(SAMPLES) $(SEED); \
+	run $(LUA) spec/compiled.lua $(COMPILED) 5 $(SEED); \
 	echo; echo "$$passed passed, $$failed failed"; \
 	test $$failed -eq 0
 
@@ -267,6 +268,7 @@ test-run: $(CORE) $(CTESTS) $(HOSTS)
 # a test that failed fails again; another SEED makes others.
 PROGRAMS = 100000
 SAMPLES  = 20
+COMPILED = 20000
 SEED     = 1
 
 # --- Checking

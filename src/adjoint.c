@@ -174,6 +174,12 @@ static void setvalue(Adj *w, uint32_t r, uint32_t x) {
     w->to[r] = x;
 }
 
+static int comesback(const Adj *w, uint32_t head) {
+  for (uint32_t k = head; k < w->p->nblock; k++)
+    if (w->p->block[k].end == P_GOTO && w->p->block[k].yes == head) return 1;
+  return 0;
+}
+
 /* which blocks are in which loop; loops within loops are not for us */
 static void findloops(Adj *w) {
   const Prog *p = w->p;
@@ -187,11 +193,11 @@ static void findloops(Adj *w) {
       if (at == head) break;
     }
   }
-  for (uint32_t k = 0; k < p->nblock; k++) { /* a head without a way back? */
+  for (uint32_t k = 0; k < p->nblock; k++) {
     const Block *b = &p->block[k];
-    if (b->end == P_GOTO && b->yes > k && w->loop[b->yes] == P_NONE)
-      w->loop[b->yes] = b->yes;
-    if (b->end == P_GOTO && b->yes > k && w->loop[k] != P_NONE) w->failed = 2;
+    if (b->end == P_GOTO && b->yes > k && w->loop[k] != P_NONE &&
+        comesback(w, b->yes))
+      w->failed = 2;
   }
 }
 
@@ -459,6 +465,14 @@ static void enter(Adj *w, uint32_t head) {
   w->count[head] = emit(w, P_PHI, at, 0, 0);
 }
 
+/* into a loop that nobody has been round: its values are the first ones */
+static void through(Adj *w, uint32_t head) {
+  const uint32_t *init = inits(w, head), first = w->p->block[head].first;
+  uint32_t n;
+  phisof(w, head, &n);
+  for (uint32_t j = 0; j < n; j++) setvalue(w, first + j, value(w, init[j]));
+}
+
 /* round again: the values of this round are kept */
 static void again(Adj *w, uint32_t k) {
   const Block *b = &w->p->block[k];
@@ -536,12 +550,6 @@ static void handon(Adj *w, uint32_t head, uint32_t n) {
       chain(w, inits(w, head)[j], adjoint(w, first + j), K(1));
 }
 
-static int comesback(const Adj *w, uint32_t head) {
-  for (uint32_t k = head; k < w->p->nblock; k++)
-    if (w->p->block[k].end == P_GOTO && w->p->block[k].yes == head) return 1;
-  return 0;
-}
-
 static void backloop(Adj *w, uint32_t head) {
   const Prog *p = w->p;
   const uint32_t *init = inits(w, head), first = p->block[head].first;
@@ -549,7 +557,6 @@ static void backloop(Adj *w, uint32_t head) {
   uint32_t n, m = 0, nc, j, at, *list, b, left, less, *carried;
   phisof(w, head, &n);
   handon(w, head, n);
-  if (!comesback(w, head)) return; /* nobody has been round */
   carried = get(w, p->nins, sizeof *carried);
   if (w->failed) return;
   nc = outside(w, head, carried);
@@ -604,6 +611,10 @@ static void backloop(Adj *w, uint32_t head) {
         branch(w, x->cmp, value(w, x->a), value(w, x->b), x->place);
         todo(w, x->no, w->q->here, 0);
         todo(w, x->yes, w->q->here, 1);
+      } else if (x->yes > k) {
+        k = x->yes;
+        through(w, k);
+        continue;
       } else { /* back at the head: now backwards */
         const uint32_t *went = p->list + x->a;
         uint32_t i;
@@ -624,8 +635,11 @@ static void backloop(Adj *w, uint32_t head) {
           put(w, t, n, sizeof *t);
         }
         for (;; k = p->block[k].parent) {
+          uint32_t here;
           reverse(w, k);
           if (k == head || w->failed) break;
+          phisof(w, k, &here);
+          if (here > 0) handon(w, k, here);
         }
         handon(w, head, n);
         list = jump(w, b, 1 + m + nc);
@@ -678,7 +692,14 @@ static void finish(Adj *w, uint32_t leaf) {
     setadjoint(w, p->list[b->a], konst(w, 1));
   for (uint32_t k = leaf; k != P_NONE && !w->failed; k = p->block[k].parent) {
     reverse(w, k);
-    if (w->loop[k] == k && !w->failed) backloop(w, k);
+    if (w->failed) break;
+    if (w->loop[k] == k)
+      backloop(w, k);
+    else {
+      uint32_t n;
+      phisof(w, k, &n);
+      if (n > 0) handon(w, k, n);
+    }
   }
   for (uint32_t j = 0; j < w->nwant; j++)
     out[b->b + j] = adjoint(w, w->want[j]);
@@ -703,7 +724,10 @@ static void all(Adj *w) {
     if (w->failed) return;
     if (b->end == P_GOTO && b->yes > k) {
       k = b->yes;
-      enter(w, k);
+      if (comesback(w, k))
+        enter(w, k);
+      else
+        through(w, k);
       continue;
     }
     if (b->end == P_GOTO)
