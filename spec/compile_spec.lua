@@ -515,3 +515,33 @@ describe("random programs, compiled", function()
     assert.are.equal("", table.concat(compiled.run(self, 400, 8, 20240229, 1), "\n"))
   end)
 end)
+
+describe("machine code", function()
+  local f = function(x, y) for i = 1, 100 do x = ad.sin(x) * y + i end return x end
+
+  it("comes when it pays, at once, or never", function()
+    local usual, now, never = ad.compile(f), ad.compile(f, { backend = "native" }),
+      ad.compile(f, { backend = "interpreter" })
+    for i = 1, 300 do
+      local want = f(i * 0.01, 0.5)
+      assert.are.equal(want, usual(i * 0.01, 0.5))
+      assert.are.equal(want, now(i * 0.01, 0.5))
+      assert.are.equal(want, never(i * 0.01, 0.5))
+      if i == 3 then
+        assert.are.equal("interpreter", usual:stats().backend)
+        local backend = now:stats().backend
+        assert.is_truthy(backend:find("^native") or backend:find("no machine code", 1, true))
+      end
+    end
+    assert.are.equal(now:stats().backend, usual:stats().backend)
+    assert.are.equal("interpreter", never:stats().backend)
+  end)
+
+  it("agrees with the interpreter", function()
+    local self = compiled.setup()
+    local compile = self.ad.compile
+    finally(function() self.ad.compile = compile end)
+    self.ad.compile = function(g) return compile(g, { backend = "native" }) end
+    assert.are.equal("", table.concat(compiled.run(self, 200, 8, 20240301, 1), "\n"))
+  end)
+end)

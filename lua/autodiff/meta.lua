@@ -471,7 +471,7 @@ function ad.checkpoint(f) end
 ---`ad.value_and_grad(f)`. The first call records the operations of f into a program; later calls
 ---run the program, not f.
 ---@param f function
----@param options? table max_traces, max_operations, memory, fast
+---@param options? table max_traces, max_operations, memory, fast, backend
 ---@return autodiff.Compiled
 function ad.compile(f, options) end
 
