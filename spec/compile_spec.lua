@@ -522,7 +522,7 @@ describe("machine code", function()
   it("comes when it pays, at once, or never", function()
     local usual, now, never = ad.compile(f), ad.compile(f, { backend = "native" }),
       ad.compile(f, { backend = "interpreter" })
-    for i = 1, 300 do
+    for i = 1, 900 do
       local want = f(i * 0.01, 0.5)
       assert.are.equal(want, usual(i * 0.01, 0.5))
       assert.are.equal(want, now(i * 0.01, 0.5))
