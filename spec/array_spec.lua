@@ -360,4 +360,17 @@ describe("arrays", function()
       assert.is_true((hvp - wanted):norm() < 1e-8 * wanted:norm())
     end)
   end)
+
+  it("values of arrays take the indices that arrays take", function()
+    local v = ad.array { 1, 2, 3 }
+    assert.equal(2, v[ad.var(2)])
+    assert.equal(2, ad.value(ad.var(v)[ad.var(2)]))
+    assert.same({ 0, 2, 0 }, ad.grad(function(x, i) return x[i] * x[{ i }] / 2 end)(v, ad.var(2))
+      :tolist())
+    for _, x in ipairs { v, ad.var(v), ad.dual(v, v) } do
+      local ok, e = pcall(function() return x[true] end)
+      assert.is_false(ok)
+      assert.is_truthy(e:find("index: integer expected, got boolean", 1, true), e)
+    end
+  end)
 end)

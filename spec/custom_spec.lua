@@ -370,4 +370,35 @@ describe("the definition of a custom function", function()
     d.f, d.vjp, d.name = nil, nil, nil
     near({9, 6}, {ad.value_and_grad(f)(3)})
   end)
+
+  it("is mapped over a batch, with structures, strings and what is shared", function()
+    local seen
+    local f = ad.custom {
+      name = "scaled",
+      f = function(p, s)
+        seen = p.name
+        return { p.a * p.a * s, p.b }
+      end,
+      vjp = function(w, _, p, s) -- three times what it is, to tell it from f's own
+        return { a = 6 * p.a * s * w[1], b = 3 * w[2] }, 3 * ad.sum(p.a * p.a * w[1])
+      end,
+    }
+    local function g(a, b, s)
+      local y = f({ a = a, b = b, name = "x" }, s)
+      return ad.sum(y[1]) * y[2]
+    end
+    local a, b = ad.array { { 1, 2 }, { 3, 4 }, { 5, 6 } }, ad.array { 1, 2, 3 }
+    local axes = { 1, 1, false }
+    assert.same({ 10, 100, 366 }, ad.vmap(g, axes)(a, b, 2.0):tolist())
+    assert.equal("x", seen)
+    local da, db, ds = ad.vmap(ad.grad(g, { 1, 2, 3 }), axes)(a, b, 2.0)
+    assert.same({ { 12, 24 }, { 72, 96 }, { 180, 216 } }, da:tolist())
+    assert.same({ 30, 150, 366 }, db:tolist())
+    assert.same({ 15, 150, 549 }, ds:tolist())
+    da, db, ds = ad.grad(function(...) return ad.sum(ad.vmap(g, axes)(...)) end,
+      { 1, 2, 3 })(a, b, 2.0)
+    assert.same({ { 12, 24 }, { 72, 96 }, { 180, 216 } }, da:tolist())
+    assert.same({ 30, 150, 366 }, db:tolist())
+    assert.equal(714, ds)
+  end)
 end)

@@ -243,6 +243,64 @@ line("sort", "np.sort", ad.sort, special)
 line("permute", "np.sort", function(x) return (ad.value(ad.vjp(ad.sort, x))) end, A({3, 4}))
 line("argsort", "lambda x: np.argsort(x, kind='stable') + 1", ad.argsort, A({3, 4}))
 
+-- Several axes, NaN and infinities, ties, and nothing to reduce.
+local mixed = ad.array{{1.0, nan, -2.0, 3.0}, {inf, 2.0, 2.0, -1.0}, {-inf, inf, 0.0, 5.0}}
+local tied = ad.array{{2.0, 2.0, 1.0}, {0.0, 2.0, 0.0}, {2.0, 0.0, 0.0}}
+for _, reduction in ipairs{
+  {"sum", "np.sum(x%s)"}, {"mean", "np.mean(x%s)"}, {"prod", "np.prod(x%s)"},
+  {"max", "np.max(x%s)"}, {"min", "np.min(x%s)"}, {"std", "np.std(x%s)"}, {"var", "np.var(x%s)"},
+  {"norm", "np.sqrt(np.sum(x * x%s))"}, {"logsumexp", "np.logaddexp.reduce(x%s)"},
+} do
+  local name, python = reduction[1], reduction[2]
+  for _, case in ipairs{
+    {", axis=-2", -2}, {", axis=-1, keepdims=True", -1, true}, {", axis=(0, 2)", {1, 3}},
+    {", axis=(-1, 0), keepdims=True", {-1, 1}, true}, {", axis=(0, 1, 2)", {1, 2, 3}},
+  } do
+    local several = type(case[2]) == "table"
+    if name ~= "logsumexp" or not several then -- a ufunc that NumPy reduces along one axis
+      line(name, "lambda x: " .. python:format(case[1]), function(x)
+        return x[name](x, case[2], case[3])
+      end, A({3, 4, 2}, -2, 2))
+      lines[#lines].scale = 10
+    end
+  end
+  for _, x in ipairs{mixed, tied, ad.zeros(2, 0), ad.zeros(0, 3), ad.ones(1, 1)} do
+    for axis = 1, 2 do
+      local rows = x.shape[axis]
+      if rows > 0 or name ~= "max" and name ~= "min" then
+        line(name, "lambda x: " .. python:format(", axis=" .. axis - 1), function(v)
+          return v[name](v, axis)
+        end, x)
+      end
+    end
+  end
+end
+for _, name in ipairs{"argmax", "argmin"} do
+  for _, axis in ipairs{1, 2, -1, -2} do
+    for _, x in ipairs{mixed, tied, ad.ones(1, 1)} do
+      line(name, ("lambda x: np.%s(x, %d) + 1"):format(name, axis > 0 and axis - 1 or axis),
+        function(v) return ad[name](v, axis) end, x)
+      line(name, ("lambda x: np.expand_dims(np.%s(x, %d), %d) + 1"):format(name,
+        axis > 0 and axis - 1 or axis, axis > 0 and axis - 1 or axis),
+        function(v) return ad[name](v, axis, true) end, x)
+    end
+  end
+end
+for _, x in ipairs{mixed, tied, ad.zeros(2, 0), ad.zeros(0, 3), ad.ones(1, 1)} do
+  for _, axis in ipairs{1, 2, -1} do
+    local python = axis > 0 and axis - 1 or axis
+    line("sort", ("lambda x: np.sort(x, %d)"):format(python), function(v)
+      return ad.sort(v, axis)
+    end, x)
+    line("argsort", ("lambda x: np.argsort(x, %d, kind='stable') + 1"):format(python), function(v)
+      return ad.argsort(v, axis)
+    end, x)
+    line("cumsum", ("lambda x: np.cumsum(x, %d)"):format(python), function(v)
+      return ad.cumsum(v, axis)
+    end, x)
+  end
+end
+
 line("gather", "lambda x, i: x[np.arange(3), i.astype(int) - 1]", ad.vmap(ad.take), A({3, 4}),
   ad.array{4, 1, 2})
 line("gather", "lambda x, i: x[:, i.astype(int) - 1].T", ad.vmap(function(x, i)

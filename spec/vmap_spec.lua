@@ -243,4 +243,21 @@ describe("vmap", function()
     assert.are.equal(1, co())
     close(co(), ad.array{2, 4, 6})
   end)
+
+  it("an index that differs along the batch is an error", function()
+    local a, i = ad.array { 1, 2, 3 }, ad.array { 3, 1 }
+    for _, f in ipairs {
+      function(x, k) return x[k] end,
+      function(x, k) return x[{ k }] end,
+      function(x, k) return x[{ { 1, k } }] end,
+      function(x, k) return (x * k)[k] end,
+      ad.grad(function(x, k) return x[k] * 2 end),
+    } do
+      local ok, e = pcall(ad.vmap(f, { false, 1 }), a, i)
+      assert.is_false(ok)
+      assert.is_truthy(e:find("positions that differ along the batch are for take", 1,
+        true), e)
+    end
+    assert.same({ 3, 1 }, ad.vmap(ad.take, { false, 1 })(a, i):tolist())
+  end)
 end)

@@ -31,6 +31,9 @@ static ptrdiff_t position(lua_State *L, lua_Integer i, ptrdiff_t len) {
 static lua_Integer integer(lua_State *L, State *S, const char *what) {
   int isint;
   lua_Integer i;
+  if (ad_isbatch(L, S, -1))
+    ad_error(L, "vmap: %s: positions that differ along the batch are for take",
+             what);
   if (ad_tocell(L, S, -1)) {
     ad_pushplain(L, S, -1);
     lua_replace(L, -2);

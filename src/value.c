@@ -404,8 +404,7 @@ static int mm_index(lua_State *L) {
     if (S->recorder) ad_recordopaque(S);
     return luaL_error(L, "attempt to index a number value");
   }
-  if ((lua_type(L, 2) == LUA_TTABLE || lua_type(L, 2) == LUA_TNUMBER) &&
-      ad_arrayvalued(L, S, 1))
+  if (key == NULL && ad_arrayvalued(L, S, 1)) /* as arrays themselves do */
     return ad_arraycall(L, S, "index");
   if (key == NULL || strncmp(key, "__", 2) == 0) return 0;
   if (strcmp(key, "value") == 0)
