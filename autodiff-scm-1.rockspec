@@ -11,8 +11,9 @@ source = {
 description = {
   summary = "Automatic differentiation",
   detailed = [[
-Derivatives of Lua functions: forward and reverse mode, nested to any depth,
-with the core in C.]],
+Derivatives of Lua functions of numbers and arrays: forward and reverse mode,
+nested to any depth, linear algebra, optimizers, compilation, with the core
+in C.]],
   license = "MIT",
   labels = { "math", "automatic-differentiation", "numeric" },
 }

@@ -29,6 +29,8 @@ describe("autodiff.docs", function()
   for _, name in ipairs(sorted) do
     it("has a right example of " .. name, function()
       local example = docs[name].example
+      local lacking = blocks.lacking(example)
+      if lacking then return pending(lacking) end
       local expected = blocks.expected(example)
       assert.is_true(#expected > 0, "it shows nothing")
       local wrong = blocks.difference(example, expected, function(line)

@@ -31,6 +31,8 @@ describe("README.md", function()
 
   for _, block in ipairs(list) do
     it(("is right at line %d"):format(block.line), function()
+      local lacking = blocks.lacking(block.text)
+      if lacking then return pending(lacking) end
       local wrong = blocks.difference(block.text, block.expected, function(line)
         return "README.md:" .. line
       end)

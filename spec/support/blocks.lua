@@ -55,6 +55,17 @@ local function samenumber(a, b)
   return x ~= nil and y ~= nil and math.abs(x - y) <= 1e-12 * math.abs(x)
 end
 
+--- What a program needs and this machine has not; nil if nothing.
+function blocks.lacking(text)
+  if text:find("ad.linalg", 1, true)
+      and not select(2, require("autodiff.core").array.blas()) then
+    return "there is no LAPACK (Debian: libopenblas0)"
+  elseif text:find("optim.nlopt", 1, true)
+      and not require("autodiff.optim.nlopt").available() then
+    return "there is no NLopt (Debian: libnlopt0)"
+  end
+end
+
 --- Is this line the expected one?
 function blocks.agrees(expected, got)
   local a, b = words(expected), words(got)
