@@ -572,6 +572,9 @@ static int l_map(lua_State *L) {
                       : c->rec.failed ? c->rec.failed
                                       : "no program");
   ad_rootcode(L, c, m.r);
+  pushcall(L, &m, 0); /* new code has no inputs yet */
+  ad_rootof(L, c, 1, top + 2, lua_gettop(L));
+  lua_settop(L, top);
   for (uint32_t k = 0; k < m.r->code.nblock && set == P_NONE; k++)
     if (m.r->code.block[k].end == P_RETURN) set = m.r->code.block[k].set;
   inputs(L, &m);
