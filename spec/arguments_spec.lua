@@ -176,7 +176,7 @@ entry("minimum", {1.5, 2.5}, "number", "number")
 -- its parameters, it gets the arbitrary calls below and nothing stricter.
 local elsewhere = {explain = true, graph = true, debug_nans = true, compile = true,
   array = true, zeros = true, ones = true, full = true, eye = true, arange = true,
-  linspace = true, save = true, load = true, matmul = true, outer = true,
+  linspace = true, save = true, load = true, load_program = true, matmul = true, outer = true,
   einsum = true}
 
 local public = {}

@@ -342,12 +342,11 @@ static uint32_t levels(size_t n) {
 }
 
 /* the sum of the first m of 64, in the order of a tree over all */
-static double lanes(const double *x, uint32_t m) {
-  double t[V_POINTS];
+static double lanes(const Vlevel *level, const double *x, uint32_t m) {
+  _Alignas(64) double t[V_POINTS];
+  if (m == V_POINTS) return level->sum(x);
   for (uint32_t k = 0; k < V_POINTS; k++) t[k] = k < m ? x[k] : -0.0;
-  for (uint32_t half = V_POINTS / 2; half > 0; half /= 2)
-    for (uint32_t k = 0; k < half; k++) t[k] = t[k] + t[k + half];
-  return t[0];
+  return level->sum(t);
 }
 
 /* }====================================================== */
@@ -695,7 +694,7 @@ static void results(Worker *w, const Block *o) {
     const Column *out = &r->out[j];
     const double *x = result(w, o, f, j, room);
     if (r->sum)
-      w->sum[j] = lanes(x, w->m);
+      w->sum[j] = lanes(w->team->level, x, w->m);
     else if (r->rows == NULL) {
       double *at = out->at + (ptrdiff_t)w->base * out->stride;
       for (uint32_t k = 0; k < w->m; k++)

@@ -1824,6 +1824,7 @@ void ad_opencompile(lua_State *L, State *S) {
   ad_setfuncs(L, method, LUA_NOREF);
   ad_opencompilelib(L, S);
   ad_openstorelib(L, S);
+  ad_opensparselib(L, S);
   lua_setfield(L, -2, "__index");
   lua_newtable(L); /* what scripts see, who ask whether it can be called */
   lua_getfield(L, -2, "__call");

@@ -158,6 +158,9 @@ void ad_storedcode(lua_State *L, Compiled *c, Root *r);
 void ad_openstorelib(lua_State *L, State *S);
 int ad_loadprogram(lua_State *L);
 
+/* sparselib.c: jacobian and hessian */
+void ad_opensparselib(lua_State *L, State *S);
+
 Compiled *ad_tocompiled(lua_State *L, int arg);
 
 /*

@@ -179,7 +179,21 @@ typedef struct Map {
   uint8_t *shared, *state;
   Layout o;
   double *total; /* of a reduction */
+  Form form;     /* of the arguments: a copy */
 } Map;
+
+/* has the root been given up, in a call of f? */
+static int gone(const Map *m) {
+  const Form *f;
+  for (uint32_t k = 0; k < m->c->nroot; k++)
+    if (m->c->root[k] == m->r) {
+      f = &m->r->in; /* perhaps another one in the same place */
+      return m->c->eager || m->r->prog.ntrace == 0 || f->n != m->form.n ||
+             f->nval != m->form.nval || f->nleaf != m->form.nleaf ||
+             memcmp(f->word, m->form.word, f->n * sizeof *f->word) != 0;
+    }
+  return 1;
+}
 
 /* pushes element [row][...] of an array as a number or nested lists */
 static void pushrow(lua_State *L, const Array *a, int dim, const double *at) {
@@ -243,6 +257,9 @@ static void inputs(lua_State *L, Map *m) {
   const Form *f = &m->r->in;
   double *x = room(L, f->nleaf, sizeof *x);
   uint32_t at = 0, leaf = 0;
+  m->form = *f;
+  m->form.word = room(L, f->n, sizeof *f->word);
+  memcpy(m->form.word, f->word, f->n * sizeof *f->word);
   memcpy(x, ad_rootinputs(m->r), f->nleaf * sizeof *x);
   m->in = room(L, f->nleaf, sizeof *m->in);
   m->shared = room(L, f->nleaf, 1);
@@ -441,23 +458,27 @@ static void missed(lua_State *L, Map *m, size_t row, double *x) {
 
 /*
 ** Runs until all rows are done. Rows that were missed are recorded, one after
-** the other, each time for as many others as take the same way.
+** the other, each time for as many others as take the same way. Where these
+** turn out to be few, time after time, the rest are called one by one.
 */
+#define FEW 16
+#define PATIENCE 8
+
 static void rounds(lua_State *L, Map *m, uint32_t set) {
   double *x = room(L, m->o.form.nleaf, sizeof *x);
   uint8_t *again = m->sum ? NULL : room(L, m->n, 1);
   uint32_t *rows = m->sum ? NULL : room(L, m->n, sizeof *rows);
   size_t left = m->n - batch(L, m, &m->r->code, set, NULL, m->n, m->state);
-  while (left > 0) {
+  for (int few = 0; left > 0 && few < PATIENCE;) {
     const uint32_t traces = m->c->traces;
     const size_t was = left;
     size_t k = 0, n = 0;
     while (m->state[k] == B_DONE) k++;
     if (m->state[k] == B_MISSED) {
       missed(L, m, k, x);
-      ad_rootcode(L, m->c, m->r);
+      if (!gone(m)) ad_rootcode(L, m->c, m->r);
     }
-    if (m->c->eager || traces == m->c->traces || m->r->prog.ntrace == 0)
+    if (gone(m) || traces == m->c->traces)
       break; /* no way to get further: f itself */
     if (m->sum)
       left = m->n - batch(L, m, &m->r->code, set, NULL, m->n, m->state);
@@ -468,7 +489,7 @@ static void rounds(lua_State *L, Map *m, uint32_t set) {
       if (n > 0) left -= batch(L, m, &m->r->code, set, rows, n, again);
       for (k = 0; k < n; k++) m->state[rows[k]] = again[k];
     }
-    if (left >= was) break;
+    few = was - left < FEW ? few + 1 : 0;
   }
   if (left > 0 && !m->sum)
     for (size_t k = 0; k < m->n; k++)
@@ -572,6 +593,9 @@ static int l_map(lua_State *L) {
                       : c->rec.failed ? c->rec.failed
                                       : "no program");
   ad_rootcode(L, c, m.r);
+  pushcall(L, &m, 0); /* new code has no inputs yet */
+  ad_rootof(L, c, 1, top + 2, lua_gettop(L));
+  lua_settop(L, top);
   for (uint32_t k = 0; k < m.r->code.nblock && set == P_NONE; k++)
     if (m.r->code.block[k].end == P_RETURN) set = m.r->code.block[k].set;
   inputs(L, &m);
@@ -591,7 +615,7 @@ static int l_map(lua_State *L) {
       results(L, &m, consts, &at, &leaf);
   rounds(L, &m, set);
   lua_settop(L, whole - 1 + (m.sum ? 0 : (int)m.o.form.nval));
-  if (m.r->code.relaxed) {
+  if (!gone(&m) && m.r->code.relaxed) {
     BatchRun b;
     b.nout = m.o.form.nleaf;
     if (hasnan(&m, &b)) {

@@ -925,6 +925,18 @@ static uint64_t compare(int cmp, const double *a, const double *b) {
   }
 }
 
+static double total(const double *x) {
+  _Alignas(64) double t[V_POINTS / 2];
+  int half = V_POINTS / 2;
+  for (int k = 0; k < half; k += LANES) ST(t + k, LD(x + k) + LD(x + half + k));
+  for (half /= 2; half >= LANES; half /= 2)
+    for (int k = 0; k < half; k += LANES)
+      ST(t + k, LD(t + k) + LD(t + half + k));
+  for (; half > 0; half /= 2)
+    for (int k = 0; k < half; k++) t[k] = t[k] + t[k + half];
+  return t[0];
+}
+
 /* }====================================================== */
 
-const Vlevel LEVEL = {NAME, run, compare};
+const Vlevel LEVEL = {NAME, run, compare, total};

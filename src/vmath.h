@@ -36,6 +36,8 @@ typedef struct Vlevel {
                     const uint32_t *list, double *scratch);
   /* bit k: the comparison holds at point k */
   uint64_t (*compare)(int cmp, const double *a, const double *b);
+  /* the sum, as a tree: halves are added until one number is left */
+  double (*sum)(const double *x);
 } Vlevel;
 
 /* level n, or NULL if there is no such level or the CPU does not have it; 0

@@ -913,6 +913,22 @@ print(opt.steps, opt:step({2}, {1})[1])  --> 0	1.0]])
 section "Files and random numbers"
 ---------------------------------------------------------------------------------------------------
 
+def("load_program", "load_program(path)", [[
+A compiled function from a file that its method save has written: c:save(path) stores the
+program for the arguments of the last call, whatever paths have been recorded so far, and what
+is in it of constants (numbers, strings, booleans; a structure with a metatable is an error).
+The file is the same for every machine. What comes back runs without the function that it was
+made from, and records nothing: arguments of another form, or that lead where nobody has been,
+are an error. A file that is damaged, or comes from another version, is an error; one that
+cannot be read is nil and a message.]], [[
+local c = ad.compile(ad.value_and_grad(function(x) return x * ad.sin(x) end))
+c(1)
+local path = os.tmpname()
+c:save(path)
+local d = ad.load_program(path)
+os.remove(path)
+print(d(2) == c(2))                                  --> true]])
+
 def("save", "save(path, a)", [[
 Writes an array or a number to a file of NumPy's format .npy, byte for byte as numpy.save writes
 float64, or a table of them to an .npz: names are the keys, and what is in a list is called arr_0,

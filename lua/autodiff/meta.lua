@@ -1041,6 +1041,15 @@ function ad.graph(f, ...) end
 ---@return boolean # the setting from before
 function ad.debug_nans(on) end
 
+---A compiled function from a file that its method save has written. It runs without the function
+---that it was made from and records nothing: arguments of another form, or that lead where nobody
+---has been, are an error, as is a file that is damaged. One that cannot be read is nil and a
+---message.
+---@param path string
+---@return (fun(...: any): ...)?
+---@return string? message
+function ad.load_program(path) end
+
 ---Writes an array or a number to a file of NumPy's format .npy, byte for byte as numpy.save
 ---writes float64, or a table of them to an .npz: names are the keys, and what is in a list is
 ---called arr_0, arr_1 and so on, as numpy.savez does it.

@@ -369,7 +369,7 @@ static const char *const all[] = {
     S("structures"), S("tapes"),      S("backward"),
     S("checkpoint"), S("custom"),     S("implicit"),
     S("errors"),     S("coroutines"), S("long"),
-    S("check"),      S("look")
+    S("check"),      S("look"),       S("programs")
 #undef S
 };
 

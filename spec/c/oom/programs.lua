@@ -1,0 +1,23 @@
+-- Programs for many points, as C, in files; sparse derivatives.
+local ad = require "autodiff"
+local f = ad.compile(ad.value_and_grad(function(w, x)
+  local y = w.b
+  while x > 1 do x, y = x / 2, y + w.a[1] end
+  if x < 0 then return 0 * y end
+  return y * ad.sin(x) * w.a[2]
+end))
+local w = { a = { 1, 2 }, b = 3 }
+local x = ad.linspace(-1, 9, 200)
+local v = f:map(w, x)
+assert(#v == 200)
+f:map(w, x, { reduce = "sum", threads = 2 })
+assert(#f:c_source("f") > 100)
+local path = os.tmpname()
+local gone <close> = setmetatable({}, { __close = function() os.remove(path) end })
+assert(gone)
+local saved = f:save(path)
+local g = saved and ad.load_program(path)
+assert(g(w, 0.5) == f(w, 0.5))
+local h = ad.compile(function(p) return p[1] * p[2] ^ 2 + ad.exp(p[3]) end)
+assert(#h:hessian({ 1, 2, 3 }).rows == 5)
+assert(#h:jacobian({ 1, 2, 3 }).rows == 3)

@@ -1,0 +1,277 @@
+-- Programs for many points, as C, in files, and their sparse derivatives.
+local ad = require "autodiff"
+
+local function near(a, b, units)
+  return a == b or a ~= a and b ~= b or
+    math.abs(a - b) <= (units or 8) * 2 ^ -52 * math.max(math.abs(a), math.abs(b), 1)
+end
+
+local function branching(x, y)
+  if x < y then return ad.sin(x) * y, 0 end
+  while x > 1 do x = x / 2 end
+  return ad.exp(x - y), x * 2
+end
+
+describe("map", function()
+  it("is the function, row by row", function()
+    local n = 1000
+    local f = ad.compile(branching)
+    local x, y = ad.linspace(-5, 5, n), ad.linspace(3, -3, n)
+    local a, b = f:map(x, y)
+    assert.equal(n, #a)
+    for i = 1, n do
+      local p, q = branching(x[i], y[i])
+      assert.is_true(near(p, a[i]) and near(q, b[i]), i)
+    end
+    assert.is_true(f:stats().traces < 10)
+  end)
+
+  it("is the same for any number of threads", function()
+    local f = ad.compile(branching)
+    local x, y = ad.linspace(-5, 5, 5000), ad.linspace(3, -3, 5000)
+    local a, b = f:map(x, y)
+    local p, q = f:map(x, y, { threads = 3 })
+    for i = 1, 5000 do assert.is_true(a[i] == p[i] and b[i] == q[i]) end
+    local s, t = f:map(x, y, { reduce = "sum" })
+    local u, v = f:map(x, y, { reduce = "sum", threads = 4 })
+    assert.is_true(s == u and t == v)
+  end)
+
+  it("takes numbers and structures for all rows, and rows of lists", function()
+    local function loss(w, x, t)
+      local h = w.b
+      for i = 1, #x do h = h + w.a[i] * x[i] end
+      return (ad.tanh(h) - t) ^ 2
+    end
+    local g = ad.compile(ad.value_and_grad(loss))
+    local w = { a = { 0.1, 0.2, 0.3 }, b = 0.5 }
+    local x, t = ad.zeros(200, 3), ad.linspace(-1, 1, 200)
+    for i = 1, 200 do
+      for j = 1, 3 do x[{ i, j }] = math.sin(i * j) end
+    end
+    local v, d = g:map(w, x, t)
+    local sv, sd = g:map(w, x, t, { reduce = "sum", threads = 2 })
+    local wanted, wantedb = 0, 0
+    for i = 1, 200 do
+      local row = { x[{ i, 1 }], x[{ i, 2 }], x[{ i, 3 }] }
+      local p, q = ad.value_and_grad(loss)(w, row, t[i])
+      assert.is_true(near(p, v[i]) and near(q.b, d.b[i]))
+      for j = 1, 3 do assert.is_true(near(q.a[j], d.a[{ i, j }])) end
+      wanted, wantedb = wanted + p, wantedb + q.b
+    end
+    assert.is_true(near(wanted, sv, 100) and near(wantedb, sd.b, 100))
+    assert.equal(3, #sd.a)
+  end)
+
+  it("does not try for ever where each row takes a way of its own", function()
+    local f = ad.compile(function(x) return ad.value(x) * x end)
+    local x = ad.linspace(1, 2, 2000)
+    local y = f:map(x)
+    for i = 1, 2000 do assert.equal(x[i] * x[i], y[i]) end
+  end)
+
+  it("goes on where no more traces are kept", function()
+    local f = ad.compile(function(x)
+      return ad.value(x) // 1 + x
+    end, { max_traces = 3 })
+    local x = ad.linspace(0, 10, 50)
+    local y = f:map(x)
+    for i = 1, 50 do assert.equal(x[i] // 1 + x[i], y[i]) end
+    local s = f:map(x, { reduce = "sum" })
+    local wanted = 0
+    for i = 1, 50 do wanted = wanted + x[i] // 1 + x[i] end
+    assert.is_true(near(wanted, s, 50))
+  end)
+
+  it("keeps the rule of zeros where the fast program does not", function()
+    local g = ad.compile(ad.grad(function(x) return 0 * ad.sqrt(x) + x end))
+    local y = g:map(ad.linspace(0, 1, 3))
+    assert.equal(1, y[1])
+  end)
+
+  it("has clear errors", function()
+    local f = ad.compile(branching)
+    local x = ad.linspace(0, 1, 3)
+    local function fails(text, ...)
+      local ok, message = pcall(f.map, f, ...)
+      assert.is_false(ok)
+      assert.is_truthy(message:find(text, 1, true), message)
+    end
+    fails("array expected")
+    fails("array expected", 1, 2)
+    fails("array of 3 rows expected, got 4", x, ad.linspace(0, 1, 4))
+    fails("threads: integer from 1 to 1024 expected", x, x, { threads = 0 })
+    fails("reduce: 'sum' expected", x, x, { reduce = "max" })
+    fails("unknown option 'foo'", x, x, { threads = 1, foo = 2 })
+    local h = ad.compile(function(a) if a < 0.5 then return a, a end return a end)
+    local ok, message = pcall(h.map, h, x)
+    assert.is_false(ok)
+    assert.is_truthy(message:find("another form", 1, true), message)
+    local e = ad.compile(function(a) if a > 0.7 then error("mine", 0) end return a end)
+    ok, message = pcall(e.map, e, x)
+    assert.is_false(ok)
+    assert.is_truthy(message:find("mine", 1, true), message)
+  end)
+end)
+
+describe("c_source", function()
+  it("says how to call it, and compiles", function()
+    local f = ad.compile(ad.value_and_grad(function(w)
+      if w.k < 0 then return w.a[1] % 3 end
+      return w.a[1] ^ w.a[2] + ad.digamma(w.k)
+    end))
+    f { a = { 2, 3 }, k = 1.5 }
+    f { a = { 2, 3 }, k = -1.5 }
+    local s = f:c_source("loss")
+    for _, text in ipairs { "int loss(const double *x, double *y)", "argument 1.a[1 .. 2]",
+      "argument 1.k", "result 1", "result 2.k" } do
+      assert.is_truthy(s:find(text, 1, true), text)
+    end
+    local dir = os.tmpname()
+    os.remove(dir)
+    if not os.execute("cc --version >/dev/null 2>&1") then return end
+    assert(os.execute("mkdir " .. dir))
+    local file = assert(io.open(dir .. "/loss.c", "w"))
+    file:write(s)
+    file:close()
+    local command = "cd %s && cc -std=c99 -Wall -Wextra -Werror -pedantic -c loss.c"
+    assert.is_true(os.execute(command:format(dir)))
+    os.execute("rm -r " .. dir)
+  end)
+
+  it("has clear errors", function()
+    local f = ad.compile(function(x) return x end)
+    assert.has_error(function() f:c_source("f") end)
+    f(1)
+    for _, name in ipairs { "", "1", "a b", "while", "exp" } do
+      assert.has_error(function() f:c_source(name) end,
+        "bad argument #1 to 'c_source' (name for a C function expected)")
+    end
+  end)
+end)
+
+describe("a stored program", function()
+  local path
+  before_each(function() path = os.tmpname() end)
+  after_each(function() os.remove(path) end)
+
+  it("is the same function", function()
+    local f = ad.compile(ad.value_and_grad(function(w, x)
+      local y = w.b
+      while x > 1 do x, y = x / 2, y + w.a[1] end
+      return y * ad.sin(x) * w.a[2]
+    end))
+    local w = { a = { 1, 2 }, b = 3 }
+    for _, x in ipairs { 0.5, 3, 100 } do f(w, x) end
+    assert.is_true(f:save(path))
+    local g = assert(ad.load_program(path))
+    for _, x in ipairs { 0.5, 3, 100, 1000 } do
+      local y, d = f(w, x)
+      local z, e = g(w, x)
+      assert.is_true(y == z and d.b == e.b and d.a[1] == e.a[1] and d.a[2] == e.a[2])
+    end
+    assert.equal(f:map(w, ad.linspace(0, 100, 10))[3], g:map(w, ad.linspace(0, 100, 10))[3])
+    assert.equal(f:c_source("f"), g:c_source("f"))
+  end)
+
+  it("has clear errors", function()
+    local f = ad.compile(function(x) if x < 0 then return -x end return x end)
+    f(1)
+    f:save(path)
+    local g = ad.load_program(path)
+    assert.equal(2, g(2))
+    assert.has_error(function() g(-1) end)
+    assert.has_error(function() g("x") end)
+    local r, message = ad.load_program("/does/not/exist")
+    assert.is_nil(r)
+    assert.is_truthy(message:find("/does/not/exist", 1, true))
+    r, message = f:save("/does/not/exist")
+    assert.is_nil(r)
+    assert.is_truthy(message:find("/does/not/exist", 1, true))
+  end)
+
+  it("that is damaged is not loaded", function()
+    local f = ad.compile(function(w) return w.a * w.b[1], "text", { w.b[2], c = 2 } end)
+    f { a = 1, b = { 2, 3 } }
+    f:save(path)
+    local file = io.open(path, "rb")
+    local s = file:read("a")
+    file:close()
+    local function load(text)
+      file = io.open(path, "wb")
+      file:write(text)
+      file:close()
+      return pcall(ad.load_program, path)
+    end
+    for i = 0, #s - 1 do
+      local ok, message = load(s:sub(1, i))
+      assert.is_false(ok)
+      assert.is_truthy(message:find("load_program", 1, true))
+    end
+    -- by someone who knows the checksum (FNV-1a)
+    math.randomseed(1)
+    local loaded = 0
+    for _ = 1, 2000 do
+      local k = math.random(33, #s)
+      local body = s:sub(33, k - 1) .. string.char(math.random(0, 255)) .. s:sub(k + 1)
+      local h = 0xcbf29ce484222325
+      for i = 1, #body do h = (h ~ body:byte(i)) * 0x100000001b3 end
+      local ok, g = load(s:sub(1, 24) .. ("<i8"):pack(h) .. body)
+      if ok then
+        loaded = loaded + 1
+        pcall(g, { a = 1, b = { 2, 3 } })
+        pcall(g.map, g, ad.linspace(0, 1, 3))
+        tostring(g)
+      else
+        assert.is_truthy(g:find("load_program", 1, true), g)
+      end
+    end
+    assert.is_true(loaded > 0)
+  end)
+end)
+
+describe("sparse derivatives", function()
+  local function rosenbrock(x)
+    local s = 0
+    for i = 1, #x - 1 do s = s + 100 * (x[i + 1] - x[i] ^ 2) ^ 2 + (1 - x[i]) ^ 2 end
+    return s
+  end
+
+  local function ring(x)
+    local y = {}
+    for i = 1, #x do y[i] = ad.sin(x[i]) * x[i % #x + 1] end
+    return y
+  end
+
+  local x = {}
+  for i = 1, 12 do x[i] = i / 7 end
+
+  it("are those of the dense ones", function()
+    local f, g = ad.compile(ring), ad.compile(rosenbrock)
+    local j, wanted = f:jacobian(x, { dense = true }), ad.jacobian(ring)(x)
+    local h, wantedh = g:hessian(x, { dense = true }), ad.hessian(rosenbrock)(x)
+    for i = 1, 12 do
+      for k = 1, 12 do
+        assert.is_true(near(wanted[i][k], j[{ i, k }]))
+        assert.is_true(near(wantedh[i][k], h[{ i, k }], 100))
+      end
+    end
+  end)
+
+  it("need few products", function()
+    local j = ad.compile(ring):jacobian(x)
+    assert.is_true(#j.rows == 24 and #j.cols == 24 and #j.values == 24 and j.colours <= 3)
+    local h = ad.compile(rosenbrock):hessian(x)
+    assert.is_true(#h.rows == 34 and h.colours <= 3)
+  end)
+
+  it("have clear errors", function()
+    local f = ad.compile(ring)
+    assert.has_error(function() f:jacobian(3) end,
+      "bad argument #1 to 'jacobian' (list of numbers expected, got number)")
+    assert.has_error(function() f:jacobian({ 1, "a" }) end,
+      "bad argument #1 to 'jacobian' (element 2: number expected, got string)")
+    assert.has_error(function() f:jacobian({ 1, 2 }, { x = 1 }) end,
+      "bad argument #2 to 'jacobian' (unknown option 'x')")
+  end)
+end)
