@@ -1,4 +1,4 @@
---- Arrays against loops in C that do the same.
+--- Arrays against loops in C that do the same, and against NumPy.
 local ad = require "autodiff"
 local measure = require "bench.measure"
 
@@ -48,6 +48,63 @@ lines[#lines + 1] = {
     return measure.times({function() return a + b end}, 0.5)[1] * 1e9
   end,
 }
+
+-- Seconds that NumPy takes for each of these, from one run of Python; nil where there is none.
+local numpy
+local function seconds(name)
+  if not numpy then
+    numpy = {}
+    local script = [[
+import time, numpy as np
+n = 1000000
+a, b = np.linspace(0, 1, n), np.linspace(1, 2, n)
+m = np.linspace(0, 1, n).reshape(1000, 1000)
+v = np.linspace(1, 2, 1000)
+s = np.linspace(0, 1, 10)
+for name, f, k in (("add", lambda: a + b, 20), ("exp", lambda: np.exp(a), 20),
+                   ("addrow", lambda: m + v, 20), ("add10", lambda: s + s, 20000),
+                   ("sum", lambda: a.sum(), 50), ("sort", lambda: np.sort(-a), 5)):
+    best = 1e9
+    for _ in range(7):
+        t = time.process_time()
+        for _ in range(k): f()
+        best = min(best, (time.process_time() - t) / k)
+    print(name, best)
+]]
+    local pipe = io.popen("python3 -c '" .. script .. "' 2>/dev/null")
+    for line in pipe:lines() do
+      local key, t = line:match("(%S+) (%S+)")
+      if key then numpy[key] = tonumber(t) end
+    end
+    pipe:close()
+  end
+  return numpy[name]
+end
+
+for _, case in ipairs{
+  {"add", "a + b of 1e6 elements", function(a) return function() return a + a end end},
+  {"exp", "exp of 1e6 elements", function(a) return function() return ad.exp(a) end end},
+  {"sum", "sum of 1e6 elements", function(a) return function() return ad.sum(a) end end},
+  {"sort", "sort of 1e6 elements", function(a)
+    local b = -a
+    return function() return ad.sort(b) end
+  end},
+  {"add10", "a + b of 10 elements", function()
+    local a = ad.linspace(0, 1, 10)
+    return function() return a + a end
+  end},
+} do
+  local key, name, make = table.unpack(case)
+  lines[#lines + 1] = {
+    name = name .. " over NumPy", unit = "x",
+    measure = function()
+      local base = seconds(key)
+      if not base then return nil, "there is no python3 with NumPy" end
+      local t = measure.times({make(ad.linspace(0, 1, n))}, 1)[1]
+      return t / base, ("%s / %s"):format(readable(t), readable(base))
+    end,
+  }
+end
 
 lines[#lines + 1] = {
   name = "gradient of logsumexp of 1e6 elements over its value", bound = 3.5, unit = "x",
