@@ -362,7 +362,7 @@ describe("arrays", function()
   end)
 
   it("values of arrays take the indices that arrays take", function()
-    local v = ad.array { 1, 2, 3 }
+    v = ad.array { 1, 2, 3 }
     assert.equal(2, v[ad.var(2)])
     assert.equal(2, ad.value(ad.var(v)[ad.var(2)]))
     assert.same({ 0, 2, 0 }, ad.grad(function(x, i) return x[i] * x[{ i }] / 2 end)(v, ad.var(2))
