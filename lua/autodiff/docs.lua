@@ -450,8 +450,9 @@ not change. An x == 1 with a plain number is false without anybody being asked: 
 Strings and the lengths of tables are part of what is recorded; integers are, where f needs them.
 Options: max_traces (default 4096) and max_operations bound what is recorded, beyond them f itself
 is called; memory bounds the bytes that the gradient of a loop may keep; fast = true allows sums and
-products to be rounded otherwise; backend = "interpreter" keeps to the portable interpreter, "native"
-makes machine code at once, where usually it waits until that pays. tostring gives a listing.]], [[
+products to be rounded otherwise; backend = "interpreter" keeps to the portable interpreter, and
+"native" makes machine code at once, where usually it waits until that pays. tostring gives a
+listing.]], [[
 local function newton(a)
   local x = a
   while ad.abs(x * x - a) > 1e-12 * a do x = 0.5 * (x + a / x) end

@@ -71,9 +71,11 @@ for name, f, k in (("add", lambda: a + b, 20), ("exp", lambda: np.exp(a), 20),
         best = min(best, (time.process_time() - t) / k)
     print(name, best)
 ]]
-    local pipe = io.popen("python3 -c '" .. script .. "' 2>/dev/null")
-    for line in pipe:lines() do
-      local key, t = line:match("(%S+) (%S+)")
+    local python = require("support.numpy").python()
+    if not python then return nil end
+    local pipe = io.popen(python .. " -c '" .. script .. "' 2>/dev/null")
+    for answer in pipe:lines() do
+      local key, t = answer:match("(%S+) (%S+)")
       if key then numpy[key] = tonumber(t) end
     end
     pipe:close()
