@@ -213,6 +213,13 @@ describe("vmap", function()
       ad.arange(1, 3))
     fails("differs along the batch", ad.vmap(function(x) return ad.value(x) end), ad.arange(1, 3))
     fails("argument 1 has a number where an array is mapped", ad.vmap(id), 3)
+    fails("matmul: shapes (2) and (3) do not align", ad.vmap(ad.matmul),
+      ad.ones(2, 2), ad.ones(2, 3))
+    fails("matmul: shapes (2) and (3, 2) do not align", ad.vmap(ad.matmul, { 1, false }),
+      ad.ones(2, 2), ad.ones(3, 2))
+    fails("bad argument #2 to 'vmap' (number has no integer representation)", ad.vmap, id, 0.5)
+    fails("bad argument #2 to 'vmap' (no axis 0)", ad.vmap, id, { 1, 0 })
+    fails("bad argument #2 to 'vmap' (integer or false expected, got string)", ad.vmap, id, { "x" })
     fails("argument 1 has no axis 3 (its shape is (2, 2))", ad.vmap(id, 3), ad.eye(2))
     fails("argument 2 has a batch of 3, and those before have 2",
       ad.vmap(function(a, b) return a + b end), ad.ones(2), ad.ones(3))

@@ -354,7 +354,7 @@ section "Rules and checks"
 ---------------------------------------------------------------------------------------------------
 
 def("custom", "custom{name =, f =, jvp =, vjp =}", [[
-A function with a derivative of your own. f gets plain numbers. jvp(primals, tangents, y)
+A function with a derivative of your own. f gets plain numbers and arrays. jvp(primals, tangents, y)
 returns the tangent of y, with both in lists; vjp(ybar, y, ...) returns one cotangent per
 argument, nil for 0. One of the two rules is enough for all modes; without any,
 differentiating is an error that names the function. Higher orders differentiate the rule,
@@ -368,9 +368,9 @@ print(ad.grad(log1pexp)(0), ad.jvp(log1pexp, {0}, {1}))  --> 0.5	0.6931471805599
 
 def("implicit", "implicit{f =, solve =}", [[
 A function of some parameters whose value is x = solve(...), called with plain numbers, for
-which f(x, ...) = 0. x is a number or a list; then f returns a list as long. What happens in
-`solve` is not differentiated: the derivatives are those of the implicit function theorem, dx
-= -(df/dx)⁻¹ df, to any order. A singular df/dx is an error.]], [[
+which f(x, ...) = 0. x is a number, a list (then f returns a list as long) or an array. What
+happens in `solve` is not differentiated: the derivatives are those of the implicit function
+theorem, dx = -(df/dx)⁻¹ df, to any order. A singular df/dx is an error.]], [[
 local root = ad.implicit{
   f = function(x, a) return x * x - a end,
   solve = function(a) return math.sqrt(a) end,

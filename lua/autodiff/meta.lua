@@ -475,15 +475,15 @@ function ad.checkpoint(f) end
 ---@return autodiff.Compiled
 function ad.compile(f, options) end
 
----A function with a derivative of your own. f gets plain numbers. jvp(primals, tangents, y)
----returns the tangent of y, with both in lists; vjp(ybar, y, ...) returns one cotangent per
+---A function with a derivative of your own. f gets plain numbers and arrays. jvp(primals, tangents,
+---y) returns the tangent of y, with both in lists; vjp(ybar, y, ...) returns one cotangent per
 ---argument, nil for 0.
 ---@param rule autodiff.Rule
 ---@return fun(...: any): any
 function ad.custom(rule) end
 
 ---A function of some parameters whose value is x = solve(...), called with plain numbers, for
----which f(x, ...) = 0. x is a number or a list; then f returns a list as long.
+---which f(x, ...) = 0. x is a number, a list (then f returns a list as long) or an array.
 ---@param equation autodiff.Equation
 ---@return fun(...: any): any
 function ad.implicit(equation) end

@@ -141,6 +141,11 @@ end
 function rules.matmul(c, at, a, b)
   local sa, sb = shapeof(a), shapeof(b)
   local na, nb = #sa - (c.mapped[1] and 1 or 0), #sb - (c.mapped[2] and 1 or 0)
+  if sa[#sa] ~= sb[nb == 1 and #sb or #sb - 1] then -- said of the examples, not of the batch
+    kernel.fail(("matmul: shapes %s and %s do not align"):format(
+      check.shapetext(table.move(sa, #sa - na + 1, #sa, 1, {})),
+      check.shapetext(table.move(sb, #sb - nb + 1, #sb, 1, {}))))
+  end
   if na == 1 and c.mapped[1] and not c.mapped[2] and nb == 2 then return c.op(at, a, b) end
   if nb == 1 and c.mapped[2] and not c.mapped[1] and na == 2 then
     return c.op(at, b, array.transpose(a))
