@@ -720,7 +720,8 @@ static void all(Adj *w) {
   }
 }
 
-int ad_gradient(const Prog *p, Prog *q, uint32_t nwant, const uint32_t *want) {
+int ad_proggradient(const Prog *p, Prog *q, uint32_t nwant,
+                    const uint32_t *want) {
   Adj w;
   const size_t n = p->nins, m = p->nblock;
   memset(&w, 0, sizeof w);

@@ -62,8 +62,8 @@ static uint32_t reference(lua_State *L, State *S, val v, double *x) {
     v = ad_num(lua_tonumber(L, v.i));
   }
   *x = v.n;
-  r = ad_progconst(progof(S), v.n);
-  if (r == P_NOMEM) ad_nomem(L, sizeof(double));
+  while ((r = ad_progconst(progof(S), v.n)) == P_NOMEM)
+    ad_nomem(L, sizeof(double)); /* which may have made room */
   return r;
 }
 
@@ -71,7 +71,8 @@ static uint32_t reference(lua_State *L, State *S, val v, double *x) {
 int ad_recwent(lua_State *L, State *S, uint32_t r) {
   if (r == P_NOMEM) {
     ad_nomem(L, (size_t)progof(S)->capins * sizeof(Ins));
-    luaL_error(L, "compile: program is too large");
+    luaL_error(L, progof(S)->nins < P_MAXINS ? "not enough memory"
+                                             : "compile: program is too large");
   }
   if (r == P_DIFFERS) {
     fail(S, "f did something else for the same reasons");
@@ -797,12 +798,12 @@ static void lowered(lua_State *L, Compiled *c, Root *r, Code *code,
     while (!ad_lower(&r->prog, code, options)) nomemory(L, r);
     return;
   }
-  while ((went = ad_gradient(&r->prog, &q, r->nwant, r->want)) == P_GNOMEM)
+  while ((went = ad_proggradient(&r->prog, &q, r->nwant, r->want)) == P_GNOMEM)
     nomemory(L, r);
   while (!ad_lower(&q, code, options)) {
     ad_progfree(&q);
     nomemory(L, r);
-    while (ad_gradient(&r->prog, &q, r->nwant, r->want) != P_GDONE)
+    while (ad_proggradient(&r->prog, &q, r->nwant, r->want) != P_GDONE)
       nomemory(L, r);
   }
   ad_progfree(&q);
@@ -1344,7 +1345,8 @@ static int asgradient(lua_State *L, Compiled *c, Root *r, int n) {
   }
   if (c->rec.failed) return -1;
   /* can it be differentiated so? */
-  while ((status = ad_gradient(&r->prog, &q, r->nwant, r->want)) == P_GNOMEM)
+  while ((status = ad_proggradient(&r->prog, &q, r->nwant, r->want)) ==
+         P_GNOMEM)
     nomemory(L, r);
   if (status == P_GCANNOT) return -1;
   ad_progfree(&q);

@@ -60,9 +60,10 @@ static void listed(Walk *w, const Cell *c) {
     k->capentry = ncap;
   }
   /* a value of an earlier round is garbage in some register */
-  k->entry[w->n] =
-      ad_isstale(w->S, c) ? ad_progconst(&w->r->root->prog, 0) : c->u.var.node;
-  if (k->entry[w->n] == P_NOMEM) ad_nomem(w->L, sizeof(double));
+  while ((k->entry[w->n] = ad_isstale(w->S, c)
+                               ? ad_progconst(&w->r->root->prog, 0)
+                               : c->u.var.node) == P_NOMEM)
+    ad_nomem(w->L, sizeof(double)); /* which may have made room */
 }
 
 static int visit(Walk *w, int depth);

@@ -278,7 +278,8 @@ void ad_recabort(Prog *p);
 */
 enum { P_GDONE, P_GNOMEM, P_GCANNOT };
 
-int ad_gradient(const Prog *p, Prog *q, uint32_t nwant, const uint32_t *want);
+int ad_proggradient(const Prog *p, Prog *q, uint32_t nwant,
+                    const uint32_t *want);
 
 /*
 ** Optimises and lowers. 0 for lack of memory. 'options' is a set of
