@@ -37,17 +37,17 @@ static int l_iscallable(lua_State *L) {
 /* is the function of this level one of the library's own in Lua? */
 static int isours(const lua_Debug *ar) {
   static const char *const file[] = {
-      "leaves.lua",       "parts.lua",        "optim/first.lua",
-      "optim/lbfgs.lua",  "optim/least.lua",  "optim/newton.lua",
-      "optim/run.lua",    "optim/search.lua", "optim/space.lua",
-      "optim/vector.lua", "arrayargs.lua",    "array.lua",
-      "broadcast.lua",    "check.lua",        "custom.lua",
-      "dense.lua",        "explain.lua",      "graph.lua",
-      "implicit.lua",     "jacobian.lua",     "joint.lua",
-      "linalg.lua",       "math.lua",         "npy.lua",
-      "optim/nlopt.lua",  "optim.lua",        "prim.lua",
-      "product.lua",      "reduce.lua",       "shapes.lua",
-      "trace.lua",        "vmap.lua"};
+      "sparse.lua",       "leaves.lua",       "parts.lua",
+      "optim/first.lua",  "optim/lbfgs.lua",  "optim/least.lua",
+      "optim/newton.lua", "optim/run.lua",    "optim/search.lua",
+      "optim/space.lua",  "optim/vector.lua", "arrayargs.lua",
+      "array.lua",        "broadcast.lua",    "check.lua",
+      "custom.lua",       "dense.lua",        "explain.lua",
+      "graph.lua",        "implicit.lua",     "jacobian.lua",
+      "joint.lua",        "linalg.lua",       "math.lua",
+      "npy.lua",          "optim/nlopt.lua",  "optim.lua",
+      "prim.lua",         "product.lua",      "reduce.lua",
+      "shapes.lua",       "trace.lua",        "vmap.lua"};
   for (size_t i = 0; i < sizeof file / sizeof file[0]; i++) {
     const char *at = strstr(ar->source, "autodiff/");
     for (; at != NULL; at = strstr(at + 1, "autodiff/"))

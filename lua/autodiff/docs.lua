@@ -914,14 +914,70 @@ print(opt.steps, opt:step({2}, {1})[1])  --> 0	1.0]])
 section "Files and random numbers"
 ---------------------------------------------------------------------------------------------------
 
+def("compiled:map", "c:map(a, ...)", [[
+The program for a batch, without a call for each row. Each argument is an array with the batch as
+its first axis (a row of more dimensions is a list of numbers to f), or a number or structure that
+all rows share, as in c:map(a, b, {threads = 2}); the answer is one array per number that f
+returns. Rows may take different branches; one that goes where nobody has been is recorded.
+Options, in a table behind the arguments: threads = n runs n threads, with the same result
+whatever their number; reduce = "sum" gives the sums over the rows in place of them, in the
+structure that f returns.]], [[
+local c = ad.compile(ad.value_and_grad(function(x, a)
+  if x < a then return x * a end
+  return x ^ 2
+end))
+print(c:map(ad.array{1, 2, 3}, 2))                      --> [2 4 9]	[2 4 6]
+print(c:map(ad.array{1, 2, 3}, 2, {reduce = "sum"}))    --> 15.0	12.0]])
+
+def("compiled:c_source", "c:c_source(name)", [[
+The program for the arguments of the last call as one C99 file that needs only libm: a function
+`int name(const double *x, double *y)` of all the numbers in the arguments and in the results,
+which its header comment lists in order. It returns 0, or another number where the arguments lead
+where nobody has been. For the same digits compile it with -std=c99, or -ffp-contract=off.]], [[
+local c = ad.compile(function(x) return x * x end)
+c(3)
+print(c:c_source("square"):match "int square.-;")       --> int square(const double *x, double *y);]])
+
+def("compiled:save", "c:save(path)", [[
+Writes the program for the arguments of the last call to a file, which `ad.load_program` makes a
+compiled function of again. Constants in it may be numbers, strings and booleans; a structure with
+a metatable is an error.]], [[
+local c = ad.compile(function(x) return x * x end)
+c(3)
+local path = os.tmpname()
+c:save(path)
+print(ad.load_program(path)(4))                         --> 16.0
+os.remove(path)]])
+
+def("compiled:jacobian", "c:jacobian(x[, options])", [[
+The sparse Jacobian of a compiled function from a list of numbers to a list of numbers, at x:
+which entries can be other than 0 is read off the program, and columns that share no row are found
+together (Curtis, Powell and Reid 1974). A table with the lists `rows` and `cols` of the entries,
+the array `values`, the `shape` {rows, columns} and the number of `colours`; with dense = true the
+whole matrix, as an array. threads = n as for `map`.]], [=[
+local c = ad.compile(function(x)
+  local r = {}
+  for i = 1, #x - 1 do r[i] = x[i] * x[i + 1] end
+  return r
+end)
+local J = c:jacobian{1, 2, 3, 4}
+print(#J.rows, J.colours, J.values)                     --> 6	2	[2 1 3 2 4 3]
+print(c:jacobian({1, 2, 3}, {dense = true}))            --> [[2 1 0]
+-->  [0 3 2]]]=])
+
+def("compiled:hessian", "c:hessian(x[, options])", [[
+The sparse Hessian of a compiled function from a list of numbers to a number, at x, as
+`c:jacobian` gives Jacobians; columns are found together by a star colouring (Coleman and Moré
+1984). Both triangles are there.]], [=[
+local c = ad.compile(function(x) return x[1] ^ 2 * x[2] + x[3] ^ 3 end)
+local H = c:hessian{1, 2, 3}
+print(table.concat(H.rows, " "), H.values)              --> 1 1 2 2 3	[ 4  2  2  0 18]]=])
+
 def("load_program", "load_program(path)", [[
-A compiled function from a file that its method save has written: c:save(path) stores the
-program for the arguments of the last call, whatever paths have been recorded so far, and what
-is in it of constants (numbers, strings, booleans; a structure with a metatable is an error).
-The file is the same for every machine. What comes back runs without the function that it was
-made from, and records nothing: arguments of another form, or that lead where nobody has been,
-are an error. A file that is damaged, or comes from another version, is an error; one that
-cannot be read is nil and a message.]], [[
+A compiled function from a file that its method save has written. It runs without the function
+that it was made from and records nothing: arguments of another form, or that lead where nobody
+has been, are an error, as is a file that is damaged. One that cannot be read is nil and a
+message. The file is the same for every machine.]], [[
 local c = ad.compile(ad.value_and_grad(function(x) return x * ad.sin(x) end))
 c(1)
 local path = os.tmpname()

@@ -189,6 +189,41 @@ local Compiled = {}
 ---@return table
 function Compiled:stats() end
 
+---The program for a batch, without a call for each row.
+---@param a any
+---@param ... any
+---@return any ...
+function Compiled:map(a, ...) end
+
+---The program for the arguments of the last call as one C99 file that needs only libm: a function
+---`int name(const double *x, double *y)` of all the numbers in the arguments and in the results,
+---which its header comment lists in order.
+---@param name string
+---@return string
+function Compiled:c_source(name) end
+
+---Writes the program for the arguments of the last call to a file, which `ad.load_program` makes a
+---compiled function of again.
+---@param path string
+---@return boolean
+function Compiled:save(path) end
+
+---The sparse Jacobian of a compiled function from a list of numbers to a list of numbers, at x:
+---which entries can be other than 0 is read off the program, and columns that share no row are found
+---together (Curtis, Powell and Reid 1974).
+---@param x number[]
+---@param options? table dense, threads
+---@return table|autodiff.Array
+function Compiled:jacobian(x, options) end
+
+---The sparse Hessian of a compiled function from a list of numbers to a number, at x, as
+---`c:jacobian` gives Jacobians; columns are found together by a star colouring (Coleman and Moré
+---1984).
+---@param x number[]
+---@param options? table dense, threads
+---@return table|autodiff.Array
+function Compiled:hessian(x, options) end
+
 ---A record of operations.
 ---@class autodiff.Tape
 ---@operator len: integer

@@ -22,12 +22,12 @@ local fields = {
   ["dual.tangent"] = function() return ad.dual(1, 2).tangent end,
 }
 
--- The methods of a value: functions with a name that is not a metamethod's.
+-- The methods of a value: functions with a name that is not a metamethod's, nor internal.
 local function methods(set, prefix, value)
   local meta = debug.getmetatable(value)
   local index = type(meta.__index) == "table" and meta.__index or meta
   for name, v in pairs(index) do
-    if type(v) == "function" and not name:find "^__" then set[prefix .. ":" .. name] = true end
+    if type(v) == "function" and not name:find "^_" then set[prefix .. ":" .. name] = true end
   end
 end
 
