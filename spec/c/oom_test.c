@@ -17,6 +17,7 @@
 **     spec/c/oom_test.c <the module's .c files> -llua5.4 -lm
 */
 
+#include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -361,21 +362,6 @@ static void tryscript(const char *script, long stride, Totals *t) {
 }
 
 
-static const char *const all[] = {
-#define S(name) "spec/c/oom/" name ".lua"
-    S("require"),    S("values"),     S("elementary"),
-    S("lists"),      S("reverse"),    S("forward"),
-    S("taylor"),     S("matrices"),   S("nested"),
-    S("structures"), S("tapes"),      S("backward"),
-    S("checkpoint"), S("custom"),     S("implicit"),
-    S("errors"),     S("coroutines"), S("long"),
-    S("check"),      S("look"),       S("programs")
-#undef S
-};
-
-#define NALL ((int)(sizeof all / sizeof all[0]))
-
-
 /*
 ** Which names of the module no script has used.
 */
@@ -405,7 +391,7 @@ static int docoverage(lua_State *L) {
 }
 
 
-static void trycoverage(Totals *t) {
+static void trycoverage(Totals *t, char **script, int n) {
   int k;
   lua_State *L = luaL_newstate();
   if (L == NULL) return;
@@ -413,9 +399,9 @@ static void trycoverage(Totals *t) {
   lua_pushcfunction(L, dosetup);
   lua_pushboolean(L, 1);
   if (lua_pcall(L, 1, 0, 1) == LUA_OK) {
-    lua_createtable(L, NALL, 0);
-    for (k = 0; k < NALL; k++) {
-      lua_pushstring(L, all[k]);
+    lua_createtable(L, n, 0);
+    for (k = 0; k < n; k++) {
+      lua_pushstring(L, script[k]);
       lua_rawseti(L, -2, k + 1);
     }
     lua_setglobal(L, "scripts");
@@ -435,13 +421,21 @@ static void trycoverage(Totals *t) {
 int main(int argc, char **argv) {
   Totals t = {0, 0, 0, 0};
   long stride = argc > 1 ? atol(argv[1]) : 0;
-  int k;
-  if (argc > 2) {
-    for (k = 2; k < argc; k++) tryscript(argv[k], stride, &t);
-  } else {
-    trycoverage(&t);
-    for (k = 0; k < NALL; k++) tryscript(all[k], stride, &t);
+  char **script = argv + 2;
+  int n = argc - 2, k;
+  glob_t all;
+  memset(&all, 0, sizeof all);
+  if (argc <= 2) {
+    if (glob("spec/c/oom/*.lua", 0, NULL, &all) != 0) {
+      fprintf(stderr, "oom_test: no scripts here\n");
+      return EXIT_FAILURE;
+    }
+    script = all.gl_pathv;
+    n = (int)all.gl_pathc;
+    trycoverage(&t, script, n);
   }
+  for (k = 0; k < n; k++) tryscript(script[k], stride, &t);
+  globfree(&all);
   printf("%ld allocation points tried, %ld leaks\n", t.points, t.leaks);
   printf("%ld passed, %ld failed\n", t.passed, t.failed);
   return t.failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;

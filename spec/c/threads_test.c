@@ -115,8 +115,64 @@ static const char graphs[] =
     "  local s = 0\n"
     "  for i = 1, #v do s = s + ad.sin(v[i]) * v[i] end\n"
     "  return s\n"
-    "end)(big), 1, 100))\n"
-    "return table.concat(out, ' ')\n";
+    "end)(big), 1, 100))\n";
+
+static const char arrays[] =
+    "local function list(a)\n"
+    "  put(table.unpack(ad.reshape(a, {a.size}):tolist()))\n"
+    "end\n"
+    "local rng = ad.random(k)\n"
+    "local W, V = rng:normal{12, 8}, rng:uniform{8, 3}\n"
+    "local X, Y = rng:normal{40, 12}, rng:normal{40, 3}\n"
+    "local function loss(W, V)\n"
+    "  local D = ad.tanh(X:matmul(W)):matmul(V) - Y\n"
+    "  return (D * D):sum(2):mean() + ad.logsumexp(W[{{2, 9}, 1}])\n"
+    "end\n"
+    "for _ = 1, 5 do\n"
+    "  local y, dW, dV = ad.value_and_grad(loss, {1, 2})(W, V)\n"
+    "  put(y)\n"
+    "  W, V = W - 0.01 * dW, V - 0.01 * dV\n"
+    "end\n"
+    "list(W)\n"
+    "list(ad.vmap(ad.grad(function(w) return ad.sin(w):dot(w) end))(W))\n"
+    "list(ad.hvp(function(v) return ad.prod(ad.exp(v * 0.1)) end, V[{{}, 1}],\n"
+    "  V[{{}, 2}]))\n"
+    "list(ad.cumsum(ad.sort(ad.erf(X[1]))) * ad.where(ad.lt(X[2], 0), 1, 2))\n"
+    "list(ad.einsum('ij,jk->k', X, W))\n"
+    "local A = ad.matmul(V:transpose(), V) + ad.eye(3)\n"
+    "local ok, s = pcall(ad.grad(function(A)\n"
+    "  return ad.linalg.solve(A, ad.ones{3}):sum()\n"
+    "end), A)\n"
+    "if ok then list(s) end\n";
+
+/* machine code and the interpreter, loops, programs whose guards fail, and
+   batches on threads of their own */
+static const char compiled[] =
+    "local function newton(a)\n"
+    "  local x, n = a, 0\n"
+    "  while ad.abs(x * x - a) > 1e-9 do x = 0.5 * (x + a / x) end\n"
+    "  if x > 2 then return ad.sin(x) * x else return ad.exp(-x) end\n"
+    "end\n"
+    "local rows = {}\n"
+    "for i = 1, 700 do rows[i] = 0.5 + i % (90 + k) / 7 end\n"
+    "rows = ad.array(rows)\n"
+    "for _, backend in ipairs{'interpreter', 'native', 'auto'} do\n"
+    "  local c = ad.compile(ad.value_and_grad(newton), {backend = backend})\n"
+    "  for i = 1, 60 do put(c(0.3 * k + i / 6)) end\n"
+    "  local g = ad.grad(ad.compile(newton, {backend = backend}))\n"
+    "  for i = 1, 10 do put(g(k + i)) end\n"
+    "  for _, n in ipairs{1, 4} do\n"
+    "    local y, d = c:map(rows, {threads = n})\n"
+    "    list(y)\n"
+    "    list(d)\n"
+    "    put(c:map(rows, {threads = n, reduce = 'sum'}))\n"
+    "  end\n"
+    "  put(#tostring(c), #c:c_source('f'), c:stats().traces)\n"
+    "end\n";
+
+static const char last[] = "return table.concat(out, ' ')\n";
+
+static const char *const pieces[] = {values, graphs, arrays, compiled, last};
 
 
 typedef struct Work {
@@ -145,9 +201,9 @@ static int work(lua_State *L) {
   lua_getfield(L, -1, "preload");
   lua_pushcfunction(L, luaopen_autodiff_core);
   lua_setfield(L, -2, "autodiff.core");
-  lua_pushstring(L, values);
-  lua_pushstring(L, graphs);
-  lua_concat(L, 2);
+  for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++)
+    lua_pushstring(L, pieces[i]);
+  lua_concat(L, sizeof pieces / sizeof *pieces);
   if (luaL_loadbuffer(L, lua_tostring(L, -1), lua_rawlen(L, -1), "=work") !=
       LUA_OK)
     return lua_error(L);
