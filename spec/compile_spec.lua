@@ -3,6 +3,14 @@
 local ad = require "autodiff"
 local compiled = assert(loadfile("spec/compiled.lua"))("module")
 
+-- Is there machine code here?
+local native
+do
+  local c = ad.compile(function(x) return x * x + 1 end, { backend = "native" })
+  for _ = 1, 3 do c(2.0) end
+  native = c:stats().backend:find("^native") ~= nil
+end
+
 -- The function and how often it has run.
 local function counted(f)
   local count = { n = 0 }
@@ -510,9 +518,30 @@ describe("the option fast", function()
 end)
 
 describe("random programs, compiled", function()
-  it("agree with themselves", function()
+  it("agree with themselves, in every way to run them", function()
     local self = compiled.setup()
-    assert.are.equal("", table.concat(compiled.run(self, 400, 8, 20240229, 1), "\n"))
+    local ways = { native = native, map = true }
+    assert.are.equal("", table.concat(compiled.run(self, 400, 8, 20240229, 1, nil, ways), "\n"))
+    assert.is_true(self.loose < 0.02 * self.numbers)
+  end)
+
+  it("agree with the C they are exported as", function()
+    if not os.execute("${CC:-cc} --version >/dev/null 2>&1") then pending("no C compiler") end
+    local self = compiled.setup()
+    assert.are.equal("",
+      table.concat(compiled.run(self, 40, 8, 20240301, 1, nil, { c = true }), "\n"))
+  end)
+
+  it("are found out when they are wrong", function()
+    local self = compiled.setup()
+    local calls = 0
+    rawset(self.env, "changing", function(x)
+      calls = calls + 1
+      return x * (calls > 20 and 3 or 2)
+    end)
+    local p = { n = 1, x = { 0.5 }, index = 0,
+      text = "return function(x1) return changing(x1) end" }
+    assert.is_truthy(compiled.check(self, p, 30):find("number 1 is %S+, compiled"))
   end)
 end)
 

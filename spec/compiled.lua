@@ -1,7 +1,11 @@
 --- Property tests of compiled functions: random programs, compiled against
 -- themselves, in value, gradient and second derivatives, at many points each.
 --
---   lua5.4 spec/compiled.lua [count [points [seed [first]]]]
+--   lua5.4 spec/compiled.lua [count [points [seed [first [ways ...]]]]]
+--
+-- ways: interpreter, native, map (all points at once, with and without
+-- threads, and reduced), c (the exported C, compiled with $CC); the first two
+-- unless said otherwise.
 
 local standalone = arg and arg[0] and arg[0]:find("compiled%.lua$") and ... ~= "module"
 if standalone then
@@ -139,29 +143,76 @@ local function everything(ad, f, n)
   end
 end
 
-local function agrees(a, b)
-  if a == b or (a ~= a and b ~= b) then return true end
-  return abs(a - b) <= 1e-11 * max(1, abs(a), abs(b))
+-- What rounding may make of a number where much has cancelled: derivatives of
+-- programs are summed in another order, small powers are products, and batches
+-- have functions of their own.
+local function agrees(a, b, bound)
+  return a ~= a and b ~= b or abs(a - b) <= bound * max(1, abs(a), abs(b))
+end
+
+-- The doubles from a to b, in steps; 0 for two NaNs.
+local function ulps(a, b)
+  if a == b or (a ~= a and b ~= b) then return 0 end
+  if a ~= a or b ~= b then return math.huge end
+  local m, n = string.unpack("<i8i8", string.pack("<dd", a, b))
+  if m < 0 then m = math.mininteger - m end
+  if n < 0 then n = math.mininteger - n end
+  return abs(m + 0.0 - n) < 2 ^ 52 and abs(m - n) + 0.0 or math.huge
+end
+
+-- Is a list of numbers the other, to 4 ulp, or to within `bound` at least? The
+-- index of a number that is not.
+local function differs(self, want, got, bound)
+  for k = 1, max(#want, #got) do
+    local a, b = want[k] or 0/0, got[k] or 0/0
+    self.numbers = self.numbers + 1
+    if ulps(a, b) > 4 then
+      if not bound or not agrees(a, b, bound) then return k end
+      self.loose = self.loose + 1
+    end
+  end
+end
+
+local function describe(p, point, x, wrong)
+  return ("program %d, point %d (%s)\n%s\n%s\n"):format(p.index, point, concat(x, ", "), wrong,
+    p.source)
+end
+
+-- The points of a program: the first again and again, as calls often are.
+local function points_of(p, count)
+  local points, x = {}, {unpack(p.x)}
+  for point = 1, count do
+    points[point] = {unpack(x)}
+    if point % 3 ~= 0 then
+      for k = 1, p.n do x[k] = random(-1900, 1900) / 1000 + random() * 1e-3 end
+    end
+  end
+  return points
+end
+
+local function function_of(self, p)
+  p.source = p.text or program.source(p)
+  return assert(load(p.source, "=program", "t", self.env))()
 end
 
 --- Checks one program at `points` points. nil, or a text about what is wrong.
 function M.check(self, p, points, options)
   local ad = self.ad
-  local source = p.text or program.source(p)
-  local f = assert(load(source, "=program", "t", self.env))()
+  local f = function_of(self, p)
   local which = {}
   for k = 1, p.n do which[k] = k end
   local kinds = {
     {"f", f},
     {"derivatives", everything(ad, f, p.n)},
-    {"gradient", ad.value_and_grad(f, which)}, -- of the program of f
-    {"node", ad.value_and_grad(f, which), ad.value_and_grad(ad.compile(f, options), which)},
+    {"gradient", ad.value_and_grad(f, which), bound = 1e-11}, -- that of the program of f
+    {"node", ad.value_and_grad(f, which), ad.value_and_grad(ad.compile(f, options), which),
+      bound = 1e-11},
   }
+  local list = points_of(p, points)
   for _, kind in ipairs(kinds) do
     local name, eager = kind[1], kind[2]
     local compiled = kind[3] or ad.compile(eager, options)
-    local x = {unpack(p.x)}
-    for point = 1, points do
+    for point, x in ipairs(list) do
       local want, got = {pcall(eager, unpack(x))}, {pcall(compiled, unpack(x))}
       local wrong
       if want[1] ~= got[1] then
@@ -170,20 +221,12 @@ function M.check(self, p, points, options)
         table.remove(want, 1)
         table.remove(got, 1)
         if type(want[1]) == "table" then want, got = want[1], got[1] end
-        for k = 1, #want do
-          if not agrees(want[k], got[k]) then
-            wrong = ("%s: number %d is %.17g, compiled %.17g"):format(name, k, want[k], got[k])
-            break
-          end
+        local k = differs(self, want, got, kind.bound or 1e-12)
+        if k then
+          wrong = ("%s: number %d is %.17g, compiled %.17g"):format(name, k, want[k], got[k])
         end
       end
-      if wrong then
-        return ("program %d, point %d (%s)\n%s\n%s\n"):format(p.index, point, concat(x, ", "),
-          wrong, source)
-      end
-      if point % 3 ~= 0 then
-        for k = 1, p.n do x[k] = random(-1900, 1900) / 1000 + random() * 1e-3 end
-      end
+      if wrong then return describe(p, point, x, wrong) end
     end
     local stats = not kind[3] and compiled:stats() or {traces = 0, eager_calls = 0, loops = 0}
     self.traces = self.traces + stats.traces
@@ -193,22 +236,210 @@ function M.check(self, p, points, options)
   end
 end
 
+---------------------------------------------------------------------------
+-- Other ways to run a program
+
+-- All points at once, in each form that map has. Points at which f fails have
+-- been left out.
+local function map(self, p, eager, list, wants)
+  local ad = self.ad
+  local columns = {}
+  for k = 1, p.n do
+    local column = {}
+    for i, x in ipairs(list) do column[i] = x[k] end
+    columns[k] = ad.array(column)
+  end
+  for _, known in ipairs{false, true} do -- rows are recorded on the way, or before
+    local c = ad.compile(eager)
+    if known then for _, x in ipairs(list) do c(unpack(x)) end end
+    local rows = c:map(unpack(columns))
+    for i, x in ipairs(list) do
+      local got = {}
+      for k = 1, #wants[i] do got[k] = ad.value(rows[i][k]) end
+      local k = differs(self, wants[i], got, 1e-11)
+      if k then
+        return describe(p, i, x, ("map: number %d is %.17g, in the batch %.17g")
+          :format(k, wants[i][k], got[k]))
+      end
+    end
+    columns[#columns + 1] = {threads = 3}
+    local threaded = c:map(unpack(columns))
+    columns[#columns] = {reduce = "sum"}
+    local sum = c:map(unpack(columns))
+    columns[#columns] = {reduce = "sum", threads = 2}
+    local threadedsum = c:map(unpack(columns))
+    columns[#columns] = nil
+    for k = 1, #wants[1] do
+      local total, size = 0, 0
+      for i = 1, #list do
+        local y = ad.value(rows[i][k])
+        total, size = total + y, size + abs(y)
+        if ulps(y, ad.value(threaded[i][k])) ~= 0 then
+          return describe(p, i, list[i], ("map: number %d is %.17g, with threads %.17g")
+            :format(k, y, ad.value(threaded[i][k])))
+        end
+      end
+      if ulps(sum[k], threadedsum[k]) ~= 0
+          or (total == total) ~= (sum[k] == sum[k])
+          or abs(total - sum[k]) > 2 ^ -52 * #list * size then
+        return describe(p, 0, {}, ("map: sum %d is %.17g, of the batch %.17g, with threads %.17g")
+          :format(k, total, sum[k], threadedsum[k]))
+      end
+    end
+  end
+end
+
+--- One program at `points` points in some ways, a set; "c" is for later, see
+-- `M.exported`. They all run what the interpreter runs.
+function M.ways(self, p, points, ways)
+  local ad = self.ad
+  local eager = everything(ad, function_of(self, p), p.n)
+  local interpreted = ad.compile(eager, {backend = "interpreter"})
+  local list, wants = {}, {}
+  for _, x in ipairs(points_of(p, points)) do
+    if pcall(interpreted, unpack(x)) then list[#list + 1] = x end
+  end
+  if #list == 0 then return end
+  for i, x in ipairs(list) do
+    local want = eager(unpack(x))
+    wants[i] = interpreted(unpack(x))
+    local k = differs(self, want, wants[i], 1e-12)
+    if k then
+      return describe(p, i, x, ("number %d is %.17g, interpreted %.17g")
+        :format(k, want[k], wants[i][k]))
+    end
+  end
+  local stats = interpreted:stats()
+  if stats.backend ~= "interpreter" and stats.traces > 0 then
+    return describe(p, 0, {}, "ran as " .. stats.backend)
+  end
+  if ways.native then
+    local c = ad.compile(eager, {backend = "native"})
+    for round = 1, 2 do -- all paths are known in the second
+      for i, x in ipairs(list) do
+        local got = c(unpack(x))
+        local k = differs(self, wants[i], got, round == 1 and 1e-12 or nil)
+        if k then
+          return describe(p, i, x, ("native, round %d: number %d is %.17g, native %.17g")
+            :format(round, k, wants[i][k], got[k]))
+        end
+      end
+    end
+    if c:stats().traces > 0 and not c:stats().backend:find("^native") then
+      return describe(p, 0, {}, "ran as " .. c:stats().backend)
+    end
+  end
+  if ways.map then
+    local wrong = map(self, p, eager, list, wants)
+    if wrong then return wrong end
+  end
+  if ways.c and stats.traces > 0 then
+    self.exported[#self.exported + 1] = {p = p, list = list, wants = wants, n = #wants[1],
+      text = interpreted:c_source("f" .. #self.exported + 1), eagerly = stats.eager_calls > 0}
+  end
+end
+
+local main = [==[
+#include <stdio.h>
+typedef int Function(const double *, double *);
+static Function *const function[] = {%s};
+int main(void) {
+  int head[3];
+  static double x[16], y[64];
+  while (fread(head, sizeof *head, 3, stdin) == 3) {
+    int status;
+    if (fread(x, sizeof *x, (size_t)head[1], stdin) != (size_t)head[1]) return 1;
+    status = function[head[0]](x, y);
+    fwrite(&status, sizeof status, 1, stdout);
+    fwrite(y, sizeof *y, (size_t)head[2], stdout);
+  }
+  return 0;
+}
+]==]
+
+-- Writes, compiles and runs what has been exported. A list of texts about
+-- what is wrong.
+function M.exported(self)
+  local failures = {}
+  local exported = self.exported
+  self.exported = {}
+  if #exported == 0 then return failures end
+  local name = os.tmpname()
+  local source = assert(io.open(name .. ".c", "w"))
+  local functions = {}
+  for i, e in ipairs(exported) do
+    -- in a file of their own the helpers' names would be nobody else's
+    local helper = {}
+    for word in e.text:gmatch("\nstatic %a+ ([%w_]+)%(") do helper[word] = word .. "_of" .. i end
+    source:write((e.text:gsub("[%a_][%w_]*", helper)))
+    functions[i] = "f" .. i
+  end
+  source:write(main:format(concat(functions, ", ")))
+  source:close()
+  local input = assert(io.open(name .. ".in", "wb"))
+  for i, e in ipairs(exported) do
+    for _, x in ipairs(e.list) do
+      input:write(string.pack("<i4i4i4", i - 1, #x, e.n))
+      for _, v in ipairs(x) do input:write(string.pack("<d", v)) end
+    end
+  end
+  input:close()
+  local command = ("%s -std=c99 -O1 -Wall -Wextra -Werror -o %s.out %s.c -lm && %s.out <%s.in")
+    :format(os.getenv("CC") or "cc", name, name, name, name)
+  local pipe = assert(io.popen(command, "r"))
+  local output = pipe:read("a")
+  if not pipe:close() then failures[1] = "not compiled: " .. name .. ".c" end
+  local at = 1
+  for _, e in ipairs(failures[1] and {} or exported) do
+    for i, x in ipairs(e.list) do
+      local status, got = string.unpack("<i4", output, at), {}
+      for k = 1, e.n do got[k] = string.unpack("<d", output, at - 4 + 8 * k) end
+      at = at + 4 + 8 * e.n
+      local k = status == 0 and differs(self, e.wants[i], got)
+      if status ~= 0 and not e.eagerly then
+        failures[#failures + 1] = describe(e.p, i, x, "exported: status " .. status)
+        break
+      elseif k then
+        failures[#failures + 1] = describe(e.p, i, x, ("number %d is %.17g, exported %.17g")
+          :format(k, e.wants[i][k], got[k]))
+        break
+      end
+    end
+  end
+  if #failures == 0 then
+    for _, suffix in ipairs{".c", ".in", ".out"} do os.remove(name .. suffix) end
+  end
+  os.remove(name)
+  return failures
+end
+
 function M.setup()
   local ad = require("autodiff")
   local self = program.setup(ad, require("autodiff.core").ops())
   self.traces, self.calls, self.eager, self.loops = 0, 0, 0, 0
+  self.numbers, self.loose = 0, 0
   return self
 end
 
---- Runs programs first .. first + count - 1; the texts of the failures.
-function M.run(self, count, points, seed, first, show)
+-- So many exported functions are compiled together.
+local TOGETHER = 100
+
+--- Runs programs first .. first + count - 1; the texts of the failures. `ways`:
+-- in these too, as a set.
+function M.run(self, count, points, seed, first, show, ways)
   local failures = {}
+  local function failed(text)
+    failures[#failures + 1] = text
+    if show and #failures <= 5 then show(text) end
+  end
+  self.exported = {}
   for i = first, first + count - 1 do
     local p = i % 2 == 0 and program.generate(self, seed, i) or control(seed, i)
     local text = M.check(self, p, points)
-    if text then
-      failures[#failures + 1] = text
-      if show and #failures <= 5 then show(text) end
+      or ways and M.ways(self, p, points, ways)
+    if text then failed(text) end
+    if #self.exported >= TOGETHER or i == first + count - 1 then
+      for _, wrong in ipairs(M.exported(self)) do failed(wrong) end
     end
   end
   return failures
@@ -219,11 +450,14 @@ if standalone then
   local points = math.tointeger(arg[2] or 20)
   local seed = math.tointeger(arg[3] or 1)
   local first = math.tointeger(arg[4] or 1)
+  local ways = {interpreter = not arg[5], native = not arg[5]}
+  for i = 5, #arg do ways[arg[i]] = true end
   local self = M.setup()
   local start = os.clock()
-  local failures = M.run(self, count, points, seed, first, print)
+  local failures = M.run(self, count, points, seed, first, print, ways)
   print(("%.1f ms per program, %d calls, %d traces, %d loops, %d eager"):format(
     1e3 * (os.clock() - start) / count, self.calls, self.traces, self.loops, self.eager))
+  print(("%d numbers, %d not within 4 ulp, as much has cancelled"):format(self.numbers, self.loose))
   print(("%d passed, %d failed"):format(count - #failures, #failures))
   os.exit(#failures == 0, true)
 end

@@ -70,6 +70,19 @@ describe("map", function()
     for i = 1, 2000 do assert.equal(x[i] * x[i], y[i]) end
   end)
 
+  it("gives a row the same numbers whichever row was recorded", function()
+    local function f(x)
+      if x < 0.5 then return ad.exp(x) * ad.sin(x) end
+      return ad.log(x) * ad.tanh(x)
+    end
+    math.randomseed(5)
+    local x, turned = {}, {}
+    for i = 1, 200 do x[i] = math.random() end
+    for i = 1, 200 do turned[i] = x[201 - i] end
+    local a, b = ad.compile(f):map(ad.array(x)), ad.compile(f):map(ad.array(turned))
+    for i = 1, 200 do assert.equal(a[i], b[201 - i]) end
+  end)
+
   it("goes on where no more traces are kept", function()
     local f = ad.compile(function(x)
       return ad.value(x) // 1 + x

@@ -447,19 +447,22 @@ static size_t batch(lua_State *L, Map *m, const Code *code, uint32_t set,
   return r.ndone;
 }
 
-/* a row that has not run: recorded and, without a reduction, done */
-static void missed(lua_State *L, Map *m, size_t row, double *x) {
-  single(L, m, row, x);
-  if (m->sum) return;
+/* f's own numbers for a row */
+static void givenrow(const Map *m, size_t row, const double *x) {
   for (uint32_t j = 0; j < m->o.form.nleaf; j++)
-    m->out[j].at[(ptrdiff_t)row * m->out[j].stride] = x[j];
+    if (m->sum)
+      m->total[j] += x[j];
+    else
+      m->out[j].at[(ptrdiff_t)row * m->out[j].stride] = x[j];
   m->state[row] = B_DONE;
 }
 
 /*
 ** Runs until all rows are done. Rows that were missed are recorded, one after
 ** the other, each time for as many others as take the same way. Where these
-** turn out to be few, time after time, the rest are called one by one.
+** turn out to be few, time after time, the rest are called one by one. What a
+** row's numbers are does not depend on whether it was the one that has been
+** recorded: it runs with the others.
 */
 #define FEW 16
 #define PATIENCE 8
@@ -473,9 +476,9 @@ static void rounds(lua_State *L, Map *m, uint32_t set) {
     const uint32_t traces = m->c->traces;
     const size_t was = left;
     size_t k = 0, n = 0;
-    while (m->state[k] == B_DONE) k++;
+    while (m->state[k] != B_MISSED && k + 1 < m->n) k++;
     if (m->state[k] == B_MISSED) {
-      missed(L, m, k, x);
+      single(L, m, k, x);
       if (!gone(m)) ad_rootcode(L, m->c, m->r);
     }
     if (gone(m) || traces == m->c->traces)
@@ -485,21 +488,17 @@ static void rounds(lua_State *L, Map *m, uint32_t set) {
     else {
       for (k = 0; k < m->n; k++)
         if (m->state[k] != B_DONE) rows[n++] = (uint32_t)k;
-      left = n;
-      if (n > 0) left -= batch(L, m, &m->r->code, set, rows, n, again);
+      left = n - batch(L, m, &m->r->code, set, rows, n, again);
       for (k = 0; k < n; k++) m->state[rows[k]] = again[k];
     }
     few = was - left < FEW ? few + 1 : 0;
   }
-  if (left > 0 && !m->sum)
-    for (size_t k = 0; k < m->n; k++)
-      if (m->state[k] != B_DONE) missed(L, m, k, x);
-  if (left > 0 && m->sum)
-    for (size_t k = 0; k < m->n; k++) {
-      if (m->state[k] == B_DONE) continue;
-      single(L, m, k, x);
-      for (uint32_t j = 0; j < m->o.form.nleaf; j++) m->total[j] += x[j];
-    }
+  for (size_t k = 0; left > 0 && k < m->n; k++) {
+    if (m->state[k] == B_DONE) continue;
+    single(L, m, k, x);
+    givenrow(m, k, x);
+    left--;
+  }
 }
 
 /* f itself for all rows, where there is no program for them */
