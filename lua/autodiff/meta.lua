@@ -209,8 +209,8 @@ function Compiled:c_source(name) end
 function Compiled:save(path) end
 
 ---The sparse Jacobian of a compiled function from a list of numbers to a list of numbers, at x:
----which entries can be other than 0 is read off the program, and columns that share no row are found
----together (Curtis, Powell and Reid 1974).
+---which entries can be other than 0 is read off the program, and columns that share no row are
+---found together (Curtis, Powell and Reid 1974).
 ---@param x number[]
 ---@param options? table dense, threads
 ---@return table|autodiff.Array
