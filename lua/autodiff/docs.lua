@@ -936,7 +936,7 @@ which its header comment lists in order. It returns 0, or another number where t
 where nobody has been. For the same digits compile it with -std=c99, or -ffp-contract=off.]], [[
 local c = ad.compile(function(x) return x * x end)
 c(3)
-print(c:c_source("square"):match "int square.-;")       --> int square(const double *x, double *y);]])
+print(c:c_source("square"):match "int square.-;") --> int square(const double *x, double *y);]])
 
 def("compiled:save", "c:save(path)", [[
 Writes the program for the arguments of the last call to a file, which `ad.load_program` makes a
