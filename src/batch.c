@@ -7,6 +7,7 @@
 #endif
 
 #include "batch.h"
+#include "x64.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -34,12 +35,22 @@ static void put(const Batch *b, void *at, size_t n, size_t size) {
 ** =======================================================
 */
 
-/* places of the slots; 0: the frame is too large */
-static int places(Batch *b, const uint8_t *shared) {
+#define CACHE (1u << 19) /* bytes that the numbers of a block may need */
+
+/*
+** Places of the slots; 0: the frame is too large. Blocks are as large as the
+** cache has room for, as to execute an instruction costs the same for few
+** points as for many.
+*/
+static int places(Batch *b, const uint8_t *shared, uint32_t points) {
   const Code *c = b->c;
   uint32_t uniform = c->nconst;
   uint64_t next;
   for (uint32_t k = 0; k < c->nin; k++) uniform += shared[k] != 0;
+  b->points = points != 0 ? points : V_POINTS;
+  while (points == 0 && b->points > V_LEAST &&
+         (uint64_t)(c->nslot - uniform) * b->points * sizeof(double) > CACHE)
+    b->points /= 2;
   next = ((uint64_t)uniform + 7) / 8 * 8;
   uniform = 0;
   for (uint32_t s = 0; s < c->nslot; s++) {
@@ -47,7 +58,7 @@ static int places(Batch *b, const uint8_t *shared) {
       b->at[s] = V_UNIFORM | uniform++;
     else {
       b->at[s] = (uint32_t)next;
-      next += V_POINTS;
+      next += b->points;
     }
     if (next >= V_UNIFORM) return 0;
   }
@@ -216,11 +227,11 @@ static void taskrows(Batch *b) {
     while (most > LEAST && (uint64_t)most * b->mostlive * 8 > BYTES) most /= 2;
     if (c->stack && most > 256) most = 256;
   } else
-    while (most > V_POINTS && (uint64_t)most * c->nins > AMOUNT) most /= 2;
+    while (most > b->points && (uint64_t)most * c->nins > AMOUNT) most /= 2;
   b->rows = most;
 }
 
-static int make(Batch *b, const uint8_t *shared) {
+static int make(Batch *b, const uint8_t *shared, uint32_t points) {
   const Code *c = b->c;
   Live l = {c, NULL, NULL, ((size_t)c->nslot + 63) / 64};
   uint8_t *waits;
@@ -237,7 +248,7 @@ static int make(Batch *b, const uint8_t *shared) {
       b->inputs == NULL || b->order == NULL || b->rank == NULL ||
       b->ishead == NULL)
     return 0;
-  if (!places(b, shared)) return 0;
+  if (!places(b, shared, points)) return 0;
   translate(b);
   for (uint32_t k = 0; k < c->nblock; k++)
     b->branching |= c->block[k].end == P_IF;
@@ -264,20 +275,28 @@ static int make(Batch *b, const uint8_t *shared) {
   return 1;
 }
 
-int ad_batchinit(Batch *b, const Code *c, const uint8_t *shared, ad_Alloc alloc,
-                 void *ud) {
+int ad_batchinit(Batch *b, const Code *c, const uint8_t *shared,
+                 uint32_t points, ad_Alloc alloc, void *ud) {
   memset(b, 0, sizeof *b);
   b->alloc = alloc;
   b->ud = ud;
   b->c = c;
-  if (make(b, shared)) return 1;
+  if (make(b, shared, points)) return 1;
   ad_batchfree(b);
   return 0;
+}
+
+int ad_batchnative(Batch *b, int features, const char **why) {
+  *why = NULL;
+  if (b->vectors == NULL)
+    b->vectors = ad_nativevectors(b->c, b->at, features, why);
+  return b->vectors != NULL;
 }
 
 void ad_batchfree(Batch *b) {
   const Code *c = b->c;
   if (c == NULL) return;
+  if (b->vectors != NULL) ad_nativevectorsfree(b->vectors);
   put(b, b->ins, c->nins, sizeof *b->ins);
   put(b, b->list, c->nlist, sizeof *b->list);
   put(b, b->at, c->nslot, sizeof *b->at);
@@ -293,7 +312,8 @@ void ad_batchfree(Batch *b) {
 size_t ad_batchbytes(const Batch *b) {
   const Code *c = b->c;
   return c->nins * sizeof *b->ins + (size_t)c->nlist * 4 +
-         (size_t)c->nslot * 4 + (size_t)c->nblock * 17 + (size_t)b->nlive * 4;
+         (size_t)c->nslot * 4 + (size_t)c->nblock * 17 + (size_t)b->nlive * 4 +
+         (b->vectors != NULL ? ad_nativevectorsbytes(b->vectors) : 0);
 }
 
 /* }====================================================== */
@@ -341,12 +361,13 @@ static uint32_t levels(size_t n) {
   return k + 1;
 }
 
-/* the sum of the first m of 64, in the order of a tree over all */
-static double lanes(const Vlevel *level, const double *x, uint32_t m) {
+/* the sum of the first m of n, in the order of a tree over all */
+static double lanes(const Vlevel *level, const double *x, uint32_t m,
+                    uint32_t n) {
   _Alignas(64) double t[V_POINTS];
-  if (m == V_POINTS) return level->sum(x);
-  for (uint32_t k = 0; k < V_POINTS; k++) t[k] = k < m ? x[k] : -0.0;
-  return level->sum(t);
+  if (m == n) return level->sum(x, (int)n);
+  for (uint32_t k = 0; k < n; k++) t[k] = k < m ? x[k] : -0.0;
+  return level->sum(t, (int)n);
 }
 
 /* }====================================================== */
@@ -365,6 +386,7 @@ typedef struct Team {
   const Batch *b;
   BatchRun *r;
   const Vlevel *level;
+  uint32_t points;                /* of a block: those of the batch */
   uint32_t rows;                  /* of a task */
   size_t ntask, nsegment, length; /* segments: tasks that are summed together */
   double *sums;                   /* by segment */
@@ -386,7 +408,7 @@ typedef struct Worker {
   pthread_t thread;
   void *mem;
   size_t size;
-  double *v, *scratch;
+  double *v, *scratch, *spill;
   uint32_t row[V_POINTS]; /* by lane: row of the task */
   uint32_t m;             /* lanes that are in use */
   size_t base;            /* the task's first row */
@@ -435,7 +457,7 @@ static void input(Worker *w, uint32_t slot, uint32_t from, uint32_t to) {
 
 /* lanes that are not in use repeat one that is */
 static void pad(const Worker *w, double *v) {
-  for (uint32_t k = w->m; k < V_POINTS; k++) v[k] = v[0];
+  for (uint32_t k = w->m; k < w->team->points; k++) v[k] = v[0];
 }
 
 /* the next rows of the task begin */
@@ -443,7 +465,7 @@ static void begin(Worker *w) {
   const Batch *b = w->team->b;
   const Code *c = b->c;
   uint32_t m = w->nrow - w->started;
-  if (m > V_POINTS) m = V_POINTS;
+  if (m > b->points) m = b->points;
   for (uint32_t k = 0; k < m; k++) w->row[k] = w->started + k;
   w->m = m;
   w->started += m;
@@ -472,7 +494,7 @@ static void wait(Worker *w, uint32_t block, uint32_t lane) {
     w->next[w->tail[block]] = r;
   w->tail[block] = r;
   w->npending++;
-  if (w->count[block] == V_POINTS) w->nfull++;
+  if (w->count[block] == b->points) w->nfull++;
 }
 
 /* rows that wait at a block fill the lanes that are not in use */
@@ -480,11 +502,11 @@ static void fill(Worker *w, uint32_t block) {
   const Batch *b = w->team->b;
   const uint32_t from = w->m;
   const double *save = w->save;
-  while (w->m < V_POINTS && w->count[block] > 0) {
+  while (w->m < b->points && w->count[block] > 0) {
     const uint32_t r = w->head[block];
     w->row[w->m++] = r;
     w->head[block] = w->next[r];
-    if (w->count[block]-- == V_POINTS) w->nfull--;
+    if (w->count[block]-- == b->points) w->nfull--;
     w->npending--;
   }
   if (w->count[block] == 0)
@@ -530,14 +552,15 @@ static uint32_t suspend(Worker *w, uint32_t block) {
 
 /* is there something better to do than to run less than half of the lanes? */
 static int thin(const Worker *w) {
-  return w->m <= V_POINTS / 2 && (w->nfull > 0 || w->started < w->nrow);
+  return w->m <= w->team->points / 2 && (w->nfull > 0 || w->started < w->nrow);
 }
 
 /* the lanes come to the head of a loop: the block to go on with, or P_NONE */
 static uint32_t arrive(Worker *w, uint32_t block) {
-  if (w->m == V_POINTS) return block;
+  const uint32_t points = w->team->points;
+  if (w->m == points) return block;
   if (w->count[block] > 0) fill(w, block);
-  if (w->m < V_POINTS && ((w->npending > 0 && before(w, block)) || thin(w)))
+  if (w->m < points && ((w->npending > 0 && before(w, block)) || thin(w)))
     return suspend(w, block);
   return block;
 }
@@ -669,7 +692,8 @@ static void full(Worker *w, int pops) {
 static const double *operand(Worker *w, uint32_t slot, double *room) {
   const uint32_t at = w->team->b->at[slot];
   if (!(at & V_UNIFORM)) return w->v + at;
-  for (uint32_t k = 0; k < V_POINTS; k++) room[k] = w->v[at & ~V_UNIFORM];
+  for (uint32_t k = 0; k < w->team->points; k++)
+    room[k] = w->v[at & ~V_UNIFORM];
   return room;
 }
 
@@ -678,7 +702,7 @@ static const double *result(Worker *w, const Block *o, const Returned *f,
                             uint32_t j, double *room) {
   if (f->from[j] != P_NONE)
     return operand(w, w->team->b->c->list[o->a + f->from[j]], room);
-  for (uint32_t k = 0; k < V_POINTS; k++) room[k] = f->value[j];
+  for (uint32_t k = 0; k < w->team->points; k++) room[k] = f->value[j];
   return room;
 }
 
@@ -694,7 +718,7 @@ static void results(Worker *w, const Block *o) {
     const Column *out = &r->out[j];
     const double *x = result(w, o, f, j, room);
     if (r->sum)
-      w->sum[j] = lanes(w->team->level, x, w->m);
+      w->sum[j] = lanes(w->team->level, x, w->m, w->team->points);
     else if (r->rows == NULL) {
       double *at = out->at + (ptrdiff_t)w->base * out->stride;
       for (uint32_t k = 0; k < w->m; k++)
@@ -708,12 +732,12 @@ static void results(Worker *w, const Block *o) {
   atomic_fetch_add_explicit(&w->team->done, w->m, memory_order_relaxed);
 }
 
-/* the instructions of a block. 0: no memory */
-static int straight(Worker *w, const Block *o) {
+/* instructions first .. last - 1, with vectors. 0: no memory */
+static int kernels(Worker *w, uint32_t first, uint32_t last) {
   const Batch *b = w->team->b;
-  const Ins *i = b->ins + o->first, *end = b->ins + o->last;
+  const Ins *i = b->ins + first, *end = b->ins + last;
   for (;;) {
-    i = w->team->level->run(i, end, w->v, b->list, w->scratch);
+    i = w->team->level->run(i, end, w->v, b->list, w->scratch, (int)b->points);
     if (i == end || w->m == 0) return 1;
     full(w, i->op == P_POP);
     if (i->op == P_POP)
@@ -725,13 +749,29 @@ static int straight(Worker *w, const Block *o) {
   }
 }
 
+/* the instructions of block k. 0: no memory */
+static int straight(Worker *w, uint32_t k) {
+  const Batch *b = w->team->b;
+  const Vectors *x = b->vectors;
+  const Block *o = &b->c->block[k];
+  if (x == NULL) return kernels(w, o->first, o->last);
+  for (uint32_t n = x->w.of[k]; n < x->w.of[k + 1] && w->m > 0; n++) {
+    const Step *step = &x->w.step[n];
+    if (step->entry != 0)
+      ad_nativevectorsrun(x, step, w->v, w->spill, b->points);
+    else if (!kernels(w, step->first, step->last))
+      return 0;
+  }
+  return 1;
+}
+
 /* a group, from a block to where its rows end or wait. 0: no memory */
 static int group(Worker *w, uint32_t at) {
   const Code *c = w->team->b->c;
   _Alignas(64) double ra[V_POINTS], rb[V_POINTS];
   while (at != P_NONE && w->m > 0) {
     const Block *o = &c->block[at];
-    if (!straight(w, o)) return 0;
+    if (!straight(w, at)) return 0;
     if (w->m == 0) break;
     if (o->end == P_RETURN) {
       results(w, o);
@@ -743,7 +783,9 @@ static int group(Worker *w, uint32_t at) {
       const double *x = operand(w, o->a, ra), *y = operand(w, o->b, rb);
       const uint64_t used =
           w->m == V_POINTS ? UINT64_MAX : (UINT64_C(1) << w->m) - 1;
-      at = part(w, o, w->team->level->compare(o->cmp, x, y) & used);
+      at = part(w, o,
+                w->team->level->compare(o->cmp, x, y, (int)w->team->points) &
+                    used);
     }
   }
   return 1;
@@ -760,7 +802,7 @@ static int task(Worker *w, size_t k) {
     uint32_t at;
     w->m = 0;
     if (w->nfull > 0) {
-      at = pending(w, V_POINTS);
+      at = pending(w, w->team->points);
       fill(w, at);
     } else if (w->started < w->nrow) {
       begin(w);
@@ -823,6 +865,7 @@ static size_t layout(Worker *w, char *mem) {
   (w->field = piece(mem, &at, (count) * sizeof *w->field))
   PIECE((size_t)b->size, v);
   PIECE((size_t)b->c->maxlist, scratch);
+  PIECE(b->vectors != NULL ? (size_t)b->vectors->w.x.nspill * 4 : 0, spill);
   PIECE((size_t)b->mostlive * t->rows, save);
   PIECE(b->branching ? (size_t)t->rows : 0, next);
   PIECE(n, head);
@@ -935,8 +978,9 @@ int ad_batchrun(const Batch *b, BatchRun *r) {
   t.b = b;
   t.r = r;
   t.level = r->level != NULL ? r->level : ad_vlevel(0);
+  t.points = b->points;
   t.rows = b->rows;
-  while (t.rows > (b->branching ? LEAST : V_POINTS) && r->n / t.rows < PARTS)
+  while (t.rows > (b->branching ? LEAST : b->points) && r->n / t.rows < PARTS)
     t.rows /= 2;
   t.ntask = (r->n + t.rows - 1) / t.rows;
   t.length = r->sum ? (t.ntask + SEGMENTS - 1) / SEGMENTS : 1;

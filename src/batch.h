@@ -1,17 +1,18 @@
 /*
 ** batch.h
-** A Code run for many points: 64 at a time, with vectors (vmath.h), on
+** A Code run for many points: in blocks of 64 (or, if it needs many slots,
+** fewer), with vectors (vmath.h) and, where there is any, machine code, on
 ** several threads. Plain C; knows nothing of Lua.
 **
 ** A Batch is a Code with its slots replaced by places in a frame:
 **
 **      | uniform         | varying                            |
-**      | one number each | 64 numbers each, aligned           |
+**      | one number each | 'points' numbers each, aligned     |
 **
 ** Uniform are the constants, and inputs that are the same for all points.
 **
 ** Points that take different branches are sorted. A task is a range of rows
-** (at most 'rows' of them); a group of up to 64 of its rows runs until they
+** (at most 'rows' of them); a group of up to 'points' of its rows runs until they
 ** part. The larger side goes on, with its lanes moved together. The others
 ** wait, with the values that are still needed, at the block where they go;
 ** they join other rows that come there, or start again as a group of their
@@ -22,7 +23,7 @@
 ** What is computed for a row does not depend on the others, and the sums of
 ** a reduction are made in an order that depends only on the program, the
 ** number of rows, and their ways: results are the same for any number of
-** threads and on every CPU.
+** threads and on every CPU, with machine code and without.
 */
 #ifndef ad_batch_h
 #define ad_batch_h
@@ -34,26 +35,34 @@ typedef struct Batch {
   ad_Alloc alloc;
   void *ud;
   const Code *c;
-  Ins *ins;       /* as those of the code: places for slots */
-  uint32_t *list; /* as that of the code: places, or V_UNIFORM + place */
-  uint32_t *at;   /* by slot: the same */
-  uint32_t size;  /* of a frame, in doubles */
-  uint32_t rows;  /* of a task */
+  Ins *ins;        /* as those of the code: places for slots */
+  uint32_t *list;  /* as that of the code: places, or V_UNIFORM + place */
+  uint32_t *at;    /* by slot: the same */
+  uint32_t size;   /* of a frame, in doubles */
+  uint32_t points; /* of a block: 8, 16, 32 or 64 */
+  uint32_t rows;   /* of a task */
   /* by block: slots that are needed from there on, but for uniform ones;
      live[first[k]] .. live[first[k + 1] - 1], inputs at the end from inputs[k].
      Only for blocks at which rows may wait. */
   uint32_t *live, *first, *inputs;
   uint32_t nlive, mostlive;
-  uint32_t *order;   /* blocks in the order in which they are to be run */
-  uint32_t *rank;    /* by block: its place there */
-  uint8_t *ishead;   /* by block: of a loop? */
-  uint8_t branching; /* may rows part? */
+  uint32_t *order;         /* blocks in the order in which they are to be run */
+  uint32_t *rank;          /* by block: its place there */
+  uint8_t *ishead;         /* by block: of a loop? */
+  uint8_t branching;       /* may rows part? */
+  struct Vectors *vectors; /* machine code, or NULL */
 } Batch;
 
-/* shared[i]: input i is the same for all points. 0: no memory. The code must
-   outlive the batch. */
-int ad_batchinit(Batch *b, const Code *c, const uint8_t *shared, ad_Alloc alloc,
-                 void *ud);
+/* shared[i]: input i is the same for all points. 'points' to a block; 0: as
+   fits the size of the frame. 0: no memory. The code must outlive the batch. */
+int ad_batchinit(Batch *b, const Code *c, const uint8_t *shared,
+                 uint32_t points, ad_Alloc alloc, void *ud);
+/*
+** Machine code for the steps between calls of functions, on a CPU with these
+** features (ad_nativefeatures). 0 and a reason (or NULL: no memory) where there
+** is none; the batch runs as before then.
+*/
+int ad_batchnative(Batch *b, int features, const char **why);
 void ad_batchfree(Batch *b);
 size_t ad_batchbytes(const Batch *b);
 

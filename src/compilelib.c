@@ -435,7 +435,7 @@ static size_t batch(lua_State *L, Map *m, const Code *code, uint32_t set,
   r.state = state;
   for (;;) { /* nothing here raises an error while the batch is there */
     missing = (size_t)code->nslot * V_POINTS * sizeof(double);
-    ok = ad_batchinit(&b, code, m->shared, alloc, ud);
+    ok = ad_batchinit(&b, code, m->shared, 0, alloc, ud);
     if (ok) {
       ok = ad_batchrun(&b, &r);
       ad_batchfree(&b);

@@ -68,7 +68,7 @@ typedef uint64_t vu __attribute__((vector_size(LANES * 8), may_alias));
 #define LD(p) (*(const vd *)(const void *)(p))
 #define ST(p, x) (*(vd *)(void *)(p) = (x))
 
-/* a loop over the 64 points */
+/* a loop over the points */
 #if defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")
 #elif defined(__GNUC__) && LANES > 4
@@ -78,7 +78,13 @@ typedef uint64_t vu __attribute__((vector_size(LANES * 8), may_alias));
 #else
 #define UNROLL
 #endif
-#define EACH for (int k = 0; k < V_POINTS; k += LANES)
+#define EACH for (int k = 0; k < points; k += LANES)
+
+#if defined(__GNUC__)
+#define INLINE inline __attribute__((always_inline))
+#else
+#define INLINE inline
+#endif
 
 #define LT(x, y) MASK((x) < (y))
 #define LE(x, y) MASK((x) <= (y))
@@ -573,24 +579,24 @@ static inline vd vtan(vd x) {
 
 /*
 ** {======================================================
-** Operations on 64 points
+** Operations on blocks of points
 ** =======================================================
 */
 
-typedef void Points(double *d, const double *const *x);
+typedef void Points(double *d, const double *const *x, int points);
 
 /* every row of the table, one point after the other */
 #define OP1(name, val, d0, l0, h0, kind)                                       \
-  static void one_##name(double *d, const double *const *x) {                  \
-    for (int k = 0; k < V_POINTS; k++) d[k] = ad_v_##name(x[0][k]);            \
+  static void one_##name(double *d, const double *const *x, int points) {      \
+    for (int k = 0; k < points; k++) d[k] = ad_v_##name(x[0][k]);              \
   }
 #define OP2(name, val, d0, d1, l0, h0, l1, h1, kind)                           \
-  static void one_##name(double *d, const double *const *x) {                  \
-    for (int k = 0; k < V_POINTS; k++) d[k] = ad_v_##name(x[0][k], x[1][k]);   \
+  static void one_##name(double *d, const double *const *x, int points) {      \
+    for (int k = 0; k < points; k++) d[k] = ad_v_##name(x[0][k], x[1][k]);     \
   }
 #define OP3(name, val, d0, d1, d2, l0, h0, l1, h1, l2, h2, kind)               \
-  static void one_##name(double *d, const double *const *x) {                  \
-    for (int k = 0; k < V_POINTS; k++)                                         \
+  static void one_##name(double *d, const double *const *x, int points) {      \
+    for (int k = 0; k < points; k++)                                           \
       d[k] = ad_v_##name(x[0][k], x[1][k], x[2][k]);                           \
   }
 #include "ops.h"
@@ -610,7 +616,7 @@ static Points *const onebyone[] = {
 
 /* those that have code of their own */
 #define OWN1(name)                                                             \
-  static void own_##name(double *d, const double *const *x) {                  \
+  static void own_##name(double *d, const double *const *x, int points) {      \
     EACH ST(d + k, v##name(LD(x[0] + k)));                                     \
   }
 OWN1(exp)
@@ -629,32 +635,32 @@ OWN1(tanh)
 OWN1(sigmoid)
 OWN1(softplus)
 
-static void own_pow(double *d, const double *const *x) {
+static void own_pow(double *d, const double *const *x, int points) {
   EACH ST(d + k, vpow(LD(x[0] + k), LD(x[1] + k)));
 }
 
-static void own_clamp(double *d, const double *const *x) {
+static void own_clamp(double *d, const double *const *x, int points) {
   EACH {
     const vd a = LD(x[0] + k), b = LD(x[1] + k), c = LD(x[2] + k);
     ST(d + k, SEL(LT(a, b), b, SEL(LT(c, a), c, a)));
   }
 }
 
-static void own_where(double *d, const double *const *x) {
+static void own_where(double *d, const double *const *x, int points) {
   EACH {
     const vd a = LD(x[0] + k), b = LD(x[1] + k), c = LD(x[2] + k);
     ST(d + k, SEL(EQ(a, 0.0), c, b));
   }
 }
 
-static void own_inside(double *d, const double *const *x) {
+static void own_inside(double *d, const double *const *x, int points) {
   EACH {
     const vd a = LD(x[0] + k), b = LD(x[1] + k), c = LD(x[2] + k);
     ST(d + k, SEL(LT(a, b) | LT(c, a), SPLAT(0), SPLAT(1)));
   }
 }
 
-static void own_beyond(double *d, const double *const *x) {
+static void own_beyond(double *d, const double *const *x, int points) {
   EACH {
     const vd a = LD(x[0] + k), b = LD(x[1] + k), c = LD(x[2] + k);
     ST(d + k, SEL(~LT(a, b) & LT(c, a), SPLAT(1), SPLAT(0)));
@@ -692,24 +698,24 @@ static Points *function(int op) {
   }
 }
 
-static void spread(double *to, double x) {
+static void spread(double *to, double x, int points) {
   const vd s = SPLAT(x);
   EACH ST(to + k, s);
 }
 
 /* an operation whose operands may be uniform, by its number */
-static void general(const Ins *i, double *v) {
+static void general(const Ins *i, double *v, int points) {
   _Alignas(64) double room[AD_MAXARITY][V_POINTS];
   const uint32_t at[AD_MAXARITY] = {i->a, i->b, i->c};
   const double *x[AD_MAXARITY];
   for (int j = 0; j < ad_opinfo[i->op].arity; j++) {
     x[j] = v + at[j];
     if (i->flags >> j & 1) {
-      spread(room[j], v[at[j]]);
+      spread(room[j], v[at[j]], points);
       x[j] = room[j];
     }
   }
-  function(i->op)(v + i->d, x);
+  function(i->op)(v + i->d, x, points);
 }
 
 /* element j of a list */
@@ -720,27 +726,47 @@ static inline vd element(const double *v, const uint32_t *list, uint32_t j,
   return LD(v + at + k);
 }
 
-/* shifted by the largest, like ad_nvalue, which has what is not finite */
-static int logsumexp(const Ins *i, double *v, const uint32_t *list) {
-  vu bad = USPLAT(0);
+/* one point after the other; those of 'which' (bits) */
+static void listbyone(const Ins *i, double *v, const uint32_t *list,
+                      double *scratch, uint64_t which) {
+  for (uint32_t k = 0; which != 0; k++, which >>= 1) {
+    if (!(which & 1)) continue;
+    for (uint32_t j = 0; j < i->b; j++) {
+      const uint32_t at = list[j];
+      scratch[j] = at & V_UNIFORM ? v[at & ~V_UNIFORM] : v[at + k];
+    }
+    v[i->d + k] = ad_nvalue(i->op, i->b, scratch);
+  }
+}
+
+/*
+** Shifted by the largest, like ad_nvalue, which is asked where something is not
+** finite: only there, as no point may depend on the others.
+*/
+static void logsumexp(const Ins *i, double *v, const uint32_t *list,
+                      double *scratch, int points) {
+  uint64_t bad = 0;
   _Alignas(64) double y[V_POINTS];
   EACH {
     vd m = SPLAT(-HUGE_VAL), s = SPLAT(0);
+    vu no = USPLAT(0);
     for (uint32_t j = 0; j < i->b; j++) {
       const vd x = element(v, list, j, k);
       m = SEL(LT(m, x), x, m);
-      bad |= ~EQ(x, x);
+      no |= ~EQ(x, x);
     }
-    bad |= ~LT(ABS(m), SPLAT(HUGE_VAL));
+    no |= ~LT(ABS(m), SPLAT(HUGE_VAL));
     for (uint32_t j = 0; j < i->b; j++) {
       const vd x = element(v, list, j, k) - m;
       s = s + expin(SEL(LT(x, -BIG), SPLAT(-BIG), x));
     }
     ST(y + k, m + login(s));
+    bad |= bitsof(no) << k;
   }
-  if (any(bad)) return 0;
-  memcpy(v + i->d, y, sizeof y);
-  return 1;
+  /* the result may take the place of an operand: those first */
+  listbyone(i, v, list, scratch, bad);
+  for (int k = 0; k < points; k++)
+    if (!(bad >> k & 1)) v[i->d + (uint32_t)k] = y[k];
 }
 
 #define LIST(first, each, last)                                                \
@@ -756,7 +782,7 @@ static int logsumexp(const Ins *i, double *v, const uint32_t *list) {
 
 /* the result may take the place of an operand: but only of the same lanes */
 static void listed(const Ins *i, double *v, const uint32_t *list,
-                   double *scratch) {
+                   double *scratch, int points) {
   const uint32_t n = i->b;
   switch (i->op) {
   case OP_list_sum:
@@ -778,18 +804,12 @@ static void listed(const Ins *i, double *v, const uint32_t *list,
     }
     return;
   case OP_list_logsumexp:
-    if (logsumexp(i, v, list)) return;
-    break;
+    logsumexp(i, v, list, scratch, points);
+    return;
   default:
     break;
   }
-  for (int k = 0; k < V_POINTS; k++) {
-    for (uint32_t j = 0; j < n; j++) {
-      const uint32_t at = list[j];
-      scratch[j] = at & V_UNIFORM ? v[at & ~V_UNIFORM] : v[at + (uint32_t)k];
-    }
-    v[i->d + (uint32_t)k] = ad_nvalue(i->op, n, scratch);
-  }
+  listbyone(i, v, list, scratch, UINT64_MAX >> (V_POINTS - (unsigned)points));
 }
 
 /*
@@ -857,8 +877,10 @@ static void listed(const Ins *i, double *v, const uint32_t *list,
   }
 #define CADD SEL(EQ(y, 0.0), x, x + y * z)
 
-static const Ins *run(const Ins *i, const Ins *end, double *v,
-                      const uint32_t *list, double *scratch) {
+/* with a number of points that the compiler knows, in 'run' */
+static INLINE const Ins *execute(const Ins *i, const Ins *end, double *v,
+                                 const uint32_t *list, double *scratch,
+                                 const int points) {
   for (; i < end; i++) {
     switch (CODE(i->op, i->flags & 7)) {
       CASE2(OP_add, x + y)
@@ -887,10 +909,10 @@ static const Ins *run(const Ins *i, const Ins *end, double *v,
       CASE3(OP_cadd, 4, LD(pa + k), LD(pb + k), SPLAT(*pc), CADD)
       CASE3(OP_cadd, 5, SPLAT(*pa), LD(pb + k), SPLAT(*pc), CADD)
     case CODE(P_MOV, 1):
-      spread(v + i->d, v[i->a]);
+      spread(v + i->d, v[i->a], points);
       break;
     case CODE(P_ROOT, 1):
-      spread(v + i->d, ad_insvalue(P_ROOT, v + i->a));
+      spread(v + i->d, ad_insvalue(P_ROOT, v + i->a), points);
       break;
     case CODE(P_PUSH, 0):
     case CODE(P_PUSH, 1):
@@ -898,15 +920,22 @@ static const Ins *run(const Ins *i, const Ins *end, double *v,
       return i;
     default:
       if (ad_islist(i->op))
-        listed(i, v, list + i->a, scratch);
+        listed(i, v, list + i->a, scratch, points);
       else
-        general(i, v);
+        general(i, v, points);
     }
   }
   return end;
 }
 
-static uint64_t compare(int cmp, const double *a, const double *b) {
+static const Ins *run(const Ins *i, const Ins *end, double *v,
+                      const uint32_t *list, double *scratch, int points) {
+  if (points == V_POINTS) return execute(i, end, v, list, scratch, V_POINTS);
+  if (points == V_LEAST) return execute(i, end, v, list, scratch, V_LEAST);
+  return execute(i, end, v, list, scratch, points);
+}
+
+static uint64_t compare(int cmp, const double *a, const double *b, int points) {
   uint64_t m = 0;
   switch (cmp) {
   case P_LT:
@@ -919,22 +948,21 @@ static uint64_t compare(int cmp, const double *a, const double *b) {
     EACH m |= bitsof(EQ(LD(a + k), LD(b + k))) << k;
     return m;
   default:
-    for (int k = 0; k < V_POINTS; k++)
+    for (int k = 0; k < points; k++)
       m |= (uint64_t)ad_compare(cmp, a[k], b[k]) << k;
     return m;
   }
 }
 
-static double total(const double *x) {
+static double total(const double *x, int points) {
   _Alignas(64) double t[V_POINTS / 2];
-  int half = V_POINTS / 2;
-  for (int k = 0; k < half; k += LANES) ST(t + k, LD(x + k) + LD(x + half + k));
-  for (half /= 2; half >= LANES; half /= 2)
+  int half = points / 2;
+  for (; half >= LANES; half /= 2, x = t)
     for (int k = 0; k < half; k += LANES)
-      ST(t + k, LD(t + k) + LD(t + half + k));
-  for (; half > 0; half /= 2)
-    for (int k = 0; k < half; k++) t[k] = t[k] + t[k + half];
-  return t[0];
+      ST(t + k, LD(x + k) + LD(x + half + k));
+  for (; half > 0; half /= 2, x = t)
+    for (int k = 0; k < half; k++) t[k] = x[k] + x[k + half];
+  return x[0];
 }
 
 /* }====================================================== */

@@ -1,6 +1,7 @@
 /*
 ** vmath.h
-** Operations on 64 points at a time, with the vectors that the CPU has.
+** Operations on blocks of points, with the vectors that the CPU has. A block
+** is of 8, 16, 32 or 64 points: who calls says which.
 **
 ** There is one body of code, vlevel.h, which is compiled once for each width
 ** of vectors ("level"). All levels compute the same bits: no operation is
@@ -18,14 +19,15 @@
 ** The operands of an instruction are places in a frame, counted in doubles
 ** from its begin. Those whose bit is set in 'flags' (or, in a list, that have
 ** V_UNIFORM added) are one number for all points; the others, and all
-** results, are 64 numbers.
+** results, are a number for each point.
 */
 #ifndef ad_vmath_h
 #define ad_vmath_h
 
 #include "program.h"
 
-#define V_POINTS 64
+#define V_POINTS 64 /* at most */
+#define V_LEAST 8
 #define V_UNIFORM 0x80000000u
 
 typedef struct Vlevel {
@@ -33,11 +35,11 @@ typedef struct Vlevel {
   /* runs instructions; returns the first that it leaves to the caller (P_PUSH
      and P_POP), or 'end'. 'scratch' has room for the longest list. */
   const Ins *(*run)(const Ins *i, const Ins *end, double *v,
-                    const uint32_t *list, double *scratch);
+                    const uint32_t *list, double *scratch, int points);
   /* bit k: the comparison holds at point k */
-  uint64_t (*compare)(int cmp, const double *a, const double *b);
+  uint64_t (*compare)(int cmp, const double *a, const double *b, int points);
   /* the sum, as a tree: halves are added until one number is left */
-  double (*sum)(const double *x);
+  double (*sum)(const double *x, int points);
 } Vlevel;
 
 /* level n, or NULL if there is no such level or the CPU does not have it; 0

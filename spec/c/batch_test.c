@@ -2,6 +2,8 @@
    level of vectors, with any number of threads; and the functions' errors. */
 #include "batch.h"
 
+#include "x64.h"
+
 #include "random_program.h"
 
 #include <float.h>
@@ -40,6 +42,10 @@ static int alone(Alone *a, const double *x, double *y) {
 }
 
 #define N 700
+/* points to a block, and what the CPU has: -1 is no machine code */
+static uint32_t points = 0;
+static int features = -1;
+
 static double in[N][NVAR], out[N][NVAR], wanted[N][NVAR];
 static uint8_t state[N], wstate[N];
 
@@ -49,6 +55,7 @@ static int batch(const Code *c, const uint8_t *shared, int level, int threads,
   BatchRun r;
   Column ci[NVAR], co[NVAR];
   const Returned form = returned(NVAR);
+  const char *why = NULL;
   int ok;
   memset(&r, 0, sizeof r);
   for (int k = 0; k < NVAR; k++) {
@@ -69,8 +76,12 @@ static int batch(const Code *c, const uint8_t *shared, int level, int threads,
   r.maxstack = maxstack;
   r.state = state;
   if (r.level == NULL) return 0;
-  if (!ad_batchinit(&b, c, shared, allocate, NULL)) return -1;
-  ok = ad_batchrun(&b, &r);
+  if (!ad_batchinit(&b, c, shared, points, allocate, NULL)) return -1;
+  CHECK(points == 0 || b.points == points);
+  ok = 1;
+  if (features >= 0 && !ad_batchnative(&b, features, &why))
+    ok = why != NULL; /* a reason, but not that memory was lacking */
+  ok = ok && ad_batchrun(&b, &r);
   ad_batchfree(&b);
   if (ok) {
     size_t done = 0;
@@ -84,8 +95,11 @@ static int batch(const Code *c, const uint8_t *shared, int level, int threads,
 static void sums(const Code *c, const uint8_t *shared, size_t n) {
   double first[NVAR], again[NVAR];
   for (int level = 0; level <= V_LEVELS; level++)
-    for (int threads = 1; threads <= 3; threads += 2) {
-      const int got = batch(c, shared, level, threads, n, 64, again);
+    for (int threads = 1; threads <= 6; threads++) { /* with machine code > 3 */
+      int got;
+      features = threads > 3 ? ad_nativefeatures() : -1;
+      got = batch(c, shared, level, (threads - 1) % 3 + 1, n, 64, again);
+      features = -1;
       CHECK(got != -1);
       if (got != 1) continue;
       if (level == 0 && threads == 1) memcpy(first, again, sizeof first);
@@ -135,11 +149,15 @@ static void programs(int number, int smoothly) {
       }
     }
     stop(&one);
-    for (int level = 0; level <= V_LEVELS; level++) {
-      const int got = batch(&c, shared, level, 1 + (int)below(3), n, 12, NULL);
+    for (int way = 0; way <= 2 * V_LEVELS + 1; way++) {
+      const int level = way / 2;
+      int got;
+      points = V_POINTS >> below(4);
+      features = way % 2 ? ad_nativefeatures() : -1;
+      got = batch(&c, shared, level, 1 + (int)below(3), n, 12, NULL);
       CHECK(got != -1);
       if (got != 1) continue;
-      if (smoothly && level == 0) { /* other levels like the first */
+      if (smoothly && way == 0) { /* other ways like the first */
         for (size_t i = 0; i < n; i++) {
           wstate[i] = state[i];
           memcpy(wanted[i], out[i], sizeof out[i]);
@@ -154,13 +172,16 @@ static void programs(int number, int smoothly) {
         for (int j = 0; j < NVAR; j++) CHECK(same(out[i][j], wanted[i][j]));
       }
     }
+    features = -1;
     if (!smoothly) {
+      points = k % 4 == 0 ? 0 : V_POINTS >> below(4);
       start(&one, &c, 64);
       for (size_t i = 0; i < n; i++)
         wstate[i] = (uint8_t)alone(&one, in[i], wanted[i]);
       stop(&one);
       sums(&c, shared, n);
     }
+    points = 0;
     ad_codefree(&c);
     ad_progfree(&p);
     if (failures) {
@@ -324,7 +345,7 @@ static void accuracy(int blocks) {
       for (int b = 0; b < blocks; b++) {
         for (int k = 0; k < V_POINTS; k++)
           v[k] = uniform(functions[i].lo, functions[i].hi);
-        CHECK(l->run(&ins, &ins + 1, v, NULL, NULL) == &ins + 1);
+        CHECK(l->run(&ins, &ins + 1, v, NULL, NULL, V_POINTS) == &ins + 1);
         if (level == 1 && b < 64) memcpy(first[b], v + V_POINTS, sizeof *first);
         if (b < 64)
           for (int k = 0; k < V_POINTS; k++)
@@ -363,7 +384,7 @@ static void powers(int blocks) {
             v[V_POINTS + k] = rint(v[V_POINTS + k]);
           }
         }
-      l->run(&ins, &ins + 1, v, NULL, NULL);
+      l->run(&ins, &ins + 1, v, NULL, NULL, V_POINTS);
       if (level == 1) memcpy(first, v + 2 * V_POINTS, sizeof first);
       for (int k = 0; k < V_POINTS; k++) {
         const double d = off(v[2 * V_POINTS + k], powl(v[k], v[V_POINTS + k]));
@@ -395,7 +416,7 @@ static void specials(void) {
           }
           if (flags & 1) v[0] = special[(i + 3) % NSPECIAL];
           if (flags & 4) v[2 * V_POINTS] = special[(i + 5) % NSPECIAL];
-          l->run(&ins, &ins + 1, v, NULL, NULL);
+          l->run(&ins, &ins + 1, v, NULL, NULL, V_POINTS);
           for (int k = 0; k < V_POINTS; k++) {
             const double x[3] = {v[flags & 1 ? 0 : k],
                                  v[V_POINTS + (flags & 2 ? 0 : k)],
@@ -432,7 +453,7 @@ static void aliases(void) {
         if (op == OP_polygamma)
           for (int k = 0; k < V_POINTS; k++) v[k] = 1;
         memcpy(copy, v, sizeof copy);
-        l->run(&ins, &ins + 1, v, list, scratch);
+        l->run(&ins, &ins + 1, v, list, scratch, V_POINTS);
         for (int k = 0; k < V_POINTS; k++) {
           const double x[4] = {copy[k], copy[V_POINTS + k],
                                copy[2 * V_POINTS + k], copy[4 * V_POINTS]};
@@ -467,20 +488,21 @@ static void memory(void) {
   }
   CHECK(ad_lower(&p, &c, 0));
   before = inuse;
-  for (int threads = 1; threads <= 3; threads += 2)
-    for (int sum = 0; sum < 2; sum++)
-      for (long n = 0;; n++) {
-        long left;
-        double total[NVAR];
-        int got;
-        countdown = n;
-        got = batch(&c, shared, 0, threads, N, 1000, sum ? total : NULL);
-        left = countdown;
-        countdown = -1;
-        CHECK(inuse == before);
-        CHECK(got == (left >= 0 ? 1 : -1));
-        if (left >= 0) break;
-      }
+  for (int way = 0; way < 8; way++)
+    for (long n = 0;; n++) {
+      long left;
+      double total[NVAR];
+      int got;
+      features = way & 4 ? ad_nativefeatures() : -1;
+      countdown = n;
+      got = batch(&c, shared, 0, way & 2 ? 3 : 1, N, 1000,
+                  way & 1 ? total : NULL);
+      left = countdown;
+      countdown = features = -1;
+      CHECK(inuse == before);
+      CHECK(got == (left >= 0 ? 1 : -1));
+      if (left >= 0) break;
+    }
   ad_codefree(&c);
   ad_progfree(&p);
 }
@@ -507,7 +529,7 @@ static void forms(void) {
     CHECK(ad_recreturn(&p, (uint32_t)side, 1, &zero) == 0);
   }
   CHECK(ad_lower(&p, &c, 0));
-  CHECK(ad_batchinit(&b, &c, shared, allocate, NULL));
+  CHECK(ad_batchinit(&b, &c, shared, 0, allocate, NULL));
   memset(&r, 0, sizeof r);
   r.n = 100;
   r.rows = rows;
