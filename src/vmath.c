@@ -10,9 +10,10 @@
 
 static const Vlevel *have(int n) {
   switch (n) {
+#ifndef __GNUC__
   case 1:
     return &ad_vlevel1;
-#ifdef __GNUC__
+#else
   case 2:
     return &ad_vlevel2;
 #endif

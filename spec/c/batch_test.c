@@ -49,6 +49,9 @@ static int features = -1;
 static double in[N][NVAR], out[N][NVAR], wanted[N][NVAR];
 static uint8_t state[N], wstate[N];
 
+/* the first level that there is */
+static int lowest;
+
 static int batch(const Code *c, const uint8_t *shared, int level, int threads,
                  size_t n, size_t maxstack, double *sum) {
   Batch b;
@@ -346,11 +349,12 @@ static void accuracy(int blocks) {
         for (int k = 0; k < V_POINTS; k++)
           v[k] = uniform(functions[i].lo, functions[i].hi);
         CHECK(l->run(&ins, &ins + 1, v, NULL, NULL, V_POINTS) == &ins + 1);
-        if (level == 1 && b < 64) memcpy(first[b], v + V_POINTS, sizeof *first);
+        if (level == lowest && b < 64)
+          memcpy(first[b], v + V_POINTS, sizeof *first);
         if (b < 64)
           for (int k = 0; k < V_POINTS; k++)
             CHECK(same(v[V_POINTS + k], first[b][k]));
-        if (level != 1) continue;
+        if (level != lowest) continue;
         for (int k = 0; k < V_POINTS; k++) {
           const double d = off(v[V_POINTS + k], functions[i].f(v[k]));
           if (d > worst) worst = d;
@@ -375,7 +379,7 @@ static void powers(int blocks) {
       const Vlevel *l = ad_vlevel(level);
       const Ins ins = {OP_pow, 0, 2 * V_POINTS, 0, V_POINTS, 0};
       if (l == NULL) continue;
-      if (level == 1)
+      if (level == lowest)
         for (int k = 0; k < V_POINTS; k++) {
           v[k] = b % 3 == 0 ? uniform(0, 3) : exp(uniform(-20, 20));
           v[V_POINTS + k] = uniform(-700, 700) / fmax(fabs(log(v[k])), 0.5);
@@ -385,7 +389,7 @@ static void powers(int blocks) {
           }
         }
       l->run(&ins, &ins + 1, v, NULL, NULL, V_POINTS);
-      if (level == 1) memcpy(first, v + 2 * V_POINTS, sizeof first);
+      if (level == lowest) memcpy(first, v + 2 * V_POINTS, sizeof first);
       for (int k = 0; k < V_POINTS; k++) {
         const double d = off(v[2 * V_POINTS + k], powl(v[k], v[V_POINTS + k]));
         CHECK(same(first[k], v[2 * V_POINTS + k]));
@@ -562,6 +566,7 @@ static void forms(void) {
 }
 
 int main(int argc, char **argv) {
+  for (lowest = 1; ad_vlevel(lowest) == NULL;) lowest++;
   const int n = argc > 1 ? atoi(argv[1]) : 300;
   specials();
   aliases();
