@@ -8,6 +8,14 @@
 ** of 2^l blocks wait at level l, as the bits of a binary counter. The error
 ** of a sum grows with the logarithm of its length.
 */
+/*
+** One version of each loop here: gcc would make several, for strides that
+** happen to be 1 and conditions that it moves out, and be no faster.
+*/
+#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 10
+#pragma GCC optimize("no-version-loops-for-strides", "no-unswitch-loops")
+#endif
+
 #include "fold.h"
 
 #include <math.h>

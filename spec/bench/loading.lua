@@ -14,7 +14,7 @@ return {
     end,
   },
   {
-    name = "size of the stripped module", bound = 300, unit = "KB",
+    name = "size of the stripped module", bound = 1000, unit = "KB",
     measure = function()
       local module = assert(package.searchpath("autodiff.core", package.cpath))
       local stripped <const> = os.tmpname()
