@@ -164,6 +164,38 @@ describe("a compiled function", function()
     for n = 0, 5 do assert.are.equal(2.5 ^ n, power(2.5, n)) end
     assert.are.equal(1.5 ^ 3, power(1.5, 3))
     assert.are.equal("integer", math.type(ad.compile(function(n) return ad.value(n) end)(3)))
+    same(function(n) return ad.value(n), tostring(n) end, each { 3, 3.0, 4, 4.0 })
+  end)
+
+  it("tells integers from floats in structures, too", function()
+    local lists = {}
+    for i, n in ipairs { 3, 3.0, 4, 4.5, 4, 3.0 } do lists[i] = { { n = n, list = { 1, n } }, n } end
+    same(function(t, n)
+      return tostring(t.n), math.type(ad.value(t.list[2])), ad.value(t.list[1]), tostring(n)
+    end, lists)
+    same(function(t) return ad.value(t[1]) .. "," .. t[2] end,
+      { { { 1, 2.0 } }, { { 1.0, 2 } }, { { 1.0, 2.0 } }, { { 1, 2 } } })
+  end)
+
+  it("keeps integers that no float is", function()
+    local big = (1 << 53) + 1
+    for _, f in ipairs {
+      function(n) return ad.value(n), n end,
+      function(n) return ad.value(n) & 0xff end,
+      function(n) return tostring(n) end,
+      function(n) return ("%d"):format(ad.value(n)) end,
+    } do
+      same(f, each { big, math.maxinteger, math.mininteger, 5, big + 2, -big })
+      same(f, each { 5, big, math.maxinteger, 6, math.mininteger })
+    end
+    same(function(t) return ad.value(t.seed) % 1000 end,
+      { { { seed = 7 } }, { { seed = big } }, { { seed = math.maxinteger } }, { { seed = 8 } } })
+  end)
+
+  it("looks at positions in arrays", function()
+    local a = ad.array { 2, 3, 5 }
+    same(function(i) return a[i] end, each { 1, 2, 3, 1 })
+    same(function(i) return ad.sum(a[{ { i, 3 } }]) end, each { 1, 2, 3, 1 })
   end)
 
   it("says what it does", function()

@@ -235,6 +235,7 @@ int ad_recordsint(const State *S, const Cell *c) {
   k = c->u.var.node;
   if (k >= r->root->in.nleaf) return 0;
   r->root->sub[k] = r->root->isint[k] ? 2 : 1;
+  r->root->subs = 1;
   return r->root->isint[k];
 }
 
@@ -354,6 +355,17 @@ static int isresource(lua_State *L, int idx) {
   return 1;
 }
 
+/* 0: no integer; 1: an integer; HUGEINT: one that may not be any float */
+#define HUGEINT 2
+
+static uint8_t intkind(lua_State *L, int idx) {
+  const lua_Integer most = (lua_Integer)1 << 53;
+  lua_Integer i;
+  if (!lua_isinteger(L, idx)) return 0;
+  i = lua_tointeger(L, idx);
+  return -most <= i && i <= most ? 1 : HUGEINT;
+}
+
 static void take(lua_State *L, Taker *t, int depth);
 
 /* the table at the top: see compile.h */
@@ -426,6 +438,7 @@ static void take(lua_State *L, Taker *t, int depth) {
   if (type == LUA_TNUMBER && !t->results &&
       !(t->fixedints && lua_isinteger(L, -1))) {
     if (lua_isinteger(L, -1)) t->integers = 1;
+    if (intkind(L, -1) == HUGEINT) t->foreign = 1;
     t->form->nleaf++;
     word(L, t->form, F_NUM);
     lua_pop(L, 1);
@@ -700,12 +713,53 @@ static int matches(lua_State *L, Root *r, int self, int first, int last,
   return ok;
 }
 
+/* the same for a value of the form from word *at on: which are integers */
+static void integers(lua_State *L, int consts, const Form *f, uint32_t *at,
+                     uint32_t *leaf, uint8_t *isint, int idx) {
+  const uint32_t *w = f->word + *at;
+  if (w[0] == F_NUM) {
+    isint[(*leaf)++] = intkind(L, idx);
+    *at += 1;
+    return;
+  }
+  if (w[0] == F_CONST) {
+    *at += 2;
+    return;
+  }
+  ad_checkstack(L, 4, "structure is nested too deep");
+  *at += 5;
+  for (uint32_t i = 1; i <= w[2]; i++) {
+    lua_rawgeti(L, idx, i);
+    if (w[3])
+      isint[(*leaf)++] = intkind(L, -1);
+    else
+      integers(L, consts, f, at, leaf, isint, lua_gettop(L));
+    lua_pop(L, 1);
+  }
+  for (uint32_t i = 0; i < w[4]; i++) {
+    lua_rawgeti(L, consts, f->word[(*at)++]);
+    lua_rawget(L, idx);
+    integers(L, consts, f, at, leaf, isint, lua_gettop(L));
+    lua_pop(L, 1);
+  }
+}
+
+/* which of the arguments are integers, into r->isint; is none HUGEINT? */
+static int findintegers(lua_State *L, Root *r, int self, int first) {
+  uint32_t at = 0, leaf = 0;
+  lua_getiuservalue(L, self, AD_CCONST);
+  for (uint32_t k = 0; k < r->in.nval; k++)
+    integers(L, lua_gettop(L), &r->in, &at, &leaf, r->isint, first + (int)k);
+  lua_pop(L, 1);
+  return memchr(r->isint, HUGEINT, r->in.nleaf) == NULL;
+}
+
 /* subtypes of numbers, where f has asked for them */
-static int subtypes(lua_State *L, const Root *r, int first) {
-  if (!r->in.numbers) return 1;
+static int subtypes(lua_State *L, Root *r, int self, int first) {
+  if (!r->subs) return 1;
+  findintegers(L, r, self, first);
   for (uint32_t k = 0; k < r->in.nleaf; k++)
-    if (r->sub[k] && lua_isinteger(L, first + (int)k) != (r->sub[k] == 2))
-      return 0;
+    if (r->sub[k] && r->isint[k] != r->sub[k] - 1) return 0;
   return 1;
 }
 
@@ -717,7 +771,7 @@ Root *ad_rootof(lua_State *L, Compiled *c, int self, int first, int last) {
   for (uint32_t i = 0; i < c->nroot; i++) {
     Root *r = c->root[i];
     if (!matches(L, r, self, first, last, ad_rootinputs(r)) ||
-        !subtypes(L, r, first))
+        !subtypes(L, r, self, first))
       continue;
     if (i > 0) { /* the next call is likely to be the same */
       memmove(c->root + 1, c->root, i * sizeof *c->root);
@@ -1251,9 +1305,7 @@ static int asgradient(lua_State *L, Compiled *c, Root *r, int n);
 
 static int once(lua_State *L, Compiled *c, Root *r, int n, int *status) {
   matches(L, r, 1, 2, n + 1, r->given);
-  if (r->in.numbers)
-    for (uint32_t k = 0; k < r->in.nleaf; k++)
-      r->isint[k] = (uint8_t)lua_isinteger(L, 2 + (int)k);
+  findintegers(L, r, 1, 2);
   if (!record(L, c, r, n, status)) return 0;
   if (c->rec.failed && c->rec.looped) { /* from now on as it comes */
     c->noloops = 1;
@@ -1276,7 +1328,7 @@ static int callslow(lua_State *L, Compiled *c, Root *r, int n) {
   ad_checkstack(L, n + 30, "too many arguments");
   if (c->traces >= c->maxtraces) return eager(L, c, n);
   if (r == NULL) r = newroot(L, c, 1, 2, n + 1, c->fixedints);
-  if (r == NULL) return eager(L, c, n);
+  if (r == NULL || !findintegers(L, r, 1, 2)) return eager(L, c, n);
   if (r->prog.nins >= c->maxoperations) return eager(L, c, n);
   if (c->isgrad) {
     const int k = asgradient(L, c, r, n);
@@ -1385,9 +1437,7 @@ static int asgradient(lua_State *L, Compiled *c, Root *r, int n) {
   int status, k;
   if (!wanted(L, c, r)) return -1;
   matches(L, r, 1, 2, n + 1, r->given);
-  if (r->in.numbers)
-    for (uint32_t i = 0; i < r->in.nleaf; i++)
-      r->isint[i] = (uint8_t)lua_isinteger(L, 2 + (int)i);
+  findintegers(L, r, 1, 2);
   if (!record(L, c, r, n, &status)) {
     if (status == LUA_ERRMEM) lua_error(L);
     return -1;

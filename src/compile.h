@@ -43,6 +43,7 @@ typedef struct Root {
                       integer) */
   double *given;     /* by leaf: what it was in the recording */
   uint8_t *isint;    /* ... and whether that was an integer */
+  uint8_t subs;      /* the subtype of some number matters */
   uint32_t news;     /* traces that the code does not have */
   uint32_t misses;   /* since it was made */
   uint32_t runs;     /* ... and runs */

@@ -35,7 +35,10 @@ static lua_Integer integer(lua_State *L, State *S, const char *what) {
     ad_error(L, "vmap: %s: positions that differ along the batch are for take",
              what);
   if (ad_tocell(L, S, -1)) {
-    ad_pushplain(L, S, -1);
+    if (ad_arrayvalued(L, S, lua_gettop(L)))
+      ad_pushplain(L, S, -1);
+    else /* this looks at the value, which a recording takes notice of */
+      lua_pushnumber(L, ad_plain(L, S, lua_gettop(L)));
     lua_replace(L, -2);
   }
   i = lua_tointegerx(L, -1, &isint);
