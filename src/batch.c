@@ -35,35 +35,49 @@ static void put(const Batch *b, void *at, size_t n, size_t size) {
 ** =======================================================
 */
 
-#define CACHE (1u << 19) /* bytes that the numbers of a block may need */
-
 /*
-** Places of the slots; 0: the frame is too large. Blocks are as large as the
-** cache has room for, as to execute an instruction costs the same for few
-** points as for many.
+** Bytes that the numbers of a block may need, roughly: a vector kernel costs the
+** same for few points as for many, so that only frames that are larger than the
+** caches are worse; machine code goes through the whole frame for four or eight
+** points, and is best where these are close together.
 */
-static int places(Batch *b, const uint8_t *shared, uint32_t points) {
+#define CACHE (1u << 22)
+#define NATIVECACHE (1u << 19)
+
+static uint32_t blocksize(const Batch *b, uint32_t cache) {
   const Code *c = b->c;
-  uint32_t uniform = c->nconst;
-  uint64_t next;
-  for (uint32_t k = 0; k < c->nin; k++) uniform += shared[k] != 0;
-  b->points = points != 0 ? points : V_POINTS;
-  while (points == 0 && b->points > V_LEAST &&
-         (uint64_t)(c->nslot - uniform) * b->points * sizeof(double) > CACHE)
-    b->points /= 2;
-  next = ((uint64_t)uniform + 7) / 8 * 8;
-  uniform = 0;
+  uint64_t varying = 0;
+  uint32_t points = V_POINTS;
+  for (uint32_t s = c->nconst; s < c->nslot; s++)
+    varying += !(b->at[s] & V_UNIFORM);
+  while (points > V_LEAST && varying * points * sizeof(double) > cache)
+    points /= 2;
+  return points;
+}
+
+/* places of the slots that vary; 0: the frame is too large */
+static int places(Batch *b, uint32_t points) {
+  const Code *c = b->c;
+  uint64_t next = 0;
+  for (uint32_t s = 0; s < c->nslot; s++) next += b->at[s] >> 31;
+  next = (next + 7) / 8 * 8;
   for (uint32_t s = 0; s < c->nslot; s++) {
-    if (s < c->nconst || (s < c->nconst + c->nin && shared[s - c->nconst]))
-      b->at[s] = V_UNIFORM | uniform++;
-    else {
-      b->at[s] = (uint32_t)next;
-      next += b->points;
-    }
+    if (b->at[s] & V_UNIFORM) continue;
+    b->at[s] = (uint32_t)next;
+    next += points;
     if (next >= V_UNIFORM) return 0;
   }
+  b->points = points;
   b->size = (uint32_t)next;
   return 1;
+}
+
+/* ... and of those that do not */
+static void uniforms(Batch *b, const uint8_t *shared) {
+  const Code *c = b->c;
+  uint32_t n = 0;
+  for (uint32_t s = 0; s < c->nconst + c->nin; s++)
+    if (s < c->nconst || shared[s - c->nconst]) b->at[s] = V_UNIFORM | n++;
 }
 
 static void translate(Batch *b) {
@@ -227,7 +241,7 @@ static void taskrows(Batch *b) {
     while (most > LEAST && (uint64_t)most * b->mostlive * 8 > BYTES) most /= 2;
     if (c->stack && most > 256) most = 256;
   } else
-    while (most > b->points && (uint64_t)most * c->nins > AMOUNT) most /= 2;
+    while (most > V_POINTS && (uint64_t)most * c->nins > AMOUNT) most /= 2;
   b->rows = most;
 }
 
@@ -248,10 +262,13 @@ static int make(Batch *b, const uint8_t *shared, uint32_t points) {
       b->inputs == NULL || b->order == NULL || b->rank == NULL ||
       b->ishead == NULL)
     return 0;
-  if (!places(b, shared, points)) return 0;
-  translate(b);
   for (uint32_t k = 0; k < c->nblock; k++)
     b->branching |= c->block[k].end == P_IF;
+  uniforms(b, shared);
+  b->fixed = points != 0 || b->branching;
+  if (points == 0) points = blocksize(b, CACHE);
+  if (!places(b, points)) return 0;
+  translate(b);
   if (!ordering(b)) return 0;
   if (b->branching) {
     waits = get(b, c->nblock, 1);
@@ -287,9 +304,13 @@ int ad_batchinit(Batch *b, const Code *c, const uint8_t *shared,
 }
 
 int ad_batchnative(Batch *b, int features, const char **why) {
+  const uint32_t points = b->points;
   *why = NULL;
-  if (b->vectors == NULL)
-    b->vectors = ad_nativevectors(b->c, b->at, features, why);
+  if (b->vectors != NULL) return 1;
+  if (!b->fixed) places(b, blocksize(b, NATIVECACHE)); /* never more */
+  b->vectors = ad_nativevectors(b->c, b->at, features, why);
+  if (b->vectors == NULL) places(b, points);
+  translate(b);
   return b->vectors != NULL;
 }
 
@@ -321,8 +342,11 @@ size_t ad_batchbytes(const Batch *b) {
 /*
 ** {======================================================
 ** Sums
-** Groups of rows are the leaves of a binary tree that is built from the left:
-** part[k], if bit k of 'count' is set, is the sum of 2^k of them.
+** The rows of a few tasks are added one after the other to eight sums, row k
+** of a group to number k % 8, so that it makes no difference of how many
+** points a group is. What comes of that are the leaves of a binary tree that is
+** built from the left: part[k], if bit k of 'count' is set, is the sum of 2^k
+** of them.
 ** =======================================================
 */
 
@@ -359,15 +383,6 @@ static uint32_t levels(size_t n) {
   uint32_t k = 1;
   while (n >> k != 0) k++;
   return k + 1;
-}
-
-/* the sum of the first m of n, in the order of a tree over all */
-static double lanes(const Vlevel *level, const double *x, uint32_t m,
-                    uint32_t n) {
-  _Alignas(64) double t[V_POINTS];
-  if (m == n) return level->sum(x, (int)n);
-  for (uint32_t k = 0; k < n; k++) t[k] = k < m ? x[k] : -0.0;
-  return level->sum(t, (int)n);
 }
 
 /* }====================================================== */
@@ -425,9 +440,16 @@ typedef struct Worker {
   double *stack;   /* [depth][row] */
   size_t capstack; /* depths */
   uint32_t *depth; /* by row */
+  /* results: the place of each, or P_NONE where it is a constant, for what
+     'block' returns */
+  uint32_t *place;
+  uint32_t block;
+  int constants;
   /* sums */
   Cascade cascade;
-  double *sum;
+  double *sum;   /* eight for each result */
+  double *leaf;  /* one for each */
+  uint32_t rows; /* that are in them */
 } Worker;
 
 /* number of row k of the task */
@@ -697,39 +719,85 @@ static const double *operand(Worker *w, uint32_t slot, double *room) {
   return room;
 }
 
-/* number j of what a return lists, or a constant, for all lanes */
-static const double *result(Worker *w, const Block *o, const Returned *f,
-                            uint32_t j, double *room) {
-  if (f->from[j] != P_NONE)
-    return operand(w, w->team->b->c->list[o->a + f->from[j]], room);
-  for (uint32_t k = 0; k < w->team->points; k++) room[k] = f->value[j];
-  return room;
+/* where the results of a block are; 0: that is not the form asked for */
+static int findresults(Worker *w, uint32_t block) {
+  const BatchRun *r = w->team->r;
+  const Batch *b = w->team->b;
+  const Block *o = &b->c->block[block];
+  const Returned *f = o->set < r->nform ? &r->form[o->set] : NULL;
+  if (block == w->block) return 1;
+  if (f == NULL || f->from == NULL || f->n != o->b) return 0;
+  w->constants = 0;
+  for (uint32_t j = 0; j < r->nout; j++)
+    if (f->from[j] == P_NONE) {
+      w->place[j] = P_NONE;
+      w->constants = 1;
+    } else
+      w->place[j] = b->at[b->c->list[o->a + f->from[j]]];
+  w->block = block;
+  return 1;
 }
 
-static void results(Worker *w, const Block *o) {
+/* a few columns at a time: results that are neighbours in memory */
+#define COLUMNS 8
+
+static void scatter(Worker *w, const Returned *f) {
   const BatchRun *r = w->team->r;
-  const Returned *f = o->set < r->nform ? &r->form[o->set] : NULL;
-  _Alignas(64) double room[V_POINTS];
-  if (f == NULL || f->from == NULL || f->n != o->b) {
+  for (uint32_t from = 0; from < r->nout; from += COLUMNS) {
+    const uint32_t n = r->nout - from < COLUMNS ? r->nout - from : COLUMNS;
+    const Column *out = r->out + from;
+    const double *x[COLUMNS];
+    uint32_t step[COLUMNS];
+    for (uint32_t j = 0; j < n; j++) {
+      const uint32_t at = w->place[from + j];
+      x[j] = at == P_NONE ? &f->value[from + j] : w->v + (at & ~V_UNIFORM);
+      step[j] = at & V_UNIFORM ? 0 : 1;
+    }
+    for (uint32_t k = 0; k < w->m; k++) {
+      const ptrdiff_t row = (ptrdiff_t)rownumber(w, w->row[k]);
+      for (uint32_t j = 0; j < n; j++)
+        out[j].at[row * out[j].stride] = x[j][k * step[j]];
+    }
+  }
+}
+
+static void results(Worker *w, uint32_t block) {
+  const BatchRun *r = w->team->r;
+  const Block *o = &w->team->b->c->block[block];
+  if (!findresults(w, block)) {
     for (uint32_t k = 0; k < w->m; k++) ended(w, k, B_FORM);
     return;
   }
-  for (uint32_t j = 0; j < r->nout; j++) {
-    const Column *out = &r->out[j];
-    const double *x = result(w, o, f, j, room);
-    if (r->sum)
-      w->sum[j] = lanes(w->team->level, x, w->m, w->team->points);
-    else if (r->rows == NULL) {
-      double *at = out->at + (ptrdiff_t)w->base * out->stride;
-      for (uint32_t k = 0; k < w->m; k++)
-        at[(ptrdiff_t)w->row[k] * out->stride] = x[k];
-    } else
-      for (uint32_t k = 0; k < w->m; k++)
-        out->at[(ptrdiff_t)rownumber(w, w->row[k]) * out->stride] = x[k];
-  }
-  if (r->sum) leaf(&w->cascade, r->nout, w->sum);
+  if (r->sum) {
+    const double *value = r->form[o->set].value;
+    w->team->level->gather(w->sum, w->v, w->place, r->nout, (int)w->m);
+    for (uint32_t j = 0; w->constants && j < r->nout; j++)
+      for (uint32_t k = 0; w->place[j] == P_NONE && k < w->m; k++)
+        w->sum[j * V_LEAST + k % V_LEAST] += value[j];
+    w->rows += w->m;
+  } else
+    scatter(w, &r->form[o->set]);
   for (uint32_t k = 0; k < w->m; k++) ended(w, k, B_DONE);
   atomic_fetch_add_explicit(&w->team->done, w->m, memory_order_relaxed);
+}
+
+static void clear(Worker *w) {
+  const size_t n = (size_t)w->team->r->nout * V_LEAST;
+  for (size_t k = 0; k < n; k++) w->sum[k] = -0.0; /* -0.0 + x is x */
+  w->rows = 0;
+}
+
+/* the sums so far become a leaf */
+static void flush(Worker *w) {
+  const uint32_t n = w->team->r->nout;
+  if (w->rows == 0) return;
+  for (uint32_t j = 0; j < n; j++) {
+    const double *s = w->sum + (size_t)j * V_LEAST;
+    w->leaf[j] =
+        ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
+  }
+  leaf(&w->cascade, n, w->leaf);
+  clear(w);
 }
 
 /* instructions first .. last - 1, with vectors. 0: no memory */
@@ -774,7 +842,7 @@ static int group(Worker *w, uint32_t at) {
     if (!straight(w, at)) return 0;
     if (w->m == 0) break;
     if (o->end == P_RETURN) {
-      results(w, o);
+      results(w, at);
       break;
     }
     if (o->end == P_GOTO)
@@ -816,6 +884,8 @@ static int task(Worker *w, size_t k) {
   }
 }
 
+#define FLUSH 512 /* rows that are added one after the other, roughly */
+
 static void work(Worker *w) {
   Team *t = w->team;
   const Batch *b = t->b;
@@ -825,6 +895,8 @@ static void work(Worker *w) {
     const uint32_t at = b->at[b->c->nconst + k];
     if (at & V_UNIFORM) w->v[at & ~V_UNIFORM] = r->in[k].at[0];
   }
+  w->block = P_NONE;
+  if (r->sum) clear(w);
   for (;;) {
     const size_t s = atomic_fetch_add(&t->next, 1);
     if (s >= t->nsegment || atomic_load(&t->failed)) return;
@@ -832,8 +904,11 @@ static void work(Worker *w) {
       if (!task(w, k)) {
         atomic_store(&t->failed, 1);
         return;
-      }
-    if (r->sum) total(&w->cascade, r->nout, t->sums + s * r->nout);
+      } else if (r->sum && w->rows >= FLUSH)
+        flush(w);
+    if (!r->sum) continue;
+    flush(w);
+    total(&w->cascade, r->nout, t->sums + s * r->nout);
   }
 }
 
@@ -873,8 +948,10 @@ static size_t layout(Worker *w, char *mem) {
   PIECE(n, count);
   PIECE(n / 64 + 1, waiting);
   if (b->c->stack) PIECE((size_t)t->rows, depth);
+  PIECE((size_t)t->r->nout, place);
   if (t->r->sum) {
-    PIECE((size_t)t->r->nout, sum);
+    PIECE((size_t)t->r->nout * V_LEAST, sum);
+    PIECE((size_t)t->r->nout, leaf);
     PIECE((size_t)t->r->nout * levels(t->length * t->rows), cascade.part);
   }
 #undef PIECE
@@ -980,7 +1057,7 @@ int ad_batchrun(const Batch *b, BatchRun *r) {
   t.level = r->level != NULL ? r->level : ad_vlevel(0);
   t.points = b->points;
   t.rows = b->rows;
-  while (t.rows > (b->branching ? LEAST : b->points) && r->n / t.rows < PARTS)
+  while (t.rows > (b->branching ? LEAST : V_POINTS) && r->n / t.rows < PARTS)
     t.rows /= 2;
   t.ntask = (r->n + t.rows - 1) / t.rows;
   t.length = r->sum ? (t.ntask + SEGMENTS - 1) / SEGMENTS : 1;

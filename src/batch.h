@@ -46,10 +46,11 @@ typedef struct Batch {
      Only for blocks at which rows may wait. */
   uint32_t *live, *first, *inputs;
   uint32_t nlive, mostlive;
-  uint32_t *order;         /* blocks in the order in which they are to be run */
-  uint32_t *rank;          /* by block: its place there */
-  uint8_t *ishead;         /* by block: of a loop? */
-  uint8_t branching;       /* may rows part? */
+  uint32_t *order;   /* blocks in the order in which they are to be run */
+  uint32_t *rank;    /* by block: its place there */
+  uint8_t *ishead;   /* by block: of a loop? */
+  uint8_t branching; /* may rows part? */
+  uint8_t fixed;     /* may "points" not change? For then sums would, too */
   struct Vectors *vectors; /* machine code, or NULL */
 } Batch;
 

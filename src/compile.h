@@ -5,6 +5,7 @@
 #ifndef ad_compile_h
 #define ad_compile_h
 
+#include "batch.h"
 #include "program.h"
 #include "state.h"
 
@@ -49,6 +50,12 @@ typedef struct Root {
   uint32_t runs;     /* ... and runs */
   uint32_t pays;     /* after how many runs machine code pays; 0: never */
   uint8_t fixedints; /* integers are constants */
+  /* of map: the code for many points, which of its inputs are shared, and how
+     many points it was run for */
+  Batch batch;
+  uint8_t *shared;
+  uint64_t points;
+  uint8_t hasbatch, novectors; /* no machine code can be had for it */
   /* of a gradient: which inputs, and the forms of results by 'set' */
   uint32_t *want, nwant, capwant;
   Form *grad;
@@ -180,6 +187,13 @@ double *ad_rootinputs(Root *r);
 */
 const Form *ad_rootresults(lua_State *L, Compiled *c, int self, Root *r,
                            uint32_t set, uint32_t *order);
+
+/*
+** The code for many points, of which 'n' follow, with machine code if that pays
+** for them and those before. NULL: no memory.
+*/
+const Batch *ad_rootbatch(Compiled *c, Root *r, const uint8_t *shared,
+                          size_t n);
 
 /* makes the exact form of the code, for where it has come to a NaN */
 void ad_rootexact(lua_State *L, Compiled *c, Root *r);

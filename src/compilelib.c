@@ -398,13 +398,18 @@ static void single(lua_State *L, const Map *m, size_t row, double *x) {
   lua_settop(L, top);
 }
 
-/* has it to be done again, in the exact form? */
-static int hasnan(const Map *m, const BatchRun *b) {
-  for (uint32_t j = 0; j < b->nout; j++)
-    for (size_t k = 0; k < (m->sum ? 1 : m->n); k++) {
-      const double y = m->out[j].at[(ptrdiff_t)k * m->out[j].stride];
-      if (y != y && (m->sum || m->state[k] == B_DONE)) return 1;
-    }
+/*
+** Has it to be done again, in the exact form? Some rows at a time, for columns
+** that are parts of one array.
+*/
+static int hasnan(const Map *m, uint32_t nout) {
+  const size_t n = m->sum ? 1 : m->n;
+  for (size_t from = 0; from < n; from += 8)
+    for (uint32_t j = 0; j < nout; j++)
+      for (size_t k = from; k < n && k < from + 8; k++) {
+        const double y = m->out[j].at[(ptrdiff_t)k * m->out[j].stride];
+        if (y != y && (m->sum || m->state[k] == B_DONE)) return 1;
+      }
   return 0;
 }
 
@@ -435,10 +440,15 @@ static size_t batch(lua_State *L, Map *m, const Code *code, uint32_t set,
   r.state = state;
   for (;;) { /* nothing here raises an error while the batch is there */
     missing = (size_t)code->nslot * V_POINTS * sizeof(double);
-    ok = ad_batchinit(&b, code, m->shared, 0, alloc, ud);
-    if (ok) {
-      ok = ad_batchrun(&b, &r);
-      ad_batchfree(&b);
+    if (code == &m->r->code) {
+      const Batch *kept = ad_rootbatch(m->c, m->r, m->shared, n);
+      ok = kept != NULL && ad_batchrun(kept, &r);
+    } else {
+      ok = ad_batchinit(&b, code, m->shared, 0, alloc, ud);
+      if (ok) {
+        ok = ad_batchrun(&b, &r);
+        ad_batchfree(&b);
+      }
     }
     if (ok) break;
     ad_nomem(L, missing);
@@ -615,9 +625,7 @@ static int l_map(lua_State *L) {
   rounds(L, &m, set);
   lua_settop(L, whole - 1 + (m.sum ? 0 : (int)m.o.form.nval));
   if (!gone(&m) && m.r->code.relaxed) {
-    BatchRun b;
-    b.nout = m.o.form.nleaf;
-    if (hasnan(&m, &b)) {
+    if (hasnan(&m, m.o.form.nleaf)) {
       ad_rootexact(L, c, m.r);
       if (batch(L, &m, &m.r->exact, set, NULL, m.n, m.state) < m.n)
         eagerly(L, &m);

@@ -954,17 +954,28 @@ static uint64_t compare(int cmp, const double *a, const double *b, int points) {
   }
 }
 
-static double total(const double *x, int points) {
-  _Alignas(64) double t[V_POINTS / 2];
-  int half = points / 2;
-  for (; half >= LANES; half /= 2, x = t)
-    for (int k = 0; k < half; k += LANES)
-      ST(t + k, LD(x + k) + LD(x + half + k));
-  for (; half > 0; half /= 2, x = t)
-    for (int k = 0; k < half; k++) t[k] = x[k] + x[k + half];
-  return x[0];
+static void gather(double *sum, const double *v, const uint32_t *at, uint32_t n,
+                   int m) {
+  for (uint32_t j = 0; j < n; j++, sum += V_LEAST) {
+    const double *x = v + (at[j] & ~V_UNIFORM);
+    const int step = at[j] & V_UNIFORM ? 0 : 1;
+    vd s[V_LEAST / LANES];
+    int k = 0;
+    if (at[j] == P_NONE) continue;
+    for (int i = 0; i < V_LEAST / LANES; i++) s[i] = LD(sum + i * LANES);
+    if (step == 0) {
+      const vd y = SPLAT(*x);
+      for (; k + V_LEAST <= m; k += V_LEAST)
+        for (int i = 0; i < V_LEAST / LANES; i++) s[i] = s[i] + y;
+    } else
+      for (; k + V_LEAST <= m; k += V_LEAST)
+        for (int i = 0; i < V_LEAST / LANES; i++)
+          s[i] = s[i] + LD(x + k + i * LANES);
+    for (int i = 0; i < V_LEAST / LANES; i++) ST(sum + i * LANES, s[i]);
+    for (int i = 0; k < m; i++, k++) sum[i] = sum[i] + x[k * step];
+  }
 }
 
 /* }====================================================== */
 
-const Vlevel LEVEL = {NAME, run, compare, total};
+const Vlevel LEVEL = {NAME, run, compare, gather};

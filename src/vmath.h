@@ -38,8 +38,10 @@ typedef struct Vlevel {
                     const uint32_t *list, double *scratch, int points);
   /* bit k: the comparison holds at point k */
   uint64_t (*compare)(int cmp, const double *a, const double *b, int points);
-  /* the sum, as a tree: halves are added until one number is left */
-  double (*sum)(const double *x, int points);
+  /* adds the first m points of the n values at v + at[j] to 8 sums for each,
+     point k to number k % 8; those whose place is P_NONE are left out */
+  void (*gather)(double *sum, const double *v, const uint32_t *at, uint32_t n,
+                 int m);
 } Vlevel;
 
 /* level n, or NULL if there is no such level or the CPU does not have it; 0

@@ -565,6 +565,73 @@ static void forms(void) {
   ad_progfree(&p);
 }
 
+/* a frame so large that machine code is for fewer points: the same sums and
+   numbers nevertheless, also where memory is lacking for it */
+#define MANY 3000
+#define ROWS 1100
+
+static void large(void) {
+  static double x[ROWS][2], sum[2][MANY], y[2][ROWS][MANY];
+  static Column co[MANY];
+  static uint32_t result[MANY], from[MANY];
+  static uint8_t ends[ROWS];
+  const Column ci[2] = {{&x[0][0], 2}, {&x[0][1], 2}};
+  const Returned form = {MANY, from, NULL};
+  const uint8_t shared[2] = {0};
+  const int have = ad_nativefeatures();
+  const char *why;
+  Prog p;
+  Code c;
+  Batch b;
+  BatchRun r;
+  for (size_t i = 0; i < ROWS; i++)
+    for (int j = 0; j < 2; j++) x[i][j] = uniform(-3, 3);
+  CHECK(ad_proginit(&p, allocate, NULL, 2));
+  ad_recstart(&p);
+  for (uint32_t j = 0; j < MANY; j++) {
+    const uint32_t k = ad_progconst(&p, uniform(-1, 1));
+    const uint32_t m = ad_recop(&p, OP_mul, 0, k, 0);
+    result[j] = ad_recop(&p, j % 100 ? OP_add : OP_pow, m, 1, 0);
+    from[j] = j;
+  }
+  CHECK(ad_recreturn(&p, 0, MANY, result) == 0);
+  CHECK(ad_lower(&p, &c, 0));
+  memset(&r, 0, sizeof r);
+  r.n = ROWS;
+  r.in = ci;
+  r.out = co;
+  r.nout = MANY;
+  r.form = &form;
+  r.nform = 1;
+  r.state = ends;
+  for (int native = 0; native < 2; native++) {
+    CHECK(ad_batchinit(&b, &c, shared, 0, allocate, NULL));
+    CHECK(b.points == V_POINTS);
+    if (native) {
+      countdown = 1;
+      CHECK(!ad_batchnative(&b, have, &why));
+      CHECK(b.points == V_POINTS && (why != NULL || countdown < 0));
+      countdown = -1;
+      CHECK(ad_batchnative(&b, have, &why) || why != NULL);
+      CHECK(b.vectors == NULL || b.points < V_POINTS);
+    }
+    for (r.sum = 0; r.sum < 2; r.sum++) {
+      for (uint32_t j = 0; j < MANY; j++) {
+        co[j].at = r.sum ? &sum[native][j] : &y[native][0][j];
+        co[j].stride = MANY;
+      }
+      CHECK(ad_batchrun(&b, &r) && r.ndone == ROWS);
+    }
+    ad_batchfree(&b);
+  }
+  for (uint32_t j = 0; j < MANY; j++) {
+    CHECK(same(sum[0][j], sum[1][j]));
+    for (size_t i = 0; i < ROWS; i++) CHECK(same(y[0][i][j], y[1][i][j]));
+  }
+  ad_codefree(&c);
+  ad_progfree(&p);
+}
+
 int main(int argc, char **argv) {
   for (lowest = 1; ad_vlevel(lowest) == NULL;) lowest++;
   const int n = argc > 1 ? atoi(argv[1]) : 300;
@@ -576,6 +643,7 @@ int main(int argc, char **argv) {
   programs(n / 3, 1);
   close(n / 3);
   forms();
+  large();
   if (n >= 100) memory();
   CHECK(inuse == 0);
   printf("%s\n", failures ? "failed" : "batches are right");
