@@ -151,12 +151,13 @@ static void var_leaf(lua_State *L, State *S, void *ud, int numeric) {
     lua_pushnil(L);
     return;
   }
-  if (lua_type(L, top) == LUA_TNUMBER)
-    a.v = ad_num(lua_tonumber(L, top));
-  else {
-    ad_resolve(L, S, top, &a);
-    ad_deeper(L, lv, &a);
+  if (lua_type(L, top) == LUA_TNUMBER) {
+    v = ad_leafvar(L, S, lv, ad_num(lua_tonumber(L, top)), 0);
+    lua_pushinteger(L, ((Cell *)lua_touserdata(L, v.i))->u.var.node);
+    return;
   }
+  ad_resolve(L, S, top, &a);
+  ad_deeper(L, lv, &a);
   v = ad_leafvar(L, S, lv, a.v, 0);
   ad_pushskeleton(L, S, top, 1, ((Cell *)lua_touserdata(L, v.i))->u.var.node);
 }
@@ -209,7 +210,9 @@ int ad_nodeof(lua_State *L, State *S, uint64_t key, uint32_t *node) {
 static void cotangent_leaf(lua_State *L, State *S, void *ud, int numeric) {
   Sweep *w = ud;
   (void)S;
-  if (numeric)
+  if (lua_type(L, -1) == LUA_TNUMBER)
+    ad_sweepget(L, w, (uint32_t)lua_tointeger(L, -1));
+  else if (numeric)
     ad_sweepresult(L, w, lua_gettop(L));
   else
     lua_pushnil(L);

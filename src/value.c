@@ -516,9 +516,28 @@ static int mm_tostring(lua_State *L) {
 }
 
 /* a comparison by an operator */
+/* a number, or the primal of a numeric value of the levels that are fast */
+static int primal(lua_State *L, const State *S, int i, double *x) {
+  const Cell *c = lua_touserdata(L, i);
+  if (c == NULL) {
+    *x = lua_tonumber(L, i);
+    return lua_type(L, i) == LUA_TNUMBER;
+  }
+  if (lua_rawlen(L, i) < sizeof(Cell) ||
+      (c->stamp != S->varstamp && c->stamp != S->dualstamp))
+    return 0;
+  *x = c->value;
+  return 1;
+}
+
 static int compared(lua_State *L, int cmp) {
   State *S = ad_state(L);
   val x[2];
+  double a, b;
+  if (S->recorder == NULL && primal(L, S, 1, &a) && primal(L, S, 2, &b)) {
+    lua_pushboolean(L, ad_compare(cmp, a, b));
+    return 1;
+  }
   if (S->recorder) ad_loophere(L, S);
   for (int i = 0; i < 2; i++) {
     const Cell *c = ad_tocell(L, S, i + 1);
