@@ -324,8 +324,8 @@ int ad_arrayvalued(lua_State *L, State *S, int idx) {
   return is;
 }
 
-int ad_byelement(lua_State *L, State *S, int idx) {
-  return S->arrays && (ad_arrayvalued(L, S, idx) || ad_isbatch(L, S, idx));
+int ad_deepelement(lua_State *L, State *S, int idx) {
+  return ad_arrayvalued(L, S, idx) || ad_isbatch(L, S, idx);
 }
 
 /*

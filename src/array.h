@@ -71,7 +71,10 @@ void ad_strides(const Array *a, int ndim, const ptrdiff_t *shape,
 /* is the plain value behind the value at idx an array? pushes nothing */
 int ad_arrayvalued(lua_State *L, State *S, int idx);
 /* an array, or the value of a batch: what works by element works on it */
-int ad_byelement(lua_State *L, State *S, int idx);
+int ad_deepelement(lua_State *L, State *S, int idx);
+static inline int ad_byelement(lua_State *L, State *S, int idx) {
+  return S->arrays && ad_deepelement(L, S, idx);
+}
 /* pushes the plain value, of a batch that of its first element; number or array, behind any value */
 void ad_pushplain(lua_State *L, State *S, int idx);
 /* error unless the elements may be written to */

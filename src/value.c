@@ -141,7 +141,13 @@ int ad_isbatch(lua_State *L, const State *S, int idx) {
 ** anything with it: a program that is recorded is then for this value only.
 */
 double ad_plain(lua_State *L, State *S, int idx) {
+  const Cell *top = lua_touserdata(L, idx);
   double n;
+  if (top == NULL) return lua_tonumber(L, idx);
+  if (!ad_isarray(top) && !AD_GENERALKIND(ad_kindof(S, top))) {
+    if (S->recorder) ad_recordlook(L, S, top);
+    return top->value;
+  }
   lua_pushvalue(L, idx);
   while (lua_type(L, -1) != LUA_TNUMBER) {
     const Cell *c = lua_touserdata(L, -1);
