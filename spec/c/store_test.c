@@ -75,7 +75,7 @@ static void use(const Code *c) {
   const Export e = {"f", NULL, NULL, NULL, 0, NULL, 0, nothing, NULL};
   CHECK(ad_export(c, &e));
   if (c->nin != NVAR || c->nslot > 100000) return;
-  CHECK(ad_batchinit(&b, c, shared, allocate, NULL));
+  CHECK(ad_batchinit(&b, c, shared, 0, allocate, NULL));
   if (!c->loops) { /* others need not end */
     double in[64][NVAR];
     uint8_t state[64];
