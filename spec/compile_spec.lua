@@ -169,9 +169,12 @@ describe("a compiled function", function()
 
   it("tells integers from floats in structures, too", function()
     local lists = {}
-    for i, n in ipairs { 3, 3.0, 4, 4.5, 4, 3.0 } do lists[i] = { { n = n, list = { 1, n } }, n } end
+    for i, n in ipairs { 3, 3.0, 4, 4.5, 4, 3.0 } do
+      lists[i] = { { n = n, list = { 1, n } }, n }
+    end
     same(function(t, n)
-      return tostring(t.n), math.type(ad.value(t.list[2])), ad.value(t.list[1]), tostring(n)
+      return tostring(t.n), math.type(ad.value(t.list[2])), ad.value(t.list[1]),
+        tostring(n)
     end, lists)
     same(function(t) return ad.value(t[1]) .. "," .. t[2] end,
       { { { 1, 2.0 } }, { { 1.0, 2 } }, { { 1.0, 2.0 } }, { { 1, 2 } } })
@@ -489,6 +492,24 @@ describe("what cannot be compiled", function()
     assert.is_truthy(c:stats().note:find("max_operations"))
   end)
 
+  it("runs eagerly: functions and objects that f makes", function()
+    local c = ad.compile(function(x) return function(y) return x * y end end)
+    assert.are.same({ 4, 6 }, { c(2.0)(2), c(3.0)(2) })
+    local pull = ad.compile(function(x)
+      return select(2, ad.vjp(function(z) return z * z end, x))
+    end)
+    assert.are.same({ 4, 6 }, { (pull(2.0)(1.0)), (pull(3.0)(1.0)) })
+    local zeros = ad.compile(function(x) return ad.zeros(2), x end)
+    for i = 1, 3 do
+      local z = zeros(i + 0.0)
+      assert.are.equal(0, z[1])
+      z[1] = i
+    end
+    assert.is_truthy(c:stats().note:find("function or an object"))
+    local _, stats = same(function(x) return ad.sin, x end, each { 1.0, 2.0, 3.0 })
+    assert.are.equal(1, stats.traces)
+  end)
+
   it("runs eagerly: values of a transform around it, yields", function()
     local g = ad.grad(function(x)
       return ad.compile(function(y) return x * y * y end)(3.0)
@@ -514,6 +535,22 @@ describe("what cannot be compiled", function()
       for k = 2, n do want = want * k end
       assert.are.equal(want, fact(n + 0.0))
     end end
+  end)
+
+  it("leaves nothing behind when it calls itself without end", function()
+    local c
+    for _, f in ipairs {
+      function(x) return c(x) end,
+      function(x) return x + ad.value(c:map(ad.array { 1, 2 })[1]) end,
+      function(x) return (ad.grad(c)(x)) end,
+      function(x) return (("a"):gsub("a", function() return "" .. c(x) end)) end,
+    } do
+      c = ad.compile(f)
+      assert.is_false((pcall(c, 1.0)))
+      local other = ad.compile(function(x) return x * 2 end)
+      assert.are.equal(4, other(2.0))
+      assert.are.equal(1, other:stats().traces)
+    end
   end)
 
   it("forgets values that leak", function()

@@ -366,6 +366,27 @@ static uint8_t intkind(lua_State *L, int idx) {
   return -most <= i && i <= most ? 1 : HUGEINT;
 }
 
+/*
+** May f have made the value at the top for this call, with what is in it? Then
+** the results of other calls have another.
+*/
+static int ismade(lua_State *L, const State *S, int type) {
+  if (type == LUA_TFUNCTION) {
+    int made = 0;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_GLOBALS);
+    for (int k = 1; !made && lua_getupvalue(L, -2, k) != NULL; k++) {
+      const void *p = lua_topointer(L, -1);
+      made = p != NULL && lua_type(L, -1) != LUA_TSTRING &&
+             p != lua_topointer(L, -2) && p != S && p != S->mtp[AD_MTVAR] &&
+             p != S->mtp[AD_MTDUAL];
+      lua_pop(L, 1);
+    }
+    lua_pop(L, 1);
+    return made;
+  }
+  return type == LUA_TUSERDATA || type == LUA_TTHREAD || type == LUA_TTABLE;
+}
+
 static void take(lua_State *L, Taker *t, int depth);
 
 /* the table at the top: see compile.h */
@@ -472,6 +493,8 @@ static void take(lua_State *L, Taker *t, int depth) {
       lua_replace(L, top);
     }
   }
+  if (t->results && ismade(L, S, lua_type(L, -1)))
+    fail(S, "f returns a function or an object that it may have made");
   word(L, t->form, F_CONST);
   word(L, t->form, konst(L, t->c, t->self));
 }
@@ -1313,6 +1336,7 @@ static int record(lua_State *L, Compiled *c, Root *r, int n, int *status) {
       lua_replace(L, i);
     }
   }
+  ad_exit(L, slot); /* which the next line may be too deep to call */
   lua_closeslot(L, slot);
   return *status == LUA_OK;
 }

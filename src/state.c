@@ -396,21 +396,21 @@ void ad_watch(lua_State *L, State *S) {
 }
 
 /* the end of a transform, in peace or by an error: the level goes idle */
-static int level_close(lua_State *L) {
-  Level *lv = lua_touserdata(L, 1);
+static void leave(lua_State *L, int idx) {
+  Level *lv = lua_touserdata(L, idx);
   State *S = lv->S;
   size_t used;
-  if (!lv->live) return 0; /* somebody keeps its tape, or closed already */
+  if (!lv->live) return; /* somebody keeps its tape, or closed already */
   if (lv->kind == AD_RECORD) ad_recordclose(L, S);
   if (lv->kept) {
     ad_leave(L, lv);
     lv->thread = NULL;
-    return 0;
+    return;
   }
   if (lv->kind == AD_SPAN) {
     ad_drop(L, lv);
     lv->alias->spans--;
-    return 0;
+    return;
   }
   if (lv->kind == AD_REVERSE) {
     ad_drop(L, lv);
@@ -421,14 +421,25 @@ static int level_close(lua_State *L) {
     ad_leave(L, lv); /* has no tape */
   lv->busy = 0;
   lv->paused = lv->order = lv->depth = lv->spans = 0;
-  ad_freethread(L, lv, 1);
+  ad_freethread(L, lv, idx);
   if (lv->isspare)
     S->sparebusy = 0;
   else if (S->npool < MAXPOOL) {
     lua_rawgeti(L, LUA_REGISTRYINDEX, S->pool);
-    lua_pushvalue(L, 1);
+    lua_pushvalue(L, idx);
     lua_rawseti(L, -2, ++S->npool);
   }
+}
+
+/* the same as closing its slot, which calls a function */
+void ad_exit(lua_State *L, int idx) {
+  const int top = lua_gettop(L);
+  leave(L, idx);
+  lua_settop(L, top);
+}
+
+static int level_close(lua_State *L) {
+  leave(L, 1);
   return 0;
 }
 

@@ -270,6 +270,7 @@ void ad_checkstack(lua_State *L, int n, const char *message);
 Level *ad_findlevel(const State *S, uint64_t key);
 Level *ad_enter(lua_State *L, State *S, int kind); /* pushes the level */
 Level *ad_newlevel(lua_State *L, State *S, int kind, int nuv);
+void ad_exit(lua_State *L, int idx);
 void ad_insert(lua_State *L, Level *lv, uint64_t key);
 void ad_leave(lua_State *L, Level *lv); /* its values become constants */
 void ad_drop(lua_State *L, Level *lv);  /* ... and its tape is freed */

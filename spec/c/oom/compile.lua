@@ -32,3 +32,18 @@ for i = 1, 4 do near(many(i + 0.5), 2 * i + 1) end
 fails(ad.compile(function(x) return string.rep("a", x) end), 2.5)
 fails(ad.compile(function() error("inside") end), 1.0)
 near(ad.grad(ad.compile(newton))(4.0), 0.25)
+
+-- integers where f asks, alone and in structures; arrays; what f makes
+local n = ad.compile(function(k, t) return tostring(k) .. ad.value(t.n) .. tostring(t[1]) end)
+for _, k in ipairs{2, 2.0, (1 << 53) + 1} do
+  near(n(k, {1.5, n = k}) == tostring(k) .. tostring(k) .. "1.5" and 1, 1)
+end
+local power = ad.compile(function(x, k) local y = 1 for _ = 1, k do y = y * x end return y end)
+near(power(1.5, 3), 1.5 ^ 3)
+near(power(1.5, 2), 1.5 ^ 2)
+local a = ad.compile(function(x) return ad.sum(x * x) end)
+near(a(ad.array{1, 2}), 5)
+near(ad.compile(function(x) return function() return x end end)(2.0)(), 2)
+local fact
+fact = ad.compile(function(x) if x < 1 then return 1.0 end return x * fact(x - 1) end)
+near(fact(4.0), 24)
