@@ -37,6 +37,78 @@ describe("map", function()
     assert.is_true(s == u and t == v)
   end)
 
+  it("gives the same bits on both back ends", function()
+    local function wide(w, x) -- so many results that machine code takes fewer points at a time
+      local y, s = {}, 0
+      for i = 1, #w do
+        y[i] = w[i] * x + (i % 50 == 0 and ad.exp(x) or i)
+        s = s + y[i]
+      end
+      return s, y
+    end
+    local w = {}
+    for i = 1, 1500 do w[i] = 1 / i end
+    local x, y = ad.linspace(-5, 5, 700), ad.linspace(3, -3, 700)
+    for f, first in pairs{[branching] = y, [wide] = w} do
+      local results = {}
+      for _, backend in ipairs{"interpreter", "native"} do
+        local c = ad.compile(f, {backend = backend})
+        local s, t = c:map(first, x)
+        local u, v = c:map(first, x, {reduce = "sum"})
+        results[#results + 1] = {s, t, u, v}
+      end
+      local p, q = table.unpack(results)
+      for i = 1, 700 do
+        assert.equal(p[1][i], q[1][i])
+        for _, j in ipairs(f == wide and {1, 49, 50, 1500} or {}) do
+          assert.equal(p[2][{i, j}], q[2][{i, j}])
+        end
+      end
+      if f == branching then assert.same({p[2]:tolist(), p[4]}, {q[2]:tolist(), q[4]}) end
+      assert.equal(p[3], q[3])
+      if f == wide then assert.same(p[4], q[4]) end
+    end
+  end)
+
+  it("makes machine code where it pays", function()
+    local function f(x) return x * x + 3 * x end
+    local here = ad.compile(f, {backend = "native"})
+    here(0.5)
+    if not here:stats().backend:find("native", 1, true) then return end -- no machine code here
+    local function compiling(c, n)
+      local before = c:stats().seconds_compiling
+      c:map(ad.linspace(0, 1, n))
+      return c:stats().seconds_compiling > before
+    end
+    for backend, wanted in pairs{
+      interpreter = {false, false, false},
+      auto = {false, true, false},
+      native = {true, false, false},
+    } do
+      local c = ad.compile(f, {backend = backend})
+      c(0.5)
+      local got = {}
+      for i, n in ipairs{10, 3000000, 10} do got[i] = compiling(c, n) end
+      assert.same(wanted, got, backend)
+    end
+  end)
+
+  it("keeps up with other paths and other shared arguments", function()
+    local c = ad.compile(branching, {backend = "native"})
+    local x, y = ad.linspace(-5, 5, 100), ad.linspace(3, -3, 100)
+    local function right(a, p, q)
+      for i = 1, 100 do
+        local u = type(p) == "number" and p or p[i]
+        local v = type(q) == "number" and q or q[i]
+        assert.is_true(near(a[i], (branching(u, v))), i)
+      end
+    end
+    right(c:map(x, 7), x, 7) -- one path only
+    right(c:map(x, y), x, y)
+    right(c:map(-1, y), -1, y)
+    right(c:map(x, 7), x, 7)
+  end)
+
   it("takes numbers and structures for all rows, and rows of lists", function()
     local function loss(w, x, t)
       local h = w.b

@@ -463,12 +463,29 @@ static void ended(Worker *w, uint32_t lane, int state) {
   w->team->r->state[w->base + w->row[lane]] = (uint8_t)state;
 }
 
+/* copies n numbers, each so many doubles behind the one before */
+static void copy(double *to, ptrdiff_t tostep, const double *x, ptrdiff_t step,
+                 uint32_t n) {
+  if (tostep == 1 && step == 1)
+    memcpy(to, x, n * sizeof *x);
+  else
+    for (uint32_t k = 0; k < n; k++, to += tostep, x += step) *to = *x;
+}
+
+/* is lane k's row that of lane 0 and k, in memory? */
+static int inorder(const Worker *w) {
+  return !w->team->b->branching && w->team->r->rows == NULL;
+}
+
 /* input k for the lanes from .. to - 1 */
 static void input(Worker *w, uint32_t slot, uint32_t from, uint32_t to) {
   const Batch *b = w->team->b;
   const Column *in = &w->team->r->in[slot - b->c->nconst];
   double *v = w->v + b->at[slot];
-  if (w->team->r->rows == NULL) {
+  if (inorder(w))
+    copy(v + from, 1, in->at + (ptrdiff_t)(w->base + w->row[from]) * in->stride,
+         in->stride, to - from);
+  else if (w->team->r->rows == NULL) {
     const double *x = in->at + (ptrdiff_t)w->base * in->stride;
     for (uint32_t k = from; k < to; k++)
       v[k] = x[(ptrdiff_t)w->row[k] * in->stride];
@@ -753,6 +770,13 @@ static void scatter(Worker *w, const Returned *f) {
       x[j] = at == P_NONE ? &f->value[from + j] : w->v + (at & ~V_UNIFORM);
       step[j] = at & V_UNIFORM ? 0 : 1;
     }
+    if (n < COLUMNS && inorder(w)) {
+      const ptrdiff_t row = (ptrdiff_t)(w->base + w->row[0]);
+      for (uint32_t j = 0; j < n; j++)
+        copy(out[j].at + row * out[j].stride, out[j].stride, x[j],
+             (ptrdiff_t)step[j], w->m);
+      continue;
+    }
     for (uint32_t k = 0; k < w->m; k++) {
       const ptrdiff_t row = (ptrdiff_t)rownumber(w, w->row[k]);
       for (uint32_t j = 0; j < n; j++)
@@ -777,7 +801,10 @@ static void results(Worker *w, uint32_t block) {
     w->rows += w->m;
   } else
     scatter(w, &r->form[o->set]);
-  for (uint32_t k = 0; k < w->m; k++) ended(w, k, B_DONE);
+  if (inorder(w))
+    memset(r->state + w->base + w->row[0], B_DONE, w->m);
+  else
+    for (uint32_t k = 0; k < w->m; k++) ended(w, k, B_DONE);
   atomic_fetch_add_explicit(&w->team->done, w->m, memory_order_relaxed);
 }
 

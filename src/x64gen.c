@@ -1530,8 +1530,9 @@ static int reserve(Gen *g) {
   const Code *c = g->c;
   const uint32_t nkey = keys(g);
   const uint64_t nval = (uint64_t)g->maxnode * 4;
-  g->maxval = g->maxnode + NREG +
-              (nval < nkey ? (uint32_t)nval : nkey); /* made, came in */
+  /* made (a sine and a cosine are three, see 'both'), came in */
+  g->maxval = g->maxnode + g->maxnode / 2 + NREG +
+              (nval < nkey ? (uint32_t)nval : nkey);
   g->node = get(g, g->maxnode, sizeof *g->node);
   g->val = get(g, g->maxval, sizeof *g->val);
   g->link = get(g, g->maxnode, 3 * sizeof *g->link);

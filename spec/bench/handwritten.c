@@ -19,6 +19,22 @@ static int l_notebook(lua_State *L) {
   return 3;
 }
 
+/* ... at a hundred points, without anything of Lua */
+static int l_notebooks(lua_State *L) {
+  const double x1 = luaL_checknumber(L, 1), x2 = luaL_checknumber(L, 2);
+  double y = 0, d1 = 0, d2 = 0;
+  for (int i = 1; i <= 100; i++) {
+    const double a = x1 + i * 0.01, e = exp(a);
+    y += e - a * x2 + cos(x2 + a);
+    d1 += e - x2 - sin(x2 + a);
+    d2 += -a - sin(x2 + a);
+  }
+  lua_pushnumber(L, y);
+  lua_pushnumber(L, d1);
+  lua_pushnumber(L, d2);
+  return 3;
+}
+
 static double *numbers(lua_State *L, size_t *n) {
   double *x;
   *n = lua_rawlen(L, 1);
@@ -54,13 +70,13 @@ static int l_rosenbrock(lua_State *L) {
   return answer(L, s, n, g);
 }
 
-/* a network 32-64-64-1 with tanh; input i is sin(i/10) */
-static int l_network(lua_State *L) {
+/* a network 32-64-64-1 with tanh at x, and its derivatives, or their sum */
+static inline double network(const double *w, const double *x, double *g,
+                             int add) {
   static const int size[4] = {32, 64, 64, 1};
-  size_t n;
-  double *w = numbers(L, &n), *g = w + n, a[4][64], d[4][64];
+  double a[4][64], d[4][64];
   const double *u = w;
-  for (int i = 0; i < 32; i++) a[0][i] = sin((i + 1) * 0.1);
+  for (int i = 0; i < 32; i++) a[0][i] = x[i];
   for (int l = 0; l < 3; l++)
     for (int j = 0; j < size[l + 1]; j++) {
       double s = *u++;
@@ -77,14 +93,43 @@ static int l_network(lua_State *L) {
       double *h = g + (v - w);
       const double e =
           l < 2 ? d[l + 1][j] * (1 - a[l + 1][j] * a[l + 1][j]) : d[l + 1][j];
-      h[0] = e;
+      h[0] = add ? h[0] + e : e;
       for (int i = 0; i < size[l]; i++) {
-        h[1 + i] = e * a[l][i];
+        h[1 + i] = add ? h[1 + i] + e * a[l][i] : e * a[l][i];
         d[l][i] += e * v[1 + i];
       }
     }
   }
-  return answer(L, a[3][0], n, g);
+  return a[3][0];
+}
+
+/* ... where input i is sin(i/10) */
+static int l_network(lua_State *L) {
+  size_t n;
+  double *w = numbers(L, &n), *g = w + n, x[32];
+  for (int i = 0; i < 32; i++) x[i] = sin((i + 1) * 0.1);
+  return answer(L, network(w, x, g, 0), n, g);
+}
+
+/* the sum over many inputs, which are what l_block has made of a list */
+static int l_networks(lua_State *L) {
+  size_t n;
+  const double *x = lua_touserdata(L, 2);
+  const size_t rows = lua_rawlen(L, 2) / (32 * sizeof *x);
+  double *w = numbers(L, &n), *g = w + n, y = 0;
+  for (size_t r = 0; r < rows; r++) y += network(w, x + r * 32, g, 1);
+  return answer(L, y, n, g);
+}
+
+static int l_block(lua_State *L) {
+  const size_t n = lua_rawlen(L, 1);
+  double *x = lua_newuserdatauv(L, n * sizeof *x, 0);
+  for (size_t i = 0; i < n; i++) {
+    lua_rawgeti(L, 1, (lua_Integer)i + 1);
+    x[i] = luaL_checknumber(L, -1);
+    lua_pop(L, 1);
+  }
+  return 1;
 }
 
 /* RK4 of the Lorenz system, and the adjoint of the last x */
@@ -152,11 +197,11 @@ static int l_lorenz(lua_State *L) {
 int luaopen_handwritten(lua_State *L);
 
 int luaopen_handwritten(lua_State *L) {
-  static const luaL_Reg fn[] = {{"notebook", l_notebook},
-                                {"rosenbrock", l_rosenbrock},
-                                {"network", l_network},
-                                {"lorenz", l_lorenz},
-                                {NULL, NULL}};
+  static const luaL_Reg fn[] = {
+      {"notebook", l_notebook},     {"notebooks", l_notebooks},
+      {"rosenbrock", l_rosenbrock}, {"network", l_network},
+      {"lorenz", l_lorenz},         {"networks", l_networks},
+      {"block", l_block},           {NULL, NULL}};
   luaL_newlib(L, fn);
   return 1;
 }

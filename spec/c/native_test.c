@@ -396,6 +396,24 @@ static void batch(const Code *c, uint32_t n, uint32_t points,
   ad_interpreter.free(slow);
 }
 
+/* sines with cosines make three values of two instructions */
+static void sines(void) {
+  Prog p;
+  uint32_t r = 0, x[20];
+  CHECK(ad_proginit(&p, allocate, NULL, NIN));
+  seed = 7;
+  ad_recstart(&p);
+  for (int k = 0; k < 300; k++) {
+    const uint32_t u = ad_recop(&p, OP_add, r, 1 + pick(NIN - 1), 0);
+    r = ad_recop(&p, OP_mul, ad_recop(&p, OP_sin, u, 0, 0),
+                 ad_recop(&p, OP_cos, u, 0, 0), 0);
+  }
+  for (int k = 0; k < 20; k++) x[k] = r;
+  CHECK(ad_recreturn(&p, 0, 20, x) == 0);
+  both(&p, 12);
+  ad_progfree(&p);
+}
+
 /* operations that wait for each other: two vectors are worked on at a time */
 static void waiting(void) {
   Prog p;
@@ -832,6 +850,7 @@ int main(int argc, char **argv) {
   }
   programs(argc > 2 ? (uint64_t)atol(argv[2]) : 1, n);
   printf("%ld returns, %ld misses\n", returns, misses);
+  sines();
   batches(n / 2);
   memory();
   full();
