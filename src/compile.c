@@ -11,6 +11,7 @@
 */
 #include "compile.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -1327,6 +1328,137 @@ static int eager(lua_State *L, Compiled *c, int n) {
   return ad_results(L, LUA_OK, 0);
 }
 
+/*
+** Verification
+**
+** Lua asks nobody for x == 1, type(x) or t[x], which are something else for a
+** recorded value than for a number. So what a recording has come to is
+** compared with what f gives for the plain arguments.
+*/
+
+#define DIFFERENT                                                              \
+  "f compares a number with ==, or looks at its type or uses it as a key: it " \
+  "runs as it is (write ad.eq)"
+
+typedef struct Difference {
+  double largest, by; /* numbers: of f's own; of the differences */
+  int other;          /* something else differs */
+} Difference;
+
+/* adds the value at 'a', recorded, and that at 'b', f's own */
+static void compare(lua_State *L, Difference *d, int a, int b, int depth) {
+  const int type = lua_type(L, b);
+  lua_Unsigned na = 0, nb = 0;
+  if (lua_type(L, a) != type || depth > MAXDEPTH) {
+    d->other = 1;
+    return;
+  }
+  if (type == LUA_TNUMBER) {
+    const double x = lua_tonumber(L, a), y = lua_tonumber(L, b);
+    if (isfinite(y) && fabs(y) > d->largest) d->largest = fabs(y);
+    if (x == y || (x != x && y != y)) return;
+    if (isfinite(x) && isfinite(y))
+      d->by = fmax(d->by, fabs(x - y));
+    else
+      d->other = 1;
+    return;
+  }
+  if (lua_rawequal(L, a, b)) return;
+  if (type != LUA_TTABLE || isresource(L, b)) {
+    d->other = 1;
+    return;
+  }
+  ad_checkstack(L, 8, "structure is nested too deep");
+  if (!lua_getmetatable(L, a)) lua_pushnil(L);
+  if (!lua_getmetatable(L, b)) lua_pushnil(L);
+  if (!lua_rawequal(L, -1, -2)) d->other = 1;
+  lua_pop(L, 2);
+  lua_pushnil(L);
+  while (lua_next(L, a)) {
+    na++;
+    lua_pop(L, 1);
+  }
+  lua_pushnil(L);
+  while (lua_next(L, b)) {
+    nb++;
+    lua_pushvalue(L, -2);
+    lua_rawget(L, a);
+    compare(L, d, lua_gettop(L), lua_gettop(L) - 1, depth + 1);
+    lua_pop(L, 2);
+    if (d->other) {
+      lua_pop(L, 1);
+      return;
+    }
+  }
+  if (na != nb) d->other = 1;
+}
+
+static void dropall(lua_State *L, Compiled *c) {
+  while (c->nroot > 0) droproot(L, c, c->root[0]);
+  c->traces = 0;
+}
+
+/* f has ended, or failed: then what was recorded is not what it does */
+static int compiled_close(lua_State *L) {
+  Compiled *c = ad_tocompiled(L, 1);
+  if (!c->verifying) return 0;
+  c->verifying = 0;
+  if (lua_isnoneornil(L, 2)) return 0;
+  dropall(L, c);
+  if (++c->poisoned >= MAXPOISONED) c->eager = DIFFERENT;
+  return 0;
+}
+
+/* f has run: see verify */
+static int verified(lua_State *L, int status, lua_KContext ctx) {
+  Compiled *c = lua_touserdata(L, 1);
+  const int first = (int)ctx, slot = c->verifying, last = lua_gettop(L);
+  Difference d = {0, 0, 0};
+  (void)status;
+  lua_closeslot(L, slot);
+  ad_checkstack(L, 10, NULL);
+  d.other = last - slot != slot - first;
+  for (int k = 0; k < slot - first && !d.other; k++)
+    compare(L, &d, first + k, slot + 1 + k, 0);
+  if (!d.other && d.by <= 1e-10 * d.largest + c->noise) {
+    lua_settop(L, slot - 1);
+    return slot - first;
+  }
+  c->eagercalls++;
+  if (c->isgrad) { /* then as a function like any other */
+    c->isgrad = 0;
+    dropall(L, c);
+  } else
+    c->eager = DIFFERENT;
+  return last - slot;
+}
+
+/*
+** The results first .. of what was recorded are returned, if f itself agrees,
+** else those of f. Meanwhile, and until an f that yields has come back, calls
+** of this are calls of f.
+*/
+static int verify(lua_State *L, Compiled *c, int n, int first) {
+  const int slot = lua_gettop(L) + 1;
+  ad_checkstack(L, n + 20, "too many arguments");
+  lua_pushvalue(L, 1);
+  lua_toclose(L, slot);
+  c->verifying = slot;
+  lua_getiuservalue(L, 1, AD_CF);
+  for (int i = 2; i <= n + 1; i++) lua_pushvalue(L, i);
+  lua_callk(L, n, LUA_MULTRET, first, verified);
+  return verified(L, LUA_OK, first);
+}
+
+/* numbers that come of rounding alone, where what is left is as small */
+static void noise(Compiled *c, const Root *r, double y) {
+  double x = 0;
+  for (uint32_t k = 0; k < r->in.nleaf; k++)
+    if (fabs(r->given[k]) > x && isfinite(r->given[k])) x = fabs(r->given[k]);
+  c->noise = 1e-14 * x;
+  if (isfinite(y)) c->noise += 1e-10 * fabs(y);
+}
+
 static int has(lua_State *L, int idx, const char *text) {
   const char *s = lua_type(L, idx) == LUA_TSTRING ? lua_tostring(L, idx) : NULL;
   return s != NULL && strstr(s, text) != NULL;
@@ -1357,13 +1489,17 @@ static int once(lua_State *L, Compiled *c, Root *r, int n, int *status) {
   if (!record(L, c, r, n, status)) return 0;
   if (c->rec.failed && c->rec.looped) { /* from now on as it comes */
     c->noloops = 1;
-    c->eagercalls++;
     while (c->nroot > 0) droproot(L, c, c->root[0]);
   } else if (c->rec.failed) {
     if (++c->poisoned >= MAXPOISONED) c->eager = c->rec.failed;
-    c->eagercalls++;
-  }
+  } else
+    noise(c, r, 0);
   return 1;
+}
+
+/* what a call returns that was recorded: the results are at first .. */
+static int recorded(lua_State *L, Compiled *c, int n, int first) {
+  return c->rec.failed ? eager(L, c, n) : verify(L, c, n, first);
 }
 
 /*
@@ -1389,7 +1525,7 @@ static int callslow(lua_State *L, Compiled *c, Root *r, int n) {
     r = newroot(L, c, 1, 2, n + 1, c->fixedints);
     if (r == NULL) return eager(L, c, n);
   }
-  if (once(L, c, r, n, &status)) return lua_gettop(L) - top - 1;
+  if (once(L, c, r, n, &status)) return recorded(L, c, n, top + 2);
   if (status == LUA_ERRMEM) return lua_error(L);
   if (!r->fixedints) { /* once more, with integers as what they are */
     Root *fixed = newroot(L, c, 1, 2, n + 1, 1);
@@ -1398,7 +1534,7 @@ static int callslow(lua_State *L, Compiled *c, Root *r, int n) {
         c->fixedints = 1;
         for (uint32_t k = c->nroot; k-- > 0;)
           if (c->root[k] != fixed) droproot(L, c, c->root[k]);
-        return lua_gettop(L) - top - 3; /* the first error and its slot */
+        return recorded(L, c, n, top + 4); /* the first error and its slot */
       }
       if (status == LUA_ERRMEM) return lua_error(L);
       lua_settop(L, top + 2);
@@ -1490,6 +1626,7 @@ static int asgradient(lua_State *L, Compiled *c, Root *r, int n) {
     if (status == LUA_ERRMEM) lua_error(L);
     return -1;
   }
+  noise(c, r, lua_tonumber(L, top + 2));
   lua_settop(L, top);
   if (c->rec.failed && c->rec.looped && !c->noloops) {
     c->noloops = 1;
@@ -1500,7 +1637,8 @@ static int asgradient(lua_State *L, Compiled *c, Root *r, int n) {
   if (!ad_rootcode(L, c, r)) return -1; /* not this way */
   memcpy(ad_rootinputs(r), r->given, r->in.nleaf * sizeof(double));
   k = answer(L, c, r, r->backend->run(r->made, &r->frame));
-  return k == MISSED ? eager(L, c, n) : k;
+  if (k == MISSED) return eager(L, c, n);
+  return k >= 0 ? verify(L, c, n, top + 1) : k;
 }
 
 /* pushes one that has neither function nor programs */
@@ -1653,7 +1791,8 @@ static int compiled_call(lua_State *L) {
   Root *r;
   int k;
   c->calls++;
-  if (c->eager || c->S->recorder || c->S->debug) return eager(L, c, n);
+  if (c->eager || c->verifying || c->S->recorder || c->S->debug)
+    return eager(L, c, n);
   r = ad_rootof(L, c, 1, 2, n + 1);
   if (r == NULL) {
     k = taped(L, c, n);
@@ -1911,6 +2050,7 @@ static int l_compile(lua_State *L) {
 void ad_opencompile(lua_State *L, State *S) {
   static const luaL_Reg mm[] = {{"__call", compiled_call},
                                 {"__gc", compiled_gc},
+                                {"__close", compiled_close},
                                 {"__tostring", compiled_tostring},
                                 {NULL, NULL}};
   static const luaL_Reg method[] = {{"stats", l_stats}, {NULL, NULL}};
