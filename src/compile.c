@@ -241,6 +241,19 @@ int ad_recordsint(const State *S, const Cell *c) {
 }
 
 /*
+** f makes a difference of subtypes: those of all arguments matter. Of numbers
+** in structures they are not known.
+*/
+void ad_recordsubtypes(State *S) {
+  Root *r = S->recorder->root;
+  if (S->recorder->failed) return;
+  if (!r->in.numbers)
+    fail(S, "f asks for the subtype of a number");
+  else
+    for (uint32_t k = 0; k < r->in.nleaf; k++) r->sub[k] = r->isint[k] ? 2 : 1;
+}
+
+/*
 ** f asks for something that a derivative takes notice of, in a program whose
 ** derivative is computed afterwards: so it is not.
 */
@@ -260,6 +273,8 @@ void ad_recordclose(lua_State *L, State *S) {
   ad_recabort(progof(S));
   lua_pushnil(L);
   lua_rawsetp(L, LUA_REGISTRYINDEX, S->recorder);
+  lua_pushnil(L);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &S->recorder->frame);
   S->recorder = NULL;
 }
 
@@ -1258,6 +1273,7 @@ static int record(lua_State *L, Compiled *c, Root *r, int n, int *status) {
   uint32_t set, ok;
   lua_Debug ar;
   Level *lv;
+  int watched;
   ad_checkstack(L, SCRUBBED + 20, NULL);
   lv = ad_enter(L, S, AD_RECORD);
   lua_toclose(L, slot);
@@ -1281,7 +1297,12 @@ static int record(lua_State *L, Compiled *c, Root *r, int n, int *status) {
     lua_rawsetp(L, LUA_REGISTRYINDEX, &c->rec);
   }
   pushvalues(L, 1, &r->in, r->given, NULL, S);
+  /* the function of a gradient sees no numbers anyway */
+  watched = !c->isgrad && ad_watchready(L, S, &c->rec);
+  if (!watched && !c->isgrad) fail(S, "this Lua cannot be watched");
+  if (watched) ad_watchbegin(L, S);
   *status = lua_pcall(L, n, LUA_MULTRET, 0);
+  if (watched) ad_watchend(L, S);
   if (*status == LUA_OK) {
     const int first = slot + 1, last = lua_gettop(L);
     ad_checkstack(L, last - first + 20, "too many results");

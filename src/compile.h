@@ -62,6 +62,9 @@ typedef struct Root {
   uint32_t ngrad, capgrad;
 } Root;
 
+/* functions of Lua's own that watch.c knows */
+enum { AD_NLIBRARY = 8 };
+
 typedef struct Recorder {
   Root *root;
   Level *lv;
@@ -71,6 +74,7 @@ typedef struct Recorder {
   const void *frame; /* of who has called f */
   uint32_t epoch;    /* rounds of loops so far */
   int looped;
+  lua_CFunction library[AD_NLIBRARY];
 } Recorder;
 
 /* loops.c: a guard that f comes to, and what it was like the last time */
@@ -137,7 +141,12 @@ void ad_recnomem(lua_State *L, State *S);
 int ad_recwent(lua_State *L, State *S, uint32_t r);
 val ad_pushrecorded(lua_State *L, State *S, double x, uint32_t ref);
 int ad_isstale(const State *S, const Cell *cell);
+void ad_recordsubtypes(State *S);
 
+/* watch.c */
+int ad_watchready(lua_State *L, State *S, Recorder *r);
+void ad_watchbegin(lua_State *L, State *S);
+void ad_watchend(lua_State *L, State *S);
 
 typedef struct Place {
   int line;

@@ -203,7 +203,10 @@ typedef struct State {
   int features;   /* of the CPU, once they have been asked for */
   uint8_t hasfeatures;
   struct Recorder *recorder; /* of the function that is being compiled */
-  int watching;              /* the object of watch_gc is there */
+  lua_Hook hook;             /* the user's, while there is another ... */
+  int hookmask, hookcount, hookleft; /* ... (watch.c) */
+  uint8_t triedwatch, canwatch;
+  int watching; /* the object of watch_gc is there */
   size_t told; /* bytes of tapes that the collector has yet to be told of */
   struct Blas *blas; /* BLAS and LAPACK, once they have been looked for */
 } State;
