@@ -241,6 +241,30 @@ int ad_recordsint(const State *S, const Cell *c) {
 }
 
 /*
+** Is this a number where nothing is recorded? In a gradient whatever depends
+** on what it is by is a var there: of arguments that is known, and in a result
+** of operations it would have to be looked for.
+*/
+int ad_recplain(const State *S, const Cell *c) {
+  const Root *r = S->recorder->root;
+  const uint32_t k = c->u.var.node;
+  if (!isours(S, c)) return 0;
+  if (!ad_compiling(S)->isgrad) return 1;
+  if (r->nwant == r->in.nleaf) return 0;
+  if (k >= r->in.nleaf) {
+    fail(S, OPAQUE);
+    return 0;
+  }
+  if (r->nwant == 0) return 1;
+  if (k >= r->want[0] && k - r->want[0] < r->nwant &&
+      r->want[k - r->want[0]] == k)
+    return 0;
+  for (uint32_t i = 0; i < r->nwant; i++)
+    if (r->want[i] == k) return 0;
+  return 1;
+}
+
+/*
 ** f makes a difference of subtypes: those of all arguments matter. Of numbers
 ** in structures they are not known.
 */
@@ -1297,9 +1321,12 @@ static int record(lua_State *L, Compiled *c, Root *r, int n, int *status) {
     lua_rawsetp(L, LUA_REGISTRYINDEX, &c->rec);
   }
   pushvalues(L, 1, &r->in, r->given, NULL, S);
-  /* the function of a gradient sees no numbers anyway */
-  watched = !c->isgrad && ad_watchready(L, S, &c->rec);
-  if (!watched && !c->isgrad) fail(S, "this Lua cannot be watched");
+  /* by all of its arguments, the function of a gradient sees no numbers */
+  watched = !c->isgrad || r->nwant < r->in.nleaf;
+  if (watched && !ad_watchready(L, S, &c->rec)) {
+    watched = 0;
+    fail(S, "what this Lua does cannot be watched");
+  }
   if (watched) ad_watchbegin(L, S);
   *status = lua_pcall(L, n, LUA_MULTRET, 0);
   if (watched) ad_watchend(L, S);
@@ -1703,8 +1730,9 @@ static Compiled *newcompiled(lua_State *L, State *S, int f,
 ** A call with vars of one tape
 **
 ** For a tape the whole call is one node, whose partial derivatives are the
-** gradient of the program: compile(value_and_grad(f)), made when it is first
-** needed. Anything but numbers and numeric vars of one level, or a result that
+** gradient of the program: compile(value_and_grad(f, i)), made when it is first
+** needed, where i are the arguments that have vars: the others f is to see as
+** the plain numbers that they are. Anything but numbers and numeric vars of one level, or a result that
 ** is not one number, is f's own business.
 */
 
@@ -1714,14 +1742,19 @@ typedef struct Taped {
   uint32_t n, cap;
   uint32_t *node;
   double *partial;
-  int other; /* there is something else */
+  int other;         /* there is something else */
+  int vars, numbers; /* in one argument */
 } Taped;
 
 static void vars_leaf(lua_State *L, State *S, void *ud, int numeric) {
   Taped *t = ud;
   const Cell *c = numeric ? ad_tocell(L, S, -1) : NULL;
   Level *lv;
-  if (c == NULL) return;
+  if (c == NULL) {
+    t->numbers |= numeric;
+    return;
+  }
+  t->vars = 1;
   if (ad_kindof(S, c) != AD_VARN || !ad_islive(S, c, ad_keyof(S, c), &lv) ||
       lv == NULL || lv->alias || lv->spans || lv->paused || ad_looked(lv) ||
       lv->handles != LUA_NOREF || (t->lv != NULL && lv != t->lv))
@@ -1740,12 +1773,29 @@ static void partial_leaf(lua_State *L, State *S, void *ud, int numeric) {
   t->partial[t->n++] = lua_tonumber(L, -1);
 }
 
-/* pushes compile(value_and_grad(f, {1 .. n}), options) */
-static void pushgradof(lua_State *L, const Compiled *c, int n) {
-  lua_getiuservalue(L, 1, AD_CF);
-  ad_pushgrad(L, n);
-  newcompiled(L, c->S, lua_gettop(L), c);
-  lua_remove(L, -2);
+/* pushes compile(value_and_grad(f, {arg[0] ..}), options) */
+static void pushgradof(lua_State *L, const Compiled *c, int n,
+                       const unsigned char *arg) {
+  if (lua_getiuservalue(L, 1, AD_CGRAD) == LUA_TNIL) {
+    lua_pop(L, 1);
+    lua_newtable(L);
+    lua_pushvalue(L, -1);
+    lua_setiuservalue(L, 1, AD_CGRAD);
+  }
+  lua_pushlstring(L, (const char *)arg, (size_t)n);
+  lua_pushvalue(L, -1);
+  if (lua_rawget(L, -3) == LUA_TNIL) {
+    lua_pop(L, 1);
+    lua_getiuservalue(L, 1, AD_CF);
+    ad_pushgrad(L, n, arg);
+    newcompiled(L, c->S, lua_gettop(L), c);
+    lua_replace(L, -2);
+    lua_pushvalue(L, -2);
+    lua_pushvalue(L, -2);
+    lua_rawset(L, -5);
+  }
+  lua_replace(L, -3);
+  lua_pop(L, 1);
 }
 
 /* the number of results (1), or -1: f itself has to be called */
@@ -1757,12 +1807,17 @@ static int taped(lua_State *L, Compiled *c, int n) {
   Cell *cell;
   val v;
   double y;
+  unsigned char arg[200];
+  int narg = 0;
   if (c->notscalar || c->isgrad || n > 200) return -1;
   memset(&t, 0, sizeof t);
   for (int i = 2; i <= n + 1; i++) {
     if (!ad_isleaf(L, S, i) && lua_type(L, i) != LUA_TTABLE) return -1;
+    t.vars = t.numbers = 0;
     lua_pushvalue(L, i);
     ad_tree(L, S, 1, 0, vars_leaf, &t, "compile");
+    if (t.vars && t.numbers) return -1;
+    if (t.vars) arg[narg++] = (unsigned char)(i - 1);
   }
   if (t.lv == NULL || t.other) return -1;
   key = t.lv->key;
@@ -1770,27 +1825,22 @@ static int taped(lua_State *L, Compiled *c, int n) {
   t.partial =
       lua_newuserdatauv(L, t.n * (sizeof *t.partial + sizeof *t.node) + 1, 0);
   t.node = (uint32_t *)(t.partial + t.n);
-  if (lua_getiuservalue(L, 1, AD_CGRAD) == LUA_TNIL) {
-    lua_pop(L, 1);
-    pushgradof(L, c, n);
-    lua_pushvalue(L, -1);
-    lua_setiuservalue(L, 1, AD_CGRAD);
-  }
+  pushgradof(L, c, narg, arg);
   for (int i = 2; i <= n + 1; i++) {
     lua_pushvalue(L, i);
     ad_strip(L, S, key);
   }
   if (lua_pcall(L, n, LUA_MULTRET, 0) != LUA_OK ||
-      lua_gettop(L) != top + n + 2 || lua_type(L, top + 2) != LUA_TNUMBER) {
+      lua_gettop(L) != top + narg + 2 || lua_type(L, top + 2) != LUA_TNUMBER) {
     c->notscalar = 1;
     lua_settop(L, top);
     return -1;
   }
   y = lua_tonumber(L, top + 2);
   t.n = 0;
-  for (int i = 2; i <= n + 1; i++) {
-    lua_pushvalue(L, i);
-    lua_pushvalue(L, top + 1 + i);
+  for (int i = 0; i < narg; i++) {
+    lua_pushvalue(L, arg[i] + 1);
+    lua_pushvalue(L, top + 3 + i);
     ad_tree(L, S, 2, 0, partial_leaf, &t, "compile");
   }
   v = ad_pushvar(L, S, t.lv, ad_num(y), 0, 0);

@@ -63,7 +63,7 @@ typedef struct Root {
 } Root;
 
 /* functions of Lua's own that watch.c knows */
-enum { AD_NLIBRARY = 8 };
+enum { AD_NLIBRARY = 9 };
 
 typedef struct Recorder {
   Root *root;
@@ -142,6 +142,7 @@ int ad_recwent(lua_State *L, State *S, uint32_t r);
 val ad_pushrecorded(lua_State *L, State *S, double x, uint32_t ref);
 int ad_isstale(const State *S, const Cell *cell);
 void ad_recordsubtypes(State *S);
+int ad_recplain(const State *S, const Cell *c);
 
 /* watch.c */
 int ad_watchready(lua_State *L, State *S, Recorder *r);
@@ -159,7 +160,7 @@ enum {
   AD_CCONST, /* constants of forms, by index ... */
   AD_CINDEX, /* ... and their indices */
   AD_CINNER, /* of a gradient: the function */
-  AD_CGRAD,  /* the gradient, compiled: see taped */
+  AD_CGRAD,  /* gradients, compiled, by the arguments: see taped */
   AD_CUSERVALUES = AD_CGRAD
 };
 

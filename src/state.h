@@ -426,7 +426,7 @@ void ad_openscope(lua_State *L, State *S);
 
 /* transform.c, graph.c, tapelib.c, custom.c */
 void ad_opentransform(lua_State *L, State *S);
-void ad_pushgrad(lua_State *L, int n);
+void ad_pushgrad(lua_State *L, int n, const unsigned char *arg);
 int ad_isgrad(lua_State *L, int idx, int *value, int *n, unsigned char *arg);
 void ad_openjacobian(lua_State *L, State *S);
 void ad_wrapvar(lua_State *L, State *S, Level *lv, int idx, const char *fname);

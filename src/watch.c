@@ -334,12 +334,10 @@ static int pushregister(lua_State *L, lua_Debug *ar, int reg) {
   return lua_type(L, -1);
 }
 
-/* the recorded value at idx, if it is one of the recording that runs */
+/* the recorded value at idx, if it stands for a number */
 static const Cell *ours(lua_State *L, const State *S, int idx) {
   const Cell *c = ad_tocell(L, S, idx);
-  if (c == NULL || c->stamp != ad_stamp(S, S->recorder->key, AD_RECN))
-    return NULL;
-  return c;
+  return c != NULL && ad_recplain(S, c) ? c : NULL;
 }
 
 /* the recorder; no hook where there is none any more (a coroutine of f's) */
@@ -410,10 +408,11 @@ static void withconstant(lua_State *L, lua_Debug *ar, Instruction i) {
   const Cell *c;
   double y = SBOF(i);
   if (pushregister(L, ar, AOF(i)) != LUA_TUSERDATA ||
-      (S = recording(L)) == NULL || (c = ours(L, S, -1)) == NULL)
+      (S = recording(L)) == NULL)
     return;
+  if (OPOF(i) == I_EQK && !constant(L, ar, S->recorder, BOF(i), &y)) return;
+  if ((c = ours(L, S, -1)) == NULL) return;
   if (OPOF(i) == I_EQK) {
-    if (!constant(L, ar, S->recorder, BOF(i), &y)) return;
     if (y != y) {
       ad_recordlook(L, S, c);
       unrecord(L, S, ar, AOF(i), c);
@@ -428,32 +427,37 @@ static void withconstant(lua_State *L, lua_Debug *ar, Instruction i) {
 ** the one in question is among their arguments.
 */
 enum {
-  W_EQUAL,  /* compares it with the next one */
-  W_VALUE,  /* what it is matters */
-  W_KIND,   /* only that it is a number matters */
-  W_SUBTYPE /* ... and of which subtype */
+  W_EQUAL,   /* compares it with the next one */
+  W_VALUE,   /* what it is matters */
+  W_KIND,    /* only that it is a number matters */
+  W_SUBTYPE, /* ... and of which subtype */
+  W_CALL     /* it is a function that is called with the next ones */
 };
 
 static const struct {
   const char *lib, *name;
   int what, arg;
 } known[AD_NLIBRARY] = {
-    {"_G", "rawequal", W_EQUAL, 1},    {"_G", "rawget", W_VALUE, 2},
-    {"_G", "rawset", W_VALUE, 2},      {"_G", "tonumber", W_VALUE, 1},
-    {"_G", "getmetatable", W_KIND, 1}, {"_G", "type", W_KIND, 1},
-    {"math", "tointeger", W_VALUE, 1}, {"math", "type", W_SUBTYPE, 1}};
+    {"_G", "rawequal", W_EQUAL, 1}, {"_G", "pcall", W_CALL, 1},
+    {"_G", "rawget", W_VALUE, 2},   {"_G", "rawset", W_VALUE, 2},
+    {"_G", "tonumber", W_VALUE, 1}, {"_G", "getmetatable", W_KIND, 1},
+    {"_G", "type", W_KIND, 1},      {"math", "tointeger", W_VALUE, 1},
+    {"math", "type", W_SUBTYPE, 1}};
 
 static void call(lua_State *L, lua_Debug *ar, int a) {
   State *S;
   const Cell *c;
   lua_CFunction f;
-  int k = 0;
-  if (pushregister(L, ar, a) != LUA_TFUNCTION ||
-      (f = lua_tocfunction(L, -1)) == NULL || (S = recording(L)) == NULL)
-    return;
-  while (k < AD_NLIBRARY && f != S->recorder->library[k]) k++;
-  if (k == AD_NLIBRARY) return;
-  a += known[k].arg;
+  int k;
+  do {
+    if (pushregister(L, ar, a) != LUA_TFUNCTION ||
+        (f = lua_tocfunction(L, -1)) == NULL || (S = recording(L)) == NULL)
+      return;
+    lua_pop(L, 1);
+    for (k = 0; k < AD_NLIBRARY && f != S->recorder->library[k];) k++;
+    if (k == AD_NLIBRARY) return;
+    a += known[k].arg;
+  } while (known[k].what == W_CALL);
   if (known[k].what == W_EQUAL) {
     registers(L, ar, a, a + 1);
     return;
