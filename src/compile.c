@@ -11,6 +11,7 @@
 */
 #include "compile.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -240,6 +241,43 @@ int ad_recordsint(const State *S, const Cell *c) {
 }
 
 /*
+** Is this a number where nothing is recorded? In a gradient whatever depends
+** on what it is by is a var there: of arguments that is known, and in a result
+** of operations it would have to be looked for.
+*/
+int ad_recplain(const State *S, const Cell *c) {
+  const Root *r = S->recorder->root;
+  const uint32_t k = c->u.var.node;
+  if (!isours(S, c)) return 0;
+  if (!ad_compiling(S)->isgrad) return 1;
+  if (r->nwant == r->in.nleaf) return 0;
+  if (k >= r->in.nleaf) {
+    fail(S, OPAQUE);
+    return 0;
+  }
+  if (r->nwant == 0) return 1;
+  if (k >= r->want[0] && k - r->want[0] < r->nwant &&
+      r->want[k - r->want[0]] == k)
+    return 0;
+  for (uint32_t i = 0; i < r->nwant; i++)
+    if (r->want[i] == k) return 0;
+  return 1;
+}
+
+/*
+** f makes a difference of subtypes: those of all arguments matter. Of numbers
+** in structures they are not known.
+*/
+void ad_recordsubtypes(State *S) {
+  Root *r = S->recorder->root;
+  if (S->recorder->failed) return;
+  if (!r->in.numbers)
+    fail(S, "f asks for the subtype of a number");
+  else
+    for (uint32_t k = 0; k < r->in.nleaf; k++) r->sub[k] = r->isint[k] ? 2 : 1;
+}
+
+/*
 ** f asks for something that a derivative takes notice of, in a program whose
 ** derivative is computed afterwards: so it is not.
 */
@@ -259,6 +297,8 @@ void ad_recordclose(lua_State *L, State *S) {
   ad_recabort(progof(S));
   lua_pushnil(L);
   lua_rawsetp(L, LUA_REGISTRYINDEX, S->recorder);
+  lua_pushnil(L);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &S->recorder->frame);
   S->recorder = NULL;
 }
 
@@ -1280,6 +1320,7 @@ static int record(lua_State *L, Compiled *c, Root *r, int n, int *status) {
   uint32_t set, ok;
   lua_Debug ar;
   Level *lv;
+  int watched;
   ad_checkstack(L, SCRUBBED + 20, NULL);
   lv = ad_enter(L, S, AD_RECORD);
   lua_toclose(L, slot);
@@ -1303,7 +1344,15 @@ static int record(lua_State *L, Compiled *c, Root *r, int n, int *status) {
     lua_rawsetp(L, LUA_REGISTRYINDEX, &c->rec);
   }
   pushvalues(L, 1, &r->in, r->given, NULL, S);
+  /* by all of its arguments, the function of a gradient sees no numbers */
+  watched = !c->isgrad || r->nwant < r->in.nleaf;
+  if (watched && !ad_watchready(L, S, &c->rec)) {
+    watched = 0;
+    fail(S, "what this Lua does cannot be watched");
+  }
+  if (watched) ad_watchbegin(L, S);
   *status = lua_pcall(L, n, LUA_MULTRET, 0);
+  if (watched) ad_watchend(L, S);
   if (*status == LUA_OK) {
     const int first = slot + 1, last = lua_gettop(L);
     ad_checkstack(L, last - first + 20, "too many results");
@@ -1351,6 +1400,137 @@ static int eager(lua_State *L, Compiled *c, int n) {
   return ad_results(L, LUA_OK, 0);
 }
 
+/*
+** Verification
+**
+** Lua asks nobody for x == 1, type(x) or t[x], which are something else for a
+** recorded value than for a number. So what a recording has come to is
+** compared with what f gives for the plain arguments.
+*/
+
+#define DIFFERENT                                                              \
+  "f compares a number with ==, or looks at its type or uses it as a key: it " \
+  "runs as it is (write ad.eq)"
+
+typedef struct Difference {
+  double largest, by; /* numbers: of f's own; of the differences */
+  int other;          /* something else differs */
+} Difference;
+
+/* adds the value at 'a', recorded, and that at 'b', f's own */
+static void compare(lua_State *L, Difference *d, int a, int b, int depth) {
+  const int type = lua_type(L, b);
+  lua_Unsigned na = 0, nb = 0;
+  if (lua_type(L, a) != type || depth > MAXDEPTH) {
+    d->other = 1;
+    return;
+  }
+  if (type == LUA_TNUMBER) {
+    const double x = lua_tonumber(L, a), y = lua_tonumber(L, b);
+    if (isfinite(y) && fabs(y) > d->largest) d->largest = fabs(y);
+    if (x == y || (x != x && y != y)) return;
+    if (isfinite(x) && isfinite(y))
+      d->by = fmax(d->by, fabs(x - y));
+    else
+      d->other = 1;
+    return;
+  }
+  if (lua_rawequal(L, a, b)) return;
+  if (type != LUA_TTABLE || isresource(L, b)) {
+    d->other = 1;
+    return;
+  }
+  ad_checkstack(L, 8, "structure is nested too deep");
+  if (!lua_getmetatable(L, a)) lua_pushnil(L);
+  if (!lua_getmetatable(L, b)) lua_pushnil(L);
+  if (!lua_rawequal(L, -1, -2)) d->other = 1;
+  lua_pop(L, 2);
+  lua_pushnil(L);
+  while (lua_next(L, a)) {
+    na++;
+    lua_pop(L, 1);
+  }
+  lua_pushnil(L);
+  while (lua_next(L, b)) {
+    nb++;
+    lua_pushvalue(L, -2);
+    lua_rawget(L, a);
+    compare(L, d, lua_gettop(L), lua_gettop(L) - 1, depth + 1);
+    lua_pop(L, 2);
+    if (d->other) {
+      lua_pop(L, 1);
+      return;
+    }
+  }
+  if (na != nb) d->other = 1;
+}
+
+static void dropall(lua_State *L, Compiled *c) {
+  while (c->nroot > 0) droproot(L, c, c->root[0]);
+  c->traces = 0;
+}
+
+/* f has ended, or failed: then what was recorded is not what it does */
+static int compiled_close(lua_State *L) {
+  Compiled *c = ad_tocompiled(L, 1);
+  if (!c->verifying) return 0;
+  c->verifying = 0;
+  if (lua_isnoneornil(L, 2)) return 0;
+  dropall(L, c);
+  if (++c->poisoned >= MAXPOISONED) c->eager = DIFFERENT;
+  return 0;
+}
+
+/* f has run: see verify */
+static int verified(lua_State *L, int status, lua_KContext ctx) {
+  Compiled *c = lua_touserdata(L, 1);
+  const int first = (int)ctx, slot = c->verifying, last = lua_gettop(L);
+  Difference d = {0, 0, 0};
+  (void)status;
+  lua_closeslot(L, slot);
+  ad_checkstack(L, 10, NULL);
+  d.other = last - slot != slot - first;
+  for (int k = 0; k < slot - first && !d.other; k++)
+    compare(L, &d, first + k, slot + 1 + k, 0);
+  if (!d.other && d.by <= 1e-10 * d.largest + c->noise) {
+    lua_settop(L, slot - 1);
+    return slot - first;
+  }
+  c->eagercalls++;
+  if (c->isgrad) { /* then as a function like any other */
+    c->isgrad = 0;
+    dropall(L, c);
+  } else
+    c->eager = DIFFERENT;
+  return last - slot;
+}
+
+/*
+** The results first .. of what was recorded are returned, if f itself agrees,
+** else those of f. Meanwhile, and until an f that yields has come back, calls
+** of this are calls of f.
+*/
+static int verify(lua_State *L, Compiled *c, int n, int first) {
+  const int slot = lua_gettop(L) + 1;
+  ad_checkstack(L, n + 20, "too many arguments");
+  lua_pushvalue(L, 1);
+  lua_toclose(L, slot);
+  c->verifying = slot;
+  lua_getiuservalue(L, 1, AD_CF);
+  for (int i = 2; i <= n + 1; i++) lua_pushvalue(L, i);
+  lua_callk(L, n, LUA_MULTRET, first, verified);
+  return verified(L, LUA_OK, first);
+}
+
+/* numbers that come of rounding alone, where what is left is as small */
+static void noise(Compiled *c, const Root *r, double y) {
+  double x = 0;
+  for (uint32_t k = 0; k < r->in.nleaf; k++)
+    if (fabs(r->given[k]) > x && isfinite(r->given[k])) x = fabs(r->given[k]);
+  c->noise = 1e-14 * x;
+  if (isfinite(y)) c->noise += 1e-10 * fabs(y);
+}
+
 static int has(lua_State *L, int idx, const char *text) {
   const char *s = lua_type(L, idx) == LUA_TSTRING ? lua_tostring(L, idx) : NULL;
   return s != NULL && strstr(s, text) != NULL;
@@ -1381,13 +1561,17 @@ static int once(lua_State *L, Compiled *c, Root *r, int n, int *status) {
   if (!record(L, c, r, n, status)) return 0;
   if (c->rec.failed && c->rec.looped) { /* from now on as it comes */
     c->noloops = 1;
-    c->eagercalls++;
     while (c->nroot > 0) droproot(L, c, c->root[0]);
   } else if (c->rec.failed) {
     if (++c->poisoned >= MAXPOISONED) c->eager = c->rec.failed;
-    c->eagercalls++;
-  }
+  } else
+    noise(c, r, 0);
   return 1;
+}
+
+/* what a call returns that was recorded: the results are at first .. */
+static int recorded(lua_State *L, Compiled *c, int n, int first) {
+  return c->rec.failed ? eager(L, c, n) : verify(L, c, n, first);
 }
 
 /*
@@ -1413,7 +1597,7 @@ static int callslow(lua_State *L, Compiled *c, Root *r, int n) {
     r = newroot(L, c, 1, 2, n + 1, c->fixedints);
     if (r == NULL) return eager(L, c, n);
   }
-  if (once(L, c, r, n, &status)) return lua_gettop(L) - top - 1;
+  if (once(L, c, r, n, &status)) return recorded(L, c, n, top + 2);
   if (status == LUA_ERRMEM) return lua_error(L);
   if (!r->fixedints) { /* once more, with integers as what they are */
     Root *fixed = newroot(L, c, 1, 2, n + 1, 1);
@@ -1422,7 +1606,7 @@ static int callslow(lua_State *L, Compiled *c, Root *r, int n) {
         c->fixedints = 1;
         for (uint32_t k = c->nroot; k-- > 0;)
           if (c->root[k] != fixed) droproot(L, c, c->root[k]);
-        return lua_gettop(L) - top - 3; /* the first error and its slot */
+        return recorded(L, c, n, top + 4); /* the first error and its slot */
       }
       if (status == LUA_ERRMEM) return lua_error(L);
       lua_settop(L, top + 2);
@@ -1514,6 +1698,7 @@ static int asgradient(lua_State *L, Compiled *c, Root *r, int n) {
     if (status == LUA_ERRMEM) lua_error(L);
     return -1;
   }
+  noise(c, r, lua_tonumber(L, top + 2));
   lua_settop(L, top);
   if (c->rec.failed && c->rec.looped && !c->noloops) {
     c->noloops = 1;
@@ -1524,7 +1709,8 @@ static int asgradient(lua_State *L, Compiled *c, Root *r, int n) {
   if (!ad_rootcode(L, c, r)) return -1; /* not this way */
   memcpy(ad_rootinputs(r), r->given, r->in.nleaf * sizeof(double));
   k = answer(L, c, r, r->backend->run(r->made, &r->frame));
-  return k == MISSED ? eager(L, c, n) : k;
+  if (k == MISSED) return eager(L, c, n);
+  return k >= 0 ? verify(L, c, n, top + 1) : k;
 }
 
 /* pushes one that has neither function nor programs */
@@ -1568,8 +1754,9 @@ static Compiled *newcompiled(lua_State *L, State *S, int f,
 ** A call with vars of one tape
 **
 ** For a tape the whole call is one node, whose partial derivatives are the
-** gradient of the program: compile(value_and_grad(f)), made when it is first
-** needed. Anything but numbers and numeric vars of one level, or a result that
+** gradient of the program: compile(value_and_grad(f, i)), made when it is first
+** needed, where i are the arguments that have vars: the others f is to see as
+** the plain numbers that they are. Anything but numbers and numeric vars of one level, or a result that
 ** is not one number, is f's own business.
 */
 
@@ -1579,14 +1766,19 @@ typedef struct Taped {
   uint32_t n, cap;
   uint32_t *node;
   double *partial;
-  int other; /* there is something else */
+  int other;         /* there is something else */
+  int vars, numbers; /* in one argument */
 } Taped;
 
 static void vars_leaf(lua_State *L, State *S, void *ud, int numeric) {
   Taped *t = ud;
   const Cell *c = numeric ? ad_tocell(L, S, -1) : NULL;
   Level *lv;
-  if (c == NULL) return;
+  if (c == NULL) {
+    t->numbers |= numeric;
+    return;
+  }
+  t->vars = 1;
   if (ad_kindof(S, c) != AD_VARN || !ad_islive(S, c, ad_keyof(S, c), &lv) ||
       lv == NULL || lv->alias || lv->spans || lv->paused || ad_looked(lv) ||
       lv->handles != LUA_NOREF || (t->lv != NULL && lv != t->lv))
@@ -1605,12 +1797,29 @@ static void partial_leaf(lua_State *L, State *S, void *ud, int numeric) {
   t->partial[t->n++] = lua_tonumber(L, -1);
 }
 
-/* pushes compile(value_and_grad(f, {1 .. n}), options) */
-static void pushgradof(lua_State *L, const Compiled *c, int n) {
-  lua_getiuservalue(L, 1, AD_CF);
-  ad_pushgrad(L, n);
-  newcompiled(L, c->S, lua_gettop(L), c);
-  lua_remove(L, -2);
+/* pushes compile(value_and_grad(f, {arg[0] ..}), options) */
+static void pushgradof(lua_State *L, const Compiled *c, int n,
+                       const unsigned char *arg) {
+  if (lua_getiuservalue(L, 1, AD_CGRAD) == LUA_TNIL) {
+    lua_pop(L, 1);
+    lua_newtable(L);
+    lua_pushvalue(L, -1);
+    lua_setiuservalue(L, 1, AD_CGRAD);
+  }
+  lua_pushlstring(L, (const char *)arg, (size_t)n);
+  lua_pushvalue(L, -1);
+  if (lua_rawget(L, -3) == LUA_TNIL) {
+    lua_pop(L, 1);
+    lua_getiuservalue(L, 1, AD_CF);
+    ad_pushgrad(L, n, arg);
+    newcompiled(L, c->S, lua_gettop(L), c);
+    lua_replace(L, -2);
+    lua_pushvalue(L, -2);
+    lua_pushvalue(L, -2);
+    lua_rawset(L, -5);
+  }
+  lua_replace(L, -3);
+  lua_pop(L, 1);
 }
 
 /* the number of results (1), or -1: f itself has to be called */
@@ -1622,12 +1831,17 @@ static int taped(lua_State *L, Compiled *c, int n) {
   Cell *cell;
   val v;
   double y;
+  unsigned char arg[200];
+  int narg = 0;
   if (c->notscalar || c->isgrad || n > 200) return -1;
   memset(&t, 0, sizeof t);
   for (int i = 2; i <= n + 1; i++) {
     if (!ad_isleaf(L, S, i) && lua_type(L, i) != LUA_TTABLE) return -1;
+    t.vars = t.numbers = 0;
     lua_pushvalue(L, i);
     ad_tree(L, S, 1, 0, vars_leaf, &t, "compile");
+    if (t.vars && t.numbers) return -1;
+    if (t.vars) arg[narg++] = (unsigned char)(i - 1);
   }
   if (t.lv == NULL || t.other) return -1;
   key = t.lv->key;
@@ -1635,27 +1849,22 @@ static int taped(lua_State *L, Compiled *c, int n) {
   t.partial =
       lua_newuserdatauv(L, t.n * (sizeof *t.partial + sizeof *t.node) + 1, 0);
   t.node = (uint32_t *)(t.partial + t.n);
-  if (lua_getiuservalue(L, 1, AD_CGRAD) == LUA_TNIL) {
-    lua_pop(L, 1);
-    pushgradof(L, c, n);
-    lua_pushvalue(L, -1);
-    lua_setiuservalue(L, 1, AD_CGRAD);
-  }
+  pushgradof(L, c, narg, arg);
   for (int i = 2; i <= n + 1; i++) {
     lua_pushvalue(L, i);
     ad_strip(L, S, key);
   }
   if (lua_pcall(L, n, LUA_MULTRET, 0) != LUA_OK ||
-      lua_gettop(L) != top + n + 2 || lua_type(L, top + 2) != LUA_TNUMBER) {
+      lua_gettop(L) != top + narg + 2 || lua_type(L, top + 2) != LUA_TNUMBER) {
     c->notscalar = 1;
     lua_settop(L, top);
     return -1;
   }
   y = lua_tonumber(L, top + 2);
   t.n = 0;
-  for (int i = 2; i <= n + 1; i++) {
-    lua_pushvalue(L, i);
-    lua_pushvalue(L, top + 1 + i);
+  for (int i = 0; i < narg; i++) {
+    lua_pushvalue(L, arg[i] + 1);
+    lua_pushvalue(L, top + 3 + i);
     ad_tree(L, S, 2, 0, partial_leaf, &t, "compile");
   }
   v = ad_pushvar(L, S, t.lv, ad_num(y), 0, 0);
@@ -1677,7 +1886,8 @@ static int compiled_call(lua_State *L) {
   Root *r;
   int k;
   c->calls++;
-  if (c->eager || c->S->recorder || c->S->debug) return eager(L, c, n);
+  if (c->eager || c->verifying || c->S->recorder || c->S->debug)
+    return eager(L, c, n);
   r = ad_rootof(L, c, 1, 2, n + 1);
   if (r == NULL) {
     k = taped(L, c, n);
@@ -1935,6 +2145,7 @@ static int l_compile(lua_State *L) {
 void ad_opencompile(lua_State *L, State *S) {
   static const luaL_Reg mm[] = {{"__call", compiled_call},
                                 {"__gc", compiled_gc},
+                                {"__close", compiled_close},
                                 {"__tostring", compiled_tostring},
                                 {NULL, NULL}};
   static const luaL_Reg method[] = {{"stats", l_stats}, {NULL, NULL}};

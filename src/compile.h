@@ -62,6 +62,9 @@ typedef struct Root {
   uint32_t ngrad, capgrad;
 } Root;
 
+/* functions of Lua's own that watch.c knows */
+enum { AD_NLIBRARY = 9 };
+
 typedef struct Recorder {
   Root *root;
   Level *lv;
@@ -71,6 +74,7 @@ typedef struct Recorder {
   const void *frame; /* of who has called f */
   uint32_t epoch;    /* rounds of loops so far */
   int looped;
+  lua_CFunction library[AD_NLIBRARY];
 } Recorder;
 
 /* loops.c: a guard that f comes to, and what it was like the last time */
@@ -116,6 +120,8 @@ typedef struct Compiled {
   uint32_t *entry; /* scratch: recorded values of a state */
   uint32_t capentry;
   int noloops;
+  int verifying; /* f runs, to be compared: the slot that tells when it ends */
+  double noise;  /* differences that are no more than this do not count */
   /* f is a gradient: its function is recorded, the derivative is the
      program's; as long as that can be done */
   int isgrad, gradvalue, gradn;
@@ -135,7 +141,13 @@ void ad_recnomem(lua_State *L, State *S);
 int ad_recwent(lua_State *L, State *S, uint32_t r);
 val ad_pushrecorded(lua_State *L, State *S, double x, uint32_t ref);
 int ad_isstale(const State *S, const Cell *cell);
+void ad_recordsubtypes(State *S);
+int ad_recplain(const State *S, const Cell *c);
 
+/* watch.c */
+int ad_watchready(lua_State *L, State *S, Recorder *r);
+void ad_watchbegin(lua_State *L, State *S);
+void ad_watchend(lua_State *L, State *S);
 
 typedef struct Place {
   int line;
@@ -148,7 +160,7 @@ enum {
   AD_CCONST, /* constants of forms, by index ... */
   AD_CINDEX, /* ... and their indices */
   AD_CINNER, /* of a gradient: the function */
-  AD_CGRAD,  /* the gradient, compiled: see taped */
+  AD_CGRAD,  /* gradients, compiled, by the arguments: see taped */
   AD_CUSERVALUES = AD_CGRAD
 };
 

@@ -203,7 +203,10 @@ typedef struct State {
   int features;   /* of the CPU, once they have been asked for */
   uint8_t hasfeatures;
   struct Recorder *recorder; /* of the function that is being compiled */
-  int watching;              /* the object of watch_gc is there */
+  lua_Hook hook;             /* the user's, while there is another ... */
+  int hookmask, hookcount, hookleft; /* ... (watch.c) */
+  uint8_t triedwatch, canwatch;
+  int watching; /* the object of watch_gc is there */
   size_t told; /* bytes of tapes that the collector has yet to be told of */
   struct Blas *blas; /* BLAS and LAPACK, once they have been looked for */
 } State;
@@ -424,7 +427,7 @@ void ad_openscope(lua_State *L, State *S);
 
 /* transform.c, graph.c, tapelib.c, custom.c */
 void ad_opentransform(lua_State *L, State *S);
-void ad_pushgrad(lua_State *L, int n);
+void ad_pushgrad(lua_State *L, int n, const unsigned char *arg);
 int ad_isgrad(lua_State *L, int idx, int *value, int *n, unsigned char *arg);
 void ad_openjacobian(lua_State *L, State *S);
 void ad_wrapvar(lua_State *L, State *S, Level *lv, int idx, const char *fname);

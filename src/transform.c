@@ -435,12 +435,12 @@ int ad_isgrad(lua_State *L, int idx, int *value, int *n, unsigned char *arg) {
   return 1;
 }
 
-/* replaces the function at the top by value_and_grad(f, {1 .. n}) */
-void ad_pushgrad(lua_State *L, int n) {
+/* replaces the function at the top by value_and_grad(f, {arg[0] ..}) */
+void ad_pushgrad(lua_State *L, int n, const unsigned char *arg) {
   Spec spec;
   spec.value = 1;
   spec.n = n;
-  for (int i = 0; i < n; i++) spec.arg[i] = (unsigned char)(i + 1);
+  memcpy(spec.arg, arg, (size_t)n);
   lua_pushvalue(L, lua_upvalueindex(1));
   lua_insert(L, -2);
   pushspec(L, &spec);

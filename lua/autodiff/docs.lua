@@ -445,8 +445,10 @@ A callable that does what f does, for any f of numbers and structures, most usef
 `ad.value_and_grad(f)`. The first call records the operations of f into a program; later calls run
 the program, not f. Wherever f looked at a value (comparisons, ad.value, ad.floor, tostring) the
 program has a guard: a call that takes another path is recorded too, and loops whose length depends
-on the data become loops of the program. f must have no other effects, and what it closes over must
-not change. An x == 1 with a plain number is false without anybody being asked: write ad.eq(x, 1).
+on the data become loops of the program. What Lua asks no value about (x == 1, type(x), t[x]) is
+seen to as well, by a debug hook while f is recorded, and each recording is followed by a run of f
+itself; if its results are others, f is called as it is from then on. f must have no other effects,
+and what it closes over must not change. A key that is a number takes a trace for each value.
 Strings and the lengths of tables are part of what is recorded; integers are, where f needs them.
 Options: max_traces (default 4096) and max_operations bound what is recorded, beyond them f itself
 is called; memory bounds the bytes that the gradient of a loop may keep; fast = true allows sums and

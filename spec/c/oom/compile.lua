@@ -29,6 +29,18 @@ near(h{2.0, 1.0}[1][1], 48)
 near(h{2.0, 1.0}[1][1], 48)
 local many = ad.compile(function(x) return ad.value(x) * 2 end, {max_traces = 2})
 for i = 1, 4 do near(many(i + 0.5), 2 * i + 1) end
+local names = {10, 20, [0.25] = 30}
+local asked = ad.compile(function(x, n)
+  if n == 1 then return x elseif n == 0.125 or x == n then return x * x end
+  return type(x) == "number" and names[n] or x * 3
+end)
+for _ = 1, 2 do
+  for n, y in pairs{[1] = 5, [0.125] = 25, [5] = 25, [2] = 20, [0.25] = 30, [7] = 15} do
+    near(asked(5.0, n), y)
+  end
+end
+near(ad.compile(ad.grad(function(x, n) return n == 2 and x * x or x end))(3.0, 2), 6)
+near(ad.compile(function(x) return coroutine.wrap(type)(x) == "number" and {x} end)(2.0)[1], 2)
 fails(ad.compile(function(x) return string.rep("a", x) end), 2.5)
 fails(ad.compile(function() error("inside") end), 1.0)
 near(ad.grad(ad.compile(newton))(4.0), 0.25)
