@@ -493,6 +493,16 @@ describe("what cannot be compiled", function()
     assert.is_truthy(c:stats().note:find("max_operations"))
   end)
 
+  it("is not slow where lists come in many lengths", function()
+    local c, list, start = ad.compile(function(t) return ad.sum(t) end), {}, os.clock()
+    for i = 1, 1500 do
+      list[i] = 1.0
+      assert.are.equal(i, c(list))
+    end
+    assert.are.equal(1500, c:stats().traces)
+    assert.is_true(os.clock() - start < 5) -- a second; 15 if each is compared with each
+  end)
+
   it("runs eagerly: functions and objects that f makes", function()
     local c = ad.compile(function(x) return function(y) return x * y end end)
     assert.are.same({ 4, 6 }, { c(2.0)(2), c(3.0)(2) })

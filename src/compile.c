@@ -578,6 +578,7 @@ static int match(lua_State *L, int consts, const Form *f, uint32_t *at,
   if (w[3] && item == 0) { /* numbers 1 .. seq, and nothing else */
     double *const x = in + *leaf;
     uint32_t n = 0;
+    if (lua_rawlen(L, idx) != seq) return 0;
     lua_pushnil(L);
     while (lua_next(L, idx)) {
       int isint;
