@@ -40,6 +40,24 @@ local function each(list)
 end
 
 describe("a compiled function", function()
+  it("tells a list from a table with other keys", function()
+    local c = ad.compile(function(t) return t[1] and t[1] * 2 or t["1"] or -1 end)
+    local long, more = {}, {x = 1}
+    for i = 1, 100 do long[i], more[i] = i + 0.5, i + 0.5 end
+    for _ = 1, 3 do
+      assert.equal(5.0, c({2.5}))
+      assert.equal(2.5, c({["1"] = 2.5}))
+      assert.equal(-1, c({[2] = 2.5}))
+      assert.equal(5.0, c({2.5, x = 3.5}))
+      assert.equal(5.0, c({2.5, 3.5, 4.5}))
+      assert.equal(3.0, c(long))
+      assert.equal(3.0, c(more))
+      long[60] = nil
+      assert.equal(3.0, c(long))
+      long[60] = 1.5
+    end
+  end)
+
   -- a recording is one run of f, and one more compares what has come of it
   it("runs f to record it, once more to compare, and the program from then on", function()
     local f, count = counted(function(x, y) return ad.exp(x) - x * y + ad.cos(y) end)

@@ -539,12 +539,42 @@ static void take(lua_State *L, Taker *t, int depth) {
   word(L, t->form, konst(L, t->c, t->self));
 }
 
+/* how many keys a table has; more than n: n + 1 */
+static uint32_t countkeys(lua_State *L, int idx, uint32_t n) {
+  uint32_t k = 0;
+  lua_pushnil(L);
+  while (lua_next(L, idx)) {
+    lua_settop(L, -2);
+    if (k++ == n) {
+      lua_settop(L, -2);
+      break;
+    }
+  }
+  return k;
+}
+
+/* is the table a list of n numbers, and nothing else? They go to x. */
+static int list(lua_State *L, int idx, uint32_t n, double *x) {
+  enum { ATONCE = 32 }; /* values that are popped together */
+  const int top = lua_gettop(L);
+  ad_checkstack(L, ATONCE + 2, NULL);
+  for (uint32_t i = 0; i < n; i++) {
+    if (lua_rawgeti(L, idx, (lua_Integer)i + 1) != LUA_TNUMBER) {
+      lua_settop(L, top);
+      return 0;
+    }
+    x[i] = lua_tonumber(L, -1);
+    if (i % ATONCE == ATONCE - 1) lua_settop(L, top);
+  }
+  lua_settop(L, top);
+  return countkeys(L, idx, n) == n;
+}
+
 /* does the value at 'idx' have the form from word *at on? Fills the leaves */
 static int match(lua_State *L, int consts, const Form *f, uint32_t *at,
                  uint32_t *leaf, double *in, int idx) {
   const uint32_t *w = f->word + *at;
   uint32_t seq, item;
-  lua_Unsigned count = 0;
   if (w[0] == F_NUM) {
     if (lua_type(L, idx) != LUA_TNUMBER) return 0;
     in[(*leaf)++] = lua_tonumber(L, idx);
@@ -576,31 +606,12 @@ static int match(lua_State *L, int consts, const Form *f, uint32_t *at,
   item = w[4];
   *at += 5;
   if (w[3] && item == 0) { /* numbers 1 .. seq, and nothing else */
-    double *const x = in + *leaf;
-    uint32_t n = 0;
     if (lua_rawlen(L, idx) != seq) return 0;
-    lua_pushnil(L);
-    while (lua_next(L, idx)) {
-      int isint;
-      const lua_Integer i = lua_tointegerx(L, -2, &isint);
-      if (!isint || i < 1 || i > (lua_Integer)seq ||
-          lua_type(L, -1) != LUA_TNUMBER) {
-        lua_pop(L, 2);
-        return 0;
-      }
-      x[i - 1] = lua_tonumber(L, -1);
-      n++;
-      lua_pop(L, 1);
-    }
+    if (!list(L, idx, seq, in + *leaf)) return 0;
     *leaf += seq;
-    return n == seq;
+    return 1;
   }
-  lua_pushnil(L);
-  while (lua_next(L, idx)) {
-    lua_pop(L, 1);
-    count++;
-  }
-  if (count != (lua_Unsigned)seq + item) return 0;
+  if (countkeys(L, idx, seq + item) != seq + item) return 0;
   for (uint32_t i = 1; i <= seq; i++) {
     const int type = lua_rawgeti(L, idx, i);
     int same;
@@ -656,13 +667,21 @@ static void build(lua_State *L, int consts, const Form *f, uint32_t *at,
   *at += 5;
   lua_createtable(L, (int)seq, (int)item);
   table = lua_gettop(L);
-  for (uint32_t i = 1; i <= seq; i++) {
-    if (w[3])
-      number(L, x, out, leaf, S);
-    else
-      build(L, consts, f, at, leaf, x, out, S);
-    lua_rawseti(L, table, i);
-  }
+  if (w[3] && S == NULL && out != NULL) { /* the frequent case by itself */
+    const uint32_t *from = out + *leaf;
+    for (uint32_t i = 0; i < seq; i++) {
+      lua_pushnumber(L, x[from[i]]);
+      lua_rawseti(L, table, (lua_Integer)i + 1);
+    }
+    *leaf += seq;
+  } else
+    for (uint32_t i = 1; i <= seq; i++) {
+      if (w[3])
+        number(L, x, out, leaf, S);
+      else
+        build(L, consts, f, at, leaf, x, out, S);
+      lua_rawseti(L, table, i);
+    }
   for (uint32_t i = 0; i < item; i++) {
     lua_rawgeti(L, consts, f->word[(*at)++]);
     build(L, consts, f, at, leaf, x, out, S);
