@@ -274,7 +274,8 @@ void ad_recordsubtypes(State *S) {
   if (!r->in.numbers)
     fail(S, "f asks for the subtype of a number");
   else
-    for (uint32_t k = 0; k < r->in.nleaf; k++) r->sub[k] = r->isint[k] ? 2 : 1;
+    for (uint32_t k = 0; k < r->in.nleaf; k++)
+      r->sub[k] = r->isint[k] ? 2 : 1, r->subs = 1;
 }
 
 /*
