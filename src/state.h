@@ -207,7 +207,7 @@ typedef struct State {
   int hookmask, hookcount, hookleft; /* ... (watch.c) */
   uint8_t triedwatch, canwatch;
   int watching; /* the object of watch_gc is there */
-  size_t told; /* bytes of tapes that the collector has yet to be told of */
+  size_t told;  /* bytes of tapes that the collector has yet to be told of */
   struct Blas *blas; /* BLAS and LAPACK, once they have been looked for */
 } State;
 
