@@ -1068,7 +1068,12 @@ const Batch *ad_rootbatch(Compiled *c, Root *r, const uint8_t *shared,
     r->hasbatch = 1;
   }
   r->points += n;
-  if (r->batch.vectors == NULL) tovectors(c, r);
+  if (r->batch.vectors == NULL) {
+    const size_t before = r->points == n ? 0 : ad_batchbytes(&r->batch);
+    tovectors(c, r);
+    c->S->told +=
+        ad_batchbytes(&r->batch) - before; /* for the next ad_tellgc */
+  }
   return &r->batch;
 }
 

@@ -11,6 +11,10 @@ local x = ad.linspace(-1, 9, 200)
 local v = f:map(w, x)
 assert(#v == 200)
 f:map(w, x, { reduce = "sum", threads = 2 })
+
+-- the same with machine code, which stays for the second call
+local native = ad.compile(function(u) return u * u + ad.exp(u) end, { backend = "native" })
+for _ = 1, 2 do native:map(x) end
 assert(#f:c_source("f") > 100)
 local path = os.tmpname()
 local gone <close> = setmetatable({}, { __close = function() os.remove(path) end })
