@@ -89,6 +89,11 @@ $(BUILD)/arrayop.o $(BUILD)/fold.o $(BUILD)/reduce.o: \
 COMPACT = $(if $(findstring clang,$(shell $(CC) --version 2>/dev/null)),,\
   -fno-ipa-cp -fno-inline-functions -fno-unswitch-loops)
 
+# What runs once in a while may be small rather than fast.
+$(addprefix $(BUILD)/,api.o blas.o compilelib.o export.o look.o nlopt.o npy.o \
+  sparse.o sparselib.o store.o storelib.o): \
+  LOOPS = $(if $(filter -O2,$(CFLAGS)),-Os)
+
 # bin.lua is the command, whose place is elsewhere.
 LUA_FILES = $(filter-out autodiff/bin.lua,$(patsubst lua/%,%,$(wildcard \
   lua/*.lua lua/autodiff/*.lua lua/autodiff/*/*.lua)))
