@@ -1083,7 +1083,6 @@ static int iscall(const Gen *g, int op) {
 
 static void write(Gen *g, const Node *x) {
   const uint32_t a = x->x[0], b = x->x[1];
-  while (g->nfreed > 0) g->spare[g->nspare++] = g->freed[--g->nfreed];
   for (int k = 0; k < x->n; k++)
     if (g->val[x->x[k]].reg >= 0) g->pinned |= 1u << g->val[x->x[k]].reg;
   if (x->op == M_LIST)
@@ -1329,6 +1328,7 @@ static void carry(Gen *g, uint32_t head) {
 }
 
 static void writenode(Gen *g, const Node *x) {
+  while (g->nfreed > 0) g->spare[g->nspare++] = g->freed[--g->nfreed];
   for (uint32_t j = 0; j < x->n; j++)
     g->val[x->x[j]].next = g->nextuse[3 * g->at + j];
   if (x->op != M_IF) write(g, x);
