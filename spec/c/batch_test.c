@@ -138,7 +138,7 @@ static void programs(int number, int smoothly) {
                    : below(20) == 0   ? (double)below(3) - 1
                                       : uniform(-3, 3);
     CHECK(ad_proginit(&p, allocate, NULL, NVAR));
-    for (size_t i = 0; i < n + 1; i++)
+    for (size_t i = 0; i < n + 1 && i < N; i++)
       if (below(4) != 0) CHECK(run_function(&f, &p, in[i], y));
     if (p.ntrace == 0) run_function(&f, &p, in[0], y);
     traces += p.ntrace;
@@ -332,9 +332,15 @@ static const double special[] = {0.0,
 
 #define NSPECIAL (sizeof special / sizeof *special)
 
+/* is there a reference? valgrind computes with doubles instead */
+static int longer(void) {
+  const volatile long double one = 1;
+  return LDBL_MANT_DIG >= 64 && one + 0x1p-60L != one;
+}
+
 static void accuracy(int blocks) {
   static _Alignas(64) double v[3 * V_POINTS];
-  const int exactly = LDBL_MANT_DIG >= 64;
+  const int exactly = longer();
   double most = 0;
   for (size_t i = 0; i < sizeof functions / sizeof *functions; i++) {
     const uint64_t start = seed_;
@@ -397,7 +403,7 @@ static void powers(int blocks) {
       }
     }
   }
-  if (LDBL_MANT_DIG >= 64) CHECK(worst < 2);
+  if (longer()) CHECK(worst < 2);
   printf("powers: at most %.2f units off\n", worst);
 }
 
