@@ -167,10 +167,9 @@ $(BUILD)/helpers.o: $(BUILD)/helpers.c Makefile
 # The C tests link an archive, so that each gets the files that it uses.
 # Those of parts that do not know Lua have to do without its library.
 TEST_LIBS = $(LUA_LIBS)
-$(BUILD)/test/special_test $(BUILD)/test/tape_test \
-  $(BUILD)/test/program_test $(BUILD)/test/native_test \
-  $(BUILD)/test/batch_test $(BUILD)/test/export_test \
-  $(BUILD)/test/store_test $(BUILD)/test/sparse_test: TEST_LIBS =
+WITHOUT_LUA = $(foreach t,special tape program native batch export store sparse, \
+  $(BUILD)/test/$(t)_test)
+$(WITHOUT_LUA): TEST_LIBS =
 
 $(BUILD)/test/%: spec/c/%.c $(LIBRARY) Makefile
 	@mkdir -p $(@D)
@@ -335,7 +334,7 @@ check-asan:
 
 # LUA_INIT, because a program that looks in lua/ first would find the other one;
 # a small quarantine, because the specs watch how much memory is in use.
-asan-run: $(CORE) $(HOSTS)
+asan-run: $(CORE) $(HOSTS) $(WITHOUT_LUA)
 	export LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) \
 	  $$($(CC) -print-file-name=libubsan.so)" \
 	  ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:quarantine_size_mb=8 UBSAN_OPTIONS=print_stacktrace=1 \
@@ -345,6 +344,10 @@ asan-run: $(CORE) $(HOSTS)
 	$(LUA_ENV) $(FIXED) $(BUSTED) --lua=$(LUA) --tags=memory && \
 	$(LUA_ENV) $(FIXED) $(LUA) spec/property.lua 2000 && \
 	$(LUA_ENV) $(FIXED) $(LUA) spec/array_property.lua 3
+	set -e; for t in $(WITHOUT_LUA); do \
+	  case $$t in *batch_test) args=100 ;; *) args= ;; esac; \
+	  ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 \
+	  $(FIXED) $$t $$args; done
 
 check-valgrind:
 	$(MAKE) $(APART) BUILD=build/valgrind CFLAGS='-O1 -g' valgrind-run
