@@ -919,7 +919,7 @@ void ad_sweepresult(lua_State *L, Sweep *w, int idx) {
 
 void ad_shapelike(lua_State *L, State *S, int idx) {
   const int top = lua_gettop(L);
-  if (lua_isuserdata(L, idx)) {
+  if (S->arrays && lua_isuserdata(L, idx)) {
     val v;
     ad_pushplain(L, S, idx);
     if (ad_toarray(L, S, -1)) {

@@ -325,7 +325,7 @@ static int l_modf(lua_State *L) {
 static int l_where(lua_State *L) {
   State *S = ad_state(L);
   int c;
-  if (lua_isuserdata(L, 1) || lua_isuserdata(L, 2) || lua_isuserdata(L, 3)) {
+  if (S->arrays) {
     int arrays = 0;
     for (int i = 1; i <= 3; i++) arrays |= ad_byelement(L, S, i);
     if (arrays) {
