@@ -931,7 +931,6 @@ static INLINE const Ins *execute(const Ins *i, const Ins *end, double *v,
 static const Ins *run(const Ins *i, const Ins *end, double *v,
                       const uint32_t *list, double *scratch, int points) {
   if (points == V_POINTS) return execute(i, end, v, list, scratch, V_POINTS);
-  if (points == V_LEAST) return execute(i, end, v, list, scratch, V_LEAST);
   return execute(i, end, v, list, scratch, points);
 }
 
