@@ -9,11 +9,11 @@
 ** of a sum grows with the logarithm of its length.
 */
 /*
-** One version of each loop here: gcc would make several, for strides that
-** happen to be 1 and conditions that it moves out, and be no faster.
+** One version of each loop here: gcc would make another for strides that
+** happen to be 1, and be no faster.
 */
 #if defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 10
-#pragma GCC optimize("no-version-loops-for-strides", "no-unswitch-loops")
+#pragma GCC optimize("no-version-loops-for-strides")
 #endif
 
 #include "fold.h"
