@@ -70,7 +70,7 @@ typedef uint64_t vu __attribute__((vector_size(LANES * 8), may_alias));
 
 /* a loop over the points */
 #if defined(__clang__)
-#define UNROLL _Pragma("clang loop unroll(full)")
+#define UNROLL _Pragma("clang loop unroll_count(4)")
 #elif defined(__GNUC__) && LANES > 4
 #define UNROLL _Pragma("GCC unroll 8")
 #elif defined(__GNUC__)
