@@ -10,7 +10,8 @@
 **   oom_test [stride [script.lua ...]]
 **
 ** stride 1 tries every point; 0 (the default) lets the stride grow with the
-** number of points of a script, and shifts it from mode to mode. To be run
+** number of points of a script, and shifts it from mode to mode; so does -n,
+** which tries about n points per script and mode. To be run
 ** in the project's root. Needs the module's objects, Lua and libm:
 **
 **   cc -std=c11 -O2 -Isrc -I/usr/include/lua5.4 -o oom_test \
@@ -345,7 +346,7 @@ static void tryscript(const char *script, long stride, Totals *t) {
   printf("%-34s %6ld requests\n", script, used);
   fflush(stdout);
   for (mode = ONCE; mode <= FROMTHEN; mode++) {
-    long step = stride ? stride : 1 + used / POINTS;
+    long step = stride > 0 ? stride : 1 + used / (stride ? -stride : POINTS);
     for (n = 1 + (mode - ONCE) * step / 3;; n += step) {
       bad = run(script, (enum mode)mode, n, &unused, &refused, msg);
       t->points++;
