@@ -90,8 +90,8 @@ COMPACT = $(if $(findstring clang,$(shell $(CC) --version 2>/dev/null)),,\
   -fno-ipa-cp -fno-inline-functions -fno-unswitch-loops)
 
 # What runs once in a while may be small rather than fast.
-$(addprefix $(BUILD)/,api.o blas.o compilelib.o export.o look.o nlopt.o npy.o \
-  sparse.o sparselib.o store.o storelib.o): \
+$(addprefix $(BUILD)/,adjoint.o api.o blas.o compilelib.o export.o graph.o \
+  look.o nlopt.o npy.o sparse.o sparselib.o store.o storelib.o): \
   LOOPS = $(if $(filter -O2,$(CFLAGS)),-Os)
 
 # bin.lua is the command, whose place is elsewhere.
@@ -363,7 +363,8 @@ valgrind-run: $(CTESTS) $(HOSTS)
 	$(VALGRIND) $(BUILD)/host/threads 2
 	set -e; for t in $(CTESTS); do \
 	  case $$t in *poison_test) continue ;; \
-	  *oom_test | *api_test | *native_test) args=100 ;; \
+	  *oom_test) args=-25 ;; \
+	  *api_test | *native_test) args=100 ;; \
 	  *) args= ;; esac; $(LUA_ENV) \
 	  $(VALGRIND) $$t $$args; done
 
