@@ -81,22 +81,7 @@ static val rule(lua_State *L, State *S, int op, int i, const val *x, val Y,
   const val A = x[0], B = x[1], C = x[2];
   (void)A, (void)B, (void)C, (void)arrays;
   switch (op) {
-#define OP1(name, v, d0, l0, h0, kind)                                         \
-  case OP_##name:                                                              \
-    return d0;
-#define OP2(name, v, d0, d1, l0, h0, l1, h1, kind)                             \
-  case OP_##name:                                                              \
-    if (i == 0) return d0;                                                     \
-    return d1;
-#define OP3(name, v, d0, d1, d2, l0, h0, l1, h1, l2, h2, kind)                 \
-  case OP_##name:                                                              \
-    if (i == 0) return d0;                                                     \
-    if (i == 1) return d1;                                                     \
-    return d2;
-#include "ops.h"
-#undef OP1
-#undef OP2
-#undef OP3
+#include "rules.h"
   default:
     return ad_num(NAN);
   }
