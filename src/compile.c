@@ -1158,8 +1158,7 @@ void ad_storedcode(lua_State *L, Compiled *c, Root *r) {
 ** Gradients
 */
 
-/* behind the words of one value at 'at'; counts its numbers */
-static uint32_t skip(const Form *f, uint32_t at, uint32_t *leaf) {
+uint32_t ad_formskip(const Form *f, uint32_t at, uint32_t *leaf) {
   const uint32_t *w = f->word + at;
   if (w[0] == F_NUM) {
     (*leaf)++;
@@ -1170,8 +1169,8 @@ static uint32_t skip(const Form *f, uint32_t at, uint32_t *leaf) {
   if (w[3])
     *leaf += w[2];
   else
-    for (uint32_t i = 0; i < w[2]; i++) at = skip(f, at, leaf);
-  for (uint32_t i = 0; i < w[4]; i++) at = skip(f, at + 1, leaf);
+    for (uint32_t i = 0; i < w[2]; i++) at = ad_formskip(f, at, leaf);
+  for (uint32_t i = 0; i < w[4]; i++) at = ad_formskip(f, at + 1, leaf);
   return at;
 }
 
@@ -1235,10 +1234,11 @@ static int wanted(lua_State *L, Compiled *c, Root *r) {
     for (int i = 0; i < c->gradn; i++) {
       uint32_t at = 0, leaf = 0, first;
       if (c->gradarg[i] > r->in.nval) return 0;
-      for (int k = 1; k < c->gradarg[i]; k++) at = skip(&r->in, at, &leaf);
+      for (int k = 1; k < c->gradarg[i]; k++)
+        at = ad_formskip(&r->in, at, &leaf);
       if (r->in.word[at] == F_CONST) return 0;
       first = leaf;
-      skip(&r->in, at, &leaf);
+      ad_formskip(&r->in, at, &leaf);
       for (uint32_t k = first; k < leaf; k++, n++)
         if (pass) r->want[n] = k;
     }
@@ -1287,10 +1287,11 @@ static Form *gradset(lua_State *L, Compiled *c, int self, Root *r,
   }
   for (int i = 0; i < c->gradn; i++) {
     uint32_t from = 0, none = 0;
-    for (int k = 1; k < c->gradarg[i]; k++) from = skip(&r->in, from, &none);
+    for (int k = 1; k < c->gradarg[i]; k++)
+      from = ad_formskip(&r->in, from, &none);
     gradform(L, c, self, &r->in, from, g);
   }
-  at = skip(f, 0, &leaf);
+  at = ad_formskip(f, 0, &leaf);
   for (; at < f->n; at++) word(L, g, f->word[at]);
   g->nleaf += f->nleaf - leaf;
   g->nval = f->nval - 1 + (uint32_t)c->gradvalue + (uint32_t)c->gradn;

@@ -217,6 +217,9 @@ void ad_opencompilelib(lua_State *L, State *S);
    0: the derivative cannot be had from the program (see callslow) */
 int ad_rootcode(lua_State *L, Compiled *c, Root *r);
 
+/* behind the words of one value at 'at'; adds the leaves in it to *leaf */
+uint32_t ad_formskip(const Form *f, uint32_t at, uint32_t *leaf);
+
 /* pushes the values of a form; leaf k is x[out[k]], or x[k] for lack of 'out' */
 void ad_pushform(lua_State *L, int self, const Form *f, const double *x,
                  const uint32_t *out);

@@ -235,23 +235,6 @@ static void columns(const Map *m, const Array *a, uint32_t *leaf, int dim,
   m->in[(*leaf)++].stride = a->stride[0];
 }
 
-/* behind the words of one value at 'at'; counts its numbers */
-static uint32_t skip(const Form *f, uint32_t at, uint32_t *leaf) {
-  const uint32_t *w = f->word + at;
-  if (w[0] == F_NUM) {
-    (*leaf)++;
-    return at + 1;
-  }
-  if (w[0] == F_CONST) return at + 2;
-  at += 5;
-  if (w[3])
-    *leaf += w[2];
-  else
-    for (uint32_t i = 0; i < w[2]; i++) at = skip(f, at, leaf);
-  for (uint32_t i = 0; i < w[4]; i++) at = skip(f, at + 1, leaf);
-  return at;
-}
-
 /* where the inputs are; the root was found for one of the rows */
 static void inputs(lua_State *L, Map *m) {
   const Form *f = &m->r->in;
@@ -271,7 +254,7 @@ static void inputs(lua_State *L, Map *m) {
   for (int i = m->first; i < m->first + m->narg; i++) {
     const Array *a = ad_toarray(L, m->c->S, i);
     uint32_t from = leaf;
-    at = skip(f, at, &leaf);
+    at = ad_formskip(f, at, &leaf);
     if (a != NULL) columns(m, a, &from, 1, a->data);
   }
 }
