@@ -2,6 +2,7 @@
 #if defined(__linux__) && !defined(_GNU_SOURCE)
 #define _GNU_SOURCE
 #endif
+#include "testing.h"
 #include "x64.h"
 
 #include <pthread.h>
@@ -22,30 +23,6 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #endif
-
-static long inuse, countdown = -1;
-
-static void *allocate(void *ud, void *ptr, size_t osize, size_t nsize) {
-  (void)ud;
-  if (nsize == 0) {
-    inuse -= (long)osize;
-    free(ptr);
-    return NULL;
-  }
-  if (nsize > osize && countdown >= 0 && countdown-- == 0) {
-    countdown = -1;
-    return NULL;
-  }
-  ptr = realloc(ptr, nsize);
-  inuse += (long)nsize - (long)osize;
-  return ptr;
-}
-
-static int failures;
-
-#define CHECK(c)                                                               \
-  ((c) ? (void)0                                                               \
-       : (void)(failures++, printf("%s:%d: %s\n", __FILE__, __LINE__, #c)))
 
 /*
 ** Random numbers (Marsaglia's xorshift)

@@ -1,33 +1,10 @@
 /* Programs without Lua: recording, following, branches, loops, lowering. */
 #include "program.h"
+#include "testing.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-static long inuse, countdown = -1;
-
-static void *allocate(void *ud, void *ptr, size_t osize, size_t nsize) {
-  (void)ud;
-  if (nsize == 0) {
-    inuse -= (long)osize;
-    free(ptr);
-    return NULL;
-  }
-  if (nsize > osize && countdown >= 0 && countdown-- == 0) {
-    countdown = -1;
-    return NULL;
-  }
-  ptr = realloc(ptr, nsize);
-  inuse += (long)nsize - (long)osize;
-  return ptr;
-}
-
-static int failures;
-
-#define CHECK(c)                                                               \
-  ((c) ? (void)0                                                               \
-       : (void)(failures++, printf("%s:%d: %s\n", __FILE__, __LINE__, #c)))
 
 /* runs the program once; the block where it ended, and the first result */
 static uint32_t eval(const Prog *p, int options, const double *x, double *y) {

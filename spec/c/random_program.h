@@ -8,6 +8,7 @@
 #define random_program_h
 
 #include "program.h"
+#include "testing.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,25 +28,6 @@ static double uniform(double lo, double hi) {
   return lo + (hi - lo) * (below(1u << 30) * 0x1p-30);
 }
 
-/* allocation that counts, and can be made to fail */
-static long inuse, countdown = -1;
-
-static void *allocate(void *ud, void *ptr, size_t osize, size_t nsize) {
-  (void)ud;
-  if (nsize == 0) {
-    inuse -= (long)osize;
-    free(ptr);
-    return NULL;
-  }
-  if (nsize > osize && countdown >= 0 && countdown-- == 0) {
-    countdown = -1;
-    return NULL;
-  }
-  ptr = realloc(ptr, nsize);
-  inuse += (long)nsize - (long)osize;
-  return ptr;
-}
-
 /* results as they are returned */
 static const uint32_t each[] = {
     0,   1,   2,   3,   4,   5,   6,   7,   8,   9,   10,  11,  12,  13,  14,
@@ -63,12 +45,6 @@ static inline Returned returned(uint32_t n) {
   const Returned r = {n, each, NULL};
   return r;
 }
-
-static int failures;
-
-#define CHECK(c)                                                               \
-  ((c) ? (void)0                                                               \
-       : (void)(failures++, printf("%s:%d: %s\n", __FILE__, __LINE__, #c)))
 
 enum { N_OP, N_CONST, N_LIST, N_IF, N_WHILE, N_STACK };
 
