@@ -164,7 +164,7 @@ int ad_type(lua_State *L, int idx) {
   idx = lua_absindex(L, idx);
   ad_checkstack(L, 2, NULL);
   S = ad_getstate(L);
-  if (S != NULL && ad_toarray(L, S, idx)) return AD_TARRAY;
+  if (S != NULL && ad_arrayhere(L, S, idx)) return AD_TARRAY;
   c = S == NULL ? NULL : ad_tocell(L, S, idx);
   if (c == NULL) return AD_TNONE;
   return AD_ISVAR(ad_kindof(S, c)) ? AD_TVAR : AD_TDUAL;

@@ -167,7 +167,8 @@ end
 --- Nested lists of a's elements.
 function M.tolist(...)
   local a = check.array(1, "tolist", ...)
-  if not core.highest(a) then return kernel.tolist(core.stop(a)) end
+  local key, kind = core.highest(a)
+  if not key and not kind then return kernel.tolist(core.stop(a)) end
   local shape, at = shapeof(a), 0
   local size = check.size(shape)
   local flat = #shape == 1 and a or reshape({ size }, a)
