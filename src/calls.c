@@ -417,6 +417,19 @@ uint32_t ad_recordcopy(lua_State *L, State *S, int idx) {
   return recordop(L, S, OP_add, 2, ref, lua_touserdata(L, idx));
 }
 
+/* replaces what is at idx by what is left of it without levels that are gone */
+static void alive(lua_State *L, State *S, int idx) {
+  const int top = lua_gettop(L);
+  Arg a;
+  if (!ad_isleaf(L, S, idx) || lua_type(L, idx) == LUA_TNUMBER) return;
+  ad_resolve(L, S, idx, &a);
+  if (a.v.i != idx) {
+    ad_pushval(L, a.v);
+    lua_replace(L, idx);
+  }
+  lua_settop(L, top);
+}
+
 /* replaces what is at idx by what it is without the recorder */
 static void strip(lua_State *L, State *S, int idx) {
   const int top = lua_gettop(L);
@@ -462,6 +475,7 @@ static int l_record(lua_State *L) {
     ad_recordfail(S, "f uses an operation with a value that can change");
   for (uint32_t i = 0; i < n; i++) {
     const int at = first + 1 + (int)i;
+    alive(L, S, at);
     if (!S->recorder->failed) ref[i] = ad_recref(L, S, ad_valat(L, at), &none);
     strip(L, S, at);
   }

@@ -9,8 +9,9 @@ local MAXDEPTH = 20 -- of tables
 
 -- Appends to `text` what tells v from all that is not the same; gives v, or a
 -- copy of its own, and whether that could be done. (Lua's numbers in "%q" are
--- exact, and tell integers from floats.)
-local function describe(v, text, depth)
+-- exact, and tell integers from floats.) What is recorded is no part of it:
+-- it goes to the end of `lifted`, with the table and the key that it is at.
+local function describe(v, text, depth, lifted, table_, key)
   local kind = type(v)
   if kind == "number" or kind == "string" or kind == "boolean" or kind == "nil" then
     text[#text + 1] = ("%q"):format(v)
@@ -19,13 +20,18 @@ local function describe(v, text, depth)
     local array, number = kernel.konstant(v)
     text[#text + 1] = ("array %d"):format(number or 0)
     return array, number ~= nil
+  elseif kind == "userdata" and core.type(v) and table_ then
+    local level, what = core.highest(v)
+    text[#text + 1] = "recorded"
+    lifted[#lifted + 1] = { value = v, table = table_, key = key }
+    return false, level == nil and what ~= nil
   elseif kind ~= "table" or getmetatable(v) ~= nil or depth > MAXDEPTH then
     return nil, false
   end
   local copy, names, length, ok = {}, {}, #v, true
   text[#text + 1] = "{"
   for i = 1, length do
-    copy[i], ok = describe(v[i], text, depth + 1)
+    copy[i], ok = describe(v[i], text, depth + 1, lifted, copy, i)
     if not ok then return nil, false end
   end
   for k in pairs(v) do
@@ -38,18 +44,42 @@ local function describe(v, text, depth)
   table.sort(names)
   for _, k in ipairs(names) do
     text[#text + 1] = ("%q="):format(k)
-    copy[k], ok = describe(v[k], text, depth + 1)
+    copy[k], ok = describe(v[k], text, depth + 1, lifted, copy, k)
     if not ok then return nil, false end
   end
   text[#text + 1] = "}"
   return copy, true
 end
 
+-- f with the values that were lifted out of `at` as its first operands.
+local function lifting(f, lifted)
+  local n = #lifted
+  for i = 1, n do lifted[i].value = nil end
+  local function rest(at, count, ...)
+    if count == 0 then return f(at, ...) end
+    return rest(at, count - 1, select(2, ...))
+  end
+  return function(at, ...)
+    local values = { ... }
+    for i = 1, n do lifted[i].table[lifted[i].key] = values[i] end
+    return rest(at, n, ...)
+  end
+end
+
 local function call(listed, name, f, at, ...)
-  local text = { ("%p"):format(f) }
-  local own, ok = describe(at, text, 0)
-  if not ok then own = at end
-  return kernel.record(f, own, ok and table.concat(text, " ") or nil, name, listed, ...)
+  local text, lifted = { ("%p"):format(f) }, {}
+  local own, ok = describe(at, text, 0, lifted)
+  if not ok or (listed and #lifted > 0) then
+    return kernel.record(f, at, nil, name, listed, ...)
+  end
+  local key = table.concat(text, " ")
+  if #lifted == 0 then return kernel.record(f, own, key, name, listed, ...) end
+  local operands = { n = select("#", ...), ... }
+  local all = {}
+  for i = 1, #lifted do all[i] = lifted[i].value end
+  table.move(operands, 1, operands.n, #all + 1, all)
+  local n = #lifted + operands.n
+  return kernel.record(lifting(f, lifted), own, key, name, false, table.unpack(all, 1, n))
 end
 
 --- f(at, ...), where some operands are recorded.
