@@ -10,13 +10,16 @@
 ** itself: what is in it when the program runs is what counts. Where f reads it
 ** without a recorded value, nothing is left of that in the program: it may then
 ** not be written to, or the recording is of no use any more. Arrays that f
-** makes are constants by what is in them.
+** makes are constants by what is in them. Where f looks at what is in a recorded
+** array, that is compared with what it was.
 */
 #include <stdio.h>
 #include <string.h>
 
 #include "arrayop.h"
 #include "compile.h"
+
+#define MAXLOOKS 32 /* guards on what is in arrays */
 
 /*
 ** What calls do
@@ -102,7 +105,9 @@ static uint32_t describe(lua_State *L, Compiled *c, const Called *d,
 /* "sum (32, 10)" */
 void ad_addcalled(luaL_Buffer *b, const Called *d) {
   char text[40];
-  luaL_addstring(b, d->kind == C_ELEMENT ? ad_opinfo[d->op].name : d->name);
+  luaL_addstring(b, d->kind == C_ELEMENT ? ad_opinfo[d->op].name
+                    : d->kind == C_SAME  ? "same"
+                                         : d->name);
   for (uint32_t i = 0; i < d->nresult; i++) {
     const Shape *s = &d->shape[i];
     luaL_addstring(b, " (");
@@ -236,29 +241,6 @@ void ad_recordarrays(lua_State *L, State *S) {
   if (r->prog.ntrace == 0) r->writes = S->writes;
 }
 
-/* fails the recording if the elements of the array at idx are recorded */
-int ad_recordelements(lua_State *L, State *S, int idx) {
-  const int top = lua_gettop(L);
-  const Cell *c;
-  val b;
-  idx = lua_absindex(L, idx);
-  if ((c = ad_tocell(L, S, idx)) == NULL) return 0;
-  ad_checkstack(L, 10, NULL);
-  b = ad_base(L, S, ad_at(idx));
-  c = b.i ? ad_tocell(L, S, b.i) : NULL;
-  if (c == NULL || ad_kindof(S, c) != AD_RECA) {
-    lua_settop(L, top);
-    return 0;
-  }
-  ad_recordfail(S, "f looks at the elements of an array");
-  if (b.i == idx) { /* who asks for an array gets one */
-    lua_getiuservalue(L, idx, 1);
-    lua_replace(L, idx);
-  }
-  lua_settop(L, top);
-  return 1;
-}
-
 /* x[key] = value, at 1 .. 3, if x is recorded: that is not to be replayed */
 int ad_recordwrite(lua_State *L, State *S, int idx) {
   const Cell *c = ad_tocell(L, S, idx);
@@ -284,8 +266,11 @@ static int sameelements(const Array *a, const Array *b) {
           memcmp(a->data, b->data, a->size * sizeof *a->data) == 0);
 }
 
-/* number of the constant that the plain array at idx is */
-static uint32_t konstnumber(lua_State *L, State *S, int idx) {
+/*
+** The number of the constant that the plain array at idx is; 'itself': an array
+** that was there before, whatever comes to be in it.
+*/
+static uint32_t konstnumber(lua_State *L, State *S, int idx, int itself) {
   Root *r = S->recorder->root;
   const int top = lua_gettop(L);
   const Array *owner = ad_owner(L, idx);
@@ -293,7 +278,7 @@ static uint32_t konstnumber(lua_State *L, State *S, int idx) {
   ad_checkstack(L, 10, NULL);
   idx = lua_absindex(L, idx);
   pushtable(L, &r->konstants, 0);
-  if (!isnew(S, owner)) {
+  if (itself && !isnew(S, owner)) {
     if (owner->written > S->recorder->writes) ad_recordfail(S, WRITTEN);
     lua_pushvalue(L, idx);
     if (lua_rawget(L, top + 1) == LUA_TNUMBER) {
@@ -328,7 +313,7 @@ static uint32_t konstnumber(lua_State *L, State *S, int idx) {
 }
 
 uint32_t ad_konstarray(lua_State *L, State *S, int idx) {
-  const uint32_t k = konstnumber(L, S, idx);
+  const uint32_t k = konstnumber(L, S, idx, 1);
   uint32_t ref;
   if (S->recorder->failed) return P_NONE;
   S->recorder->arrays = 1;
@@ -385,6 +370,97 @@ static uint32_t recordop(lua_State *L, State *S, int op, int n,
   lua_pushfstring(L, "%d:", op);
   id = describe(L, c, &d, &shape, 0, 0);
   return recordcall(L, S, id, (uint32_t)n, ref);
+}
+
+/*
+** The next that is recorded is a comparison of array 'ref' with a constant: its
+** number; P_NONE: it is not, or nothing is known of what comes.
+*/
+static uint32_t comparedwith(const Prog *p, uint32_t id, uint32_t ref) {
+  const Ins *x = p->ins + p->at;
+  if (p->state != P_FOLLOW || p->at + 2 > p->block[p->here].last) return P_NONE;
+  if (x[0].op != P_KARRAY || x[1].op != P_CALL || x[1].c != id ||
+      p->list[x[1].a] != ref)
+    return P_NONE;
+  return x[0].a;
+}
+
+/*
+** A guard: the array 'ref' is what is at the top. Other things that it was
+** before come first.
+*/
+static void guard(lua_State *L, State *S, uint32_t ref) {
+  Recorder *rec = S->recorder;
+  Root *r = rec->root;
+  const int top = lua_gettop(L);
+  const Array *a = ad_packed(L, S, top);
+  int holds = 0;
+  Called d;
+  Shape shape;
+  uint32_t id, one, went;
+  memset(&d, 0, sizeof d);
+  memset(&shape, 0, sizeof shape);
+  d.kind = C_SAME;
+  d.nresult = 1;
+  lua_pushliteral(L, "same");
+  id = describe(L, ad_compiling(S), &d, &shape, 0, 0);
+  AD_UNTIL(one, ad_progconst(&r->prog, 1));
+  while (!holds && !rec->failed) {
+    uint32_t k = comparedwith(&r->prog, id, ref), x[2] = {0, 0};
+    x[0] = ref;
+    holds = k == P_NONE;
+    if (holds) {
+      k = konstnumber(L, S, top, 0);
+      if (r->prog.state == P_APPEND && r->nlook++ >= MAXLOOKS)
+        ad_recordfail(S, "f looks at the elements of an array, which differ");
+    } else {
+      pushtable(L, &r->konstants, 0);
+      lua_rawgeti(L, -1, (lua_Integer)k + 1);
+      holds = sameelements(a, lua_touserdata(L, -1));
+      lua_pop(L, 2);
+    }
+    AD_UNTIL(x[1], ad_reckarray(&r->prog, k));
+    if (!ad_recwent(L, S, x[1])) break;
+    x[1] = recordcall(L, S, id, 2, x);
+    if (x[1] == P_NONE) break;
+    AD_UNTIL(went, ad_recif(&r->prog, P_EQ, x[1], one, holds, 0));
+    if (!ad_recwent(L, S, went)) break;
+  }
+  lua_settop(L, top);
+}
+
+/*
+** If the elements of the array at idx are recorded, somebody is about to look
+** at them, and gets a plain array in its place, which is nobody else's.
+*/
+int ad_recordelements(lua_State *L, State *S, int idx) {
+  const int top = lua_gettop(L);
+  const Cell *c;
+  const Array *a;
+  uint32_t ref;
+  val b;
+  idx = lua_absindex(L, idx);
+  if ((c = ad_tocell(L, S, idx)) == NULL) return 0;
+  ad_checkstack(L, 20, NULL);
+  b = ad_base(L, S, ad_at(idx));
+  c = b.i ? ad_tocell(L, S, b.i) : NULL;
+  if (c == NULL || ad_kindof(S, c) != AD_RECA) {
+    lua_settop(L, top);
+    return 0;
+  }
+  ref = c->u.var.node;
+  lua_getiuservalue(L, b.i, 1);
+  if (ad_keyof(S, c) == S->recorder->key && canrecord(S)) {
+    if (S->recorder->looped && ad_isstale(S, c))
+      ad_recordfail(S, "f has kept a value of an earlier round of a loop");
+    else
+      guard(L, S, ref);
+  }
+  a = lua_touserdata(L, -1);
+  ad_gather(a, ad_newarray(L, S, a->ndim, a->shape)->data);
+  lua_replace(L, idx);
+  lua_settop(L, top);
+  return 1;
 }
 
 /* an operation of ops.h, of which some operand is an array */
@@ -555,7 +631,7 @@ static int l_konstant(lua_State *L) {
   uint32_t k;
   if (ad_arrayhere(L, S, 1) == NULL) return luaL_typeerror(L, 1, "array");
   if (S->recorder == NULL || S->recorder->failed) return 0;
-  k = konstnumber(L, S, 1);
+  k = konstnumber(L, S, 1, 1);
   pushtable(L, &S->recorder->root->konstants, 0);
   lua_rawgeti(L, -1, (lua_Integer)k + 1);
   lua_pushinteger(L, k);
@@ -693,6 +769,14 @@ static void call(void *ud, const Ins *x) {
   const int top = lua_gettop(L);
   if (d->kind == C_ELEMENT) {
     element(w, d, in, n, *to);
+    return;
+  }
+  if (d->kind == C_SAME) {
+    const Array *a;
+    lua_rawgeti(L, w->slots, (lua_Integer)(in[0] & ~P_A) + 1);
+    a = ad_packed(L, w->c->S, top + 1);
+    w->r->frame.v[*to] = sameelements(a, w->r->array[in[1] & ~P_A]);
+    lua_settop(L, top);
     return;
   }
   luaL_checkstack(L, (int)(n + d->nresult) + 20, NULL);

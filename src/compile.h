@@ -39,7 +39,8 @@ typedef struct Form {
 */
 enum {
   C_ELEMENT, /* operation 'op' of ops.h, into memory of the program's */
-  C_FUNCTION /* the function of Lua */
+  C_FUNCTION, /* the function of Lua */
+  C_SAME      /* 1 if two arrays are the same to the bit, else 0 */
 };
 
 typedef struct Called {
@@ -87,7 +88,7 @@ typedef struct Root {
      slots, from 1; of the constants, with their numbers by themselves; and,
      weak, of arrays that f has read as they are; 0: none */
   int slots, konstants, read;
-  uint32_t nkonst;
+  uint32_t nkonst, nlook; /* constants; guards on what is in arrays */
   uint64_t writes; /* S->writes when none of the latter had been written to */
   Array **array;   /* by slot: what is there ... */
   Array **memory;  /* ... and what belongs to the program */
