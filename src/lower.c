@@ -821,12 +821,12 @@ static void count(const Lower *w, Code *c, uint32_t *nmoves, uint32_t *most) {
     for (uint32_t i = b->first; i < b->last; i++) {
       const Ins *x = &q->ins[i];
       const int n = ad_insarity(x->op);
+      if (x->op == P_RESULT) c->caplist++; /* its call may be live */
       if (!w->live[i]) continue;
       c->capins++;
       if (n > 0) USED(x->a);
       if (n > 1) USED(x->b);
       if (n > 2) USED(x->c);
-      if (x->op == P_RESULT) c->caplist++;
       if (ad_islist(x->op) || x->op == P_CALL) {
         c->caplist += x->b + 2;
         if (x->op != P_CALL && x->b > c->maxlist) c->maxlist = x->b;

@@ -28,11 +28,12 @@ local function describe(v, text, depth, lifted, table_, key)
   elseif kind ~= "table" or getmetatable(v) ~= nil or depth > MAXDEPTH then
     return nil, false
   end
-  local copy, names, length, ok = {}, {}, #v, true
+  local copy, names, length = {}, {}, #v
   text[#text + 1] = "{"
   for i = 1, length do
-    copy[i], ok = describe(v[i], text, depth + 1, lifted, copy, i)
+    local own, ok = describe(v[i], text, depth + 1, lifted, copy, i)
     if not ok then return nil, false end
+    copy[i] = own
   end
   for k in pairs(v) do
     if type(k) == "string" then
@@ -44,8 +45,9 @@ local function describe(v, text, depth, lifted, table_, key)
   table.sort(names)
   for _, k in ipairs(names) do
     text[#text + 1] = ("%q="):format(k)
-    copy[k], ok = describe(v[k], text, depth + 1, lifted, copy, k)
+    local own, ok = describe(v[k], text, depth + 1, lifted, copy, k)
     if not ok then return nil, false end
+    copy[k] = own
   end
   text[#text + 1] = "}"
   return copy, true
