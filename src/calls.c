@@ -624,8 +624,8 @@ static int l_record(lua_State *L) {
   return 1;
 }
 
-/* konstant(x): a plain array that stays as it is, and what tells it from
-   others that are not the same; or nil: nothing is recorded */
+/* konstant(x): the constant of the program that the plain array x is; nil:
+   nothing is recorded */
 static int l_konstant(lua_State *L) {
   State *S = ad_state(L);
   uint32_t k;
@@ -634,8 +634,7 @@ static int l_konstant(lua_State *L) {
   k = konstnumber(L, S, 1, 1);
   pushtable(L, &S->recorder->root->konstants, 0);
   lua_rawgeti(L, -1, (lua_Integer)k + 1);
-  lua_pushinteger(L, k);
-  return 2;
+  return 1;
 }
 
 /*

@@ -17,9 +17,9 @@ local function describe(v, text, depth, lifted, table_, key)
     text[#text + 1] = ("%q"):format(v)
     return v, true
   elseif kind == "userdata" and kernel.isplain(v) then
-    local array, number = kernel.konstant(v)
-    text[#text + 1] = ("array %d"):format(number or 0)
-    return array, number ~= nil
+    local array = kernel.konstant(v)
+    text[#text + 1] = ("array %p"):format(array) -- which stays where it is
+    return array, array ~= nil
   elseif kind == "userdata" and core.type(v) and table_ then
     local level, what = core.highest(v)
     text[#text + 1] = "recorded"
