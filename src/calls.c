@@ -649,7 +649,7 @@ typedef struct Run {
   uint32_t at;
 } Run;
 
-void ad_arrayslots(lua_State *L, Root *r) {
+static void slots(lua_State *L, Root *r) {
   const Code *o = &r->code;
   const size_t size = o->narray * sizeof *r->array;
   if (r->array != NULL || o->narray == 0) return;
@@ -687,7 +687,7 @@ void ad_takearray(lua_State *L, Root *r, int slots, uint32_t slot) {
     if (r->memory[k] == owner) r->memory[k] = NULL;
 }
 
-void ad_cleararrays(lua_State *L, Root *r) {
+static void cleararrays(lua_State *L, Root *r) {
   const uint32_t from = r->code.nain, to = from + r->code.nakon;
   ad_pushslots(L, r);
   for (uint32_t k = 0; k < r->narray; k++)
@@ -802,38 +802,57 @@ static void call(void *ud, const Ins *x) {
   lua_settop(L, top);
 }
 
+/* self, the arguments at 2 .., and the run: the results */
 static int protected(lua_State *L) {
-  Run *w = lua_touserdata(L, 1);
-  Frame *f = &w->r->frame;
+  const int top = lua_gettop(L);
+  Run *w = lua_touserdata(L, top);
+  Root *r = w->r;
+  Frame *f = &r->frame;
+  const Block *b;
+  int n = 0;
   w->L = L;
-  ad_pushslots(L, w->r);
-  w->slots = 2;
+  slots(L, r);
+  ad_callarguments(L, r);
+  ad_pushslots(L, r);
+  w->slots = top + 1;
   pushtable(L, &w->c->described, 0);
-  w->described = 3;
+  w->described = top + 2;
   f->call = call;
   f->callud = w;
-  w->at = w->r->backend->run(w->r->made, f);
-  return 0;
+  w->at = r->backend->run(r->made, f);
+  b = w->at == P_FULL ? NULL : &r->code.block[w->at];
+  if (b != NULL && b->end == P_RETURN) n = ad_callresults(L, w->c, r, b);
+  cleararrays(L, r);
+  return n;
 }
 
 /*
-** Where the run has ended; P_FULL: an error, of which f itself says where it
-** is, and whether it is one.
+** Pushes the results for the call at hand (self, n arguments), and gives the
+** block in which the run has ended; P_FULL: an error, of which f itself says
+** where it is, and whether it is one. Finalizers, which may come at any time,
+** and call the same, find it running.
 */
-uint32_t ad_runcalls(lua_State *L, Compiled *c, Root *r) {
+uint32_t ad_runcalls(lua_State *L, Compiled *c, Root *r, int n) {
   Run w;
   int status;
   memset(&w, 0, sizeof w);
   w.c = c;
   w.r = r;
-  ad_checkstack(L, 10, NULL);
+  c->running = 1;
+  if (!lua_checkstack(L, n + 10)) {
+    c->running = 0;
+    luaL_error(L, "stack overflow (too many arguments)");
+  }
   lua_pushcfunction(L, protected);
+  for (int i = 1; i <= n + 1; i++) lua_pushvalue(L, i);
   lua_pushlightuserdata(L, &w);
-  c->running = 1; /* finalizers may call it */
-  status = lua_pcall(L, 1, 0, 0);
+  status = lua_pcall(L, n + 2, LUA_MULTRET, 0);
   c->running = 0;
   if (status == LUA_OK) return w.at;
-  if (status == LUA_ERRMEM) lua_error(L);
+  if (status == LUA_ERRMEM ||
+      (lua_type(L, -1) == LUA_TSTRING &&
+       strstr(lua_tostring(L, -1), "interrupted!") != NULL))
+    lua_error(L);
   lua_pop(L, 1);
   return P_FULL;
 }

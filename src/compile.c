@@ -978,16 +978,15 @@ static void putarrays(lua_State *L, Root *r, int consts, int slots,
   }
 }
 
-/* those of the arguments at first .. */
-static void arguments(lua_State *L, Root *r, int self, int first) {
+void ad_callarguments(lua_State *L, Root *r) {
   uint32_t at = 0, k = 0;
   const int top = lua_gettop(L);
   if (r->in.narray == 0) return;
   ad_checkstack(L, 10, NULL);
-  lua_getiuservalue(L, self, AD_CCONST);
+  lua_getiuservalue(L, 1, AD_CCONST);
   ad_pushslots(L, r);
   for (uint32_t i = 0; i < r->in.nval; i++)
-    putarrays(L, r, top + 1, top + 2, &at, &k, first + (int)i);
+    putarrays(L, r, top + 1, top + 2, &at, &k, 2 + (int)i);
   lua_settop(L, top);
 }
 
@@ -1801,7 +1800,7 @@ static int asgradient(lua_State *L, Compiled *c, Root *r, int n);
 static int once(lua_State *L, Compiled *c, Root *r, int n, int *status) {
   matches(L, c->S, r, 1, 2, n + 1, r->given);
   findintegers(L, r, 1, 2);
-  arguments(L, r, 1, 2);
+  ad_callarguments(L, r);
   if (!record(L, c, r, n, status)) return 0;
   if (c->rec.failed && c->rec.looped) { /* from now on as it comes */
     c->noloops = 1;
@@ -1897,6 +1896,10 @@ static int results(lua_State *L, Compiled *c, Root *r, const Code *code,
   return (int)f->nval;
 }
 
+int ad_callresults(lua_State *L, Compiled *c, Root *r, const Block *b) {
+  return results(L, c, r, &r->code, b, r->frame.v);
+}
+
 /*
 ** What comes of a run that ended in block 'at': the number of results pushed,
 ** MISSED, or NORESULT when f itself has to say.
@@ -1912,8 +1915,7 @@ static int answer(lua_State *L, Compiled *c, Root *r, uint32_t at) {
   if (b->end != P_RETURN) return MISSED;
   out = code->list + b->a;
   if (code->relaxed) {
-    for (uint32_t i = 0; i < b->b; i++)
-      if (!(out[i] & P_A)) bad += v[out[i]] * 0;
+    for (uint32_t i = 0; i < b->b; i++) bad += v[out[i]] * 0;
     if (bad != 0) { /* NaN: an infinity may be to blame */
       ad_rootexact(L, c, r);
       code = &r->exact;
@@ -2125,14 +2127,12 @@ static int taped(lua_State *L, Compiled *c, int n) {
   return 1;
 }
 
-/* the program of a root that has arrays, for the arguments at 2 .. */
-static int callarrays(lua_State *L, Compiled *c, Root *r) {
-  int k;
-  ad_arrayslots(L, r);
-  arguments(L, r, 1, 2);
-  k = answer(L, c, r, ad_runcalls(L, c, r));
-  ad_cleararrays(L, r);
-  return k;
+/* the program of a root that has arrays, for n arguments */
+static int callarrays(lua_State *L, Compiled *c, Root *r, int n) {
+  const int top = lua_gettop(L);
+  const uint32_t at = ad_runcalls(L, c, r, n);
+  if (at == P_FULL) return NORESULT;
+  return r->code.block[at].end == P_RETURN ? lua_gettop(L) - top : MISSED;
 }
 
 static int compiled_call(lua_State *L) {
@@ -2168,7 +2168,7 @@ static int compiled_call(lua_State *L) {
   }
   if (++r->runs == r->pays) tonative(c, r);
   if (ad_hasarrays(&r->code))
-    k = callarrays(L, c, r);
+    k = callarrays(L, c, r, n);
   else
     k = answer(L, c, r, r->backend->run(r->made, &r->frame));
   if (k >= 0) return k;

@@ -203,13 +203,15 @@ void ad_recordarrays(lua_State *L, State *S);
 int ad_unwritten(lua_State *L, State *S, Root *r);
 /* pushes the table of the slots */
 void ad_pushslots(lua_State *L, Root *r);
-void ad_arrayslots(lua_State *L, Root *r);
-uint32_t ad_runcalls(lua_State *L, Compiled *c, Root *r);
+uint32_t ad_runcalls(lua_State *L, Compiled *c, Root *r, int n);
+/* compile.c: the arrays among the arguments, at 2 .., go to the slots; pushes
+   the results of the block where a run has ended */
+void ad_callarguments(lua_State *L, Root *r);
+int ad_callresults(lua_State *L, Compiled *c, Root *r, const Block *b);
 /* array number 'leaf' of the arguments */
 void ad_putarray(lua_State *L, Root *r, int slots, uint32_t k, int idx);
 /* pushes the array of a slot, for who gets the results */
 void ad_takearray(lua_State *L, Root *r, int slots, uint32_t slot);
-void ad_cleararrays(lua_State *L, Root *r);
 /* raises the error that 'what' cannot be done with arrays, if there are any */
 void ad_refusearrays(lua_State *L, const Root *r, const char *what);
 

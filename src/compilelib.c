@@ -214,7 +214,7 @@ static void pushcall(lua_State *L, const Map *m, size_t row) {
   ad_checkstack(L, m->narg + 10, "too many arguments");
   lua_pushvalue(L, 1);
   for (int i = m->first; i < m->first + m->narg; i++) {
-    const Array *a = ad_arrayhere(L, m->c->S, i);
+    const Array *a = ad_toarray(L, m->c->S, i);
     if (a == NULL)
       lua_pushvalue(L, i);
     else
@@ -269,7 +269,7 @@ static void inputs(lua_State *L, Map *m) {
     m->shared[k] = 1;
   }
   for (int i = m->first; i < m->first + m->narg; i++) {
-    const Array *a = ad_arrayhere(L, m->c->S, i);
+    const Array *a = ad_toarray(L, m->c->S, i);
     uint32_t from = leaf;
     at = skip(f, at, &leaf);
     if (a != NULL) columns(m, a, &from, 1, a->data);
@@ -574,7 +574,7 @@ static int l_map(lua_State *L) {
   m.first = 2;
   m.narg = options(L, &m) - 1;
   for (int i = 2; i < 2 + m.narg; i++) {
-    const Array *a = ad_arrayhere(L, c->S, i);
+    const Array *a = ad_toarray(L, c->S, i);
     if (a == NULL) continue;
     if (arrays++ > 0 && (size_t)a->shape[0] != m.n)
       return luaL_argerror(
