@@ -134,8 +134,8 @@ describe("a program of arrays", function()
   it("has a root for each shape of its arguments", function()
     local f = function(a) return ad.sum(a) * a end
     local c = ad.compile(f)
-    agree("shapes", f, c, { { v }, { M }, { ad.zeros(0) }, { ad.ones(2, 3, 4) }, { 2.0 }, { w } })
-    counts(c, { traces = 5, eager_calls = 0 })
+    agree("shapes", f, c, { { v }, { M }, { ad.zeros(0) }, { ad.ones(2, 3, 4) }, { w } })
+    counts(c, { traces = 4, eager_calls = 0 })
   end)
 
   it("takes views, in any order of their elements", function()

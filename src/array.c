@@ -36,8 +36,7 @@ Array *ad_checkarray(lua_State *L, State *S, int arg) {
   Array *a = ad_toarray(L, S, arg);
   if (a == NULL && S->recorder != NULL) {
     const Cell *c = ad_tocell(L, S, arg);
-    if (c != NULL && ad_kindof(S, c) == AD_RECA &&
-        ad_recordelements(L, S, arg))
+    if (c != NULL && ad_kindof(S, c) == AD_RECA && ad_recordelements(L, S, arg))
       a = ad_arrayhere(L, S, arg);
   }
   if (a == NULL) luaL_typeerror(L, arg, "array");

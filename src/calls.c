@@ -74,8 +74,8 @@ static uint32_t describe(lua_State *L, Compiled *c, const Called *d,
   lua_pop(L, 1);
   if (c->ncalled == c->capcalled) {
     const uint32_t ncap = c->capcalled * 2 + 8;
-    c->called = ad_realloc(L, c->called, c->capcalled * sizeof *to,
-                           ncap * sizeof *to);
+    c->called =
+        ad_realloc(L, c->called, c->capcalled * sizeof *to, ncap * sizeof *to);
     c->capcalled = ncap;
   }
   k = c->ncalled;
@@ -124,9 +124,8 @@ void ad_addcalled(luaL_Buffer *b, const Called *d) {
 */
 
 void ad_arraysdrop(Root *r) {
-  const size_t size = r->narray * sizeof *r->array;
-  if (r->array) r->prog.alloc(r->prog.ud, r->array, size, 0);
-  if (r->memory) r->prog.alloc(r->prog.ud, r->memory, size, 0);
+  if (r->array)
+    r->prog.alloc(r->prog.ud, r->array, r->narray * 2 * sizeof *r->array, 0);
   r->array = r->memory = NULL;
   r->narray = 0;
 }
@@ -349,8 +348,7 @@ static uint32_t recordcall(lua_State *L, State *S, uint32_t id, uint32_t n,
   const Called *d = &ad_compiling(S)->called[id];
   Prog *p = &S->recorder->root->prog;
   uint32_t ref;
-  AD_UNTIL(ref,
-           ad_reccall(p, id, n, x, d->shape[0].ndim > 0 ? P_ARRAY : 0));
+  AD_UNTIL(ref, ad_reccall(p, id, n, x, d->shape[0].ndim > 0 ? P_ARRAY : 0));
   return ad_recwent(L, S, ref) ? ref : P_NONE;
 }
 
@@ -577,8 +575,7 @@ static int l_record(lua_State *L) {
     d.together = 1;
     m = (uint32_t)lua_rawlen(L, results);
     ad_checkstack(L, (int)m + 40, "list is too long");
-    for (uint32_t i = 1; i <= m; i++)
-      lua_rawgeti(L, results, (lua_Integer)i);
+    for (uint32_t i = 1; i <= m; i++) lua_rawgeti(L, results, (lua_Integer)i);
     results++;
   }
   d.kind = C_FUNCTION;
@@ -649,27 +646,34 @@ typedef struct Run {
   uint32_t at;
 } Run;
 
+/* what new code needs; the last that can fail is what tells that it is there */
 static void slots(lua_State *L, Root *r) {
   const Code *o = &r->code;
-  const size_t size = o->narray * sizeof *r->array;
+  Array **at;
   if (r->array != NULL || o->narray == 0) return;
   lua_createtable(L, (int)o->narray, 0);
   pushtable(L, &r->konstants, 0);
-  r->array = ad_realloc(L, NULL, 0, size);
-  memset(r->array, 0, size);
-  r->narray = o->narray;
-  r->memory = ad_realloc(L, NULL, 0, size);
-  memset(r->memory, 0, size);
   for (uint32_t k = 0; k < o->nakon; k++) {
     lua_rawgeti(L, -1, (lua_Integer)o->akon[k] + 1);
-    r->array[o->nain + k] = lua_touserdata(L, -1);
     lua_rawseti(L, -3, (lua_Integer)(o->nain + k) + 1);
   }
   lua_pop(L, 1);
+  lua_pushvalue(L, -1);
   if (r->slots == 0)
     r->slots = luaL_ref(L, LUA_REGISTRYINDEX);
   else
     lua_rawseti(L, LUA_REGISTRYINDEX, r->slots);
+  at = ad_realloc(L, NULL, 0, o->narray * 2 * sizeof *at);
+  memset(at, 0, o->narray * 2 * sizeof *at);
+  for (uint32_t k = o->nain; k < o->nain + o->nakon; k++) {
+    lua_rawgeti(L, -1, (lua_Integer)k + 1);
+    at[k] = lua_touserdata(L, -1);
+    lua_pop(L, 1);
+  }
+  lua_pop(L, 1);
+  r->array = at;
+  r->memory = at + o->narray;
+  r->narray = o->narray;
 }
 
 void ad_putarray(lua_State *L, Root *r, int slots, uint32_t k, int idx) {
@@ -789,8 +793,7 @@ static void call(void *ud, const Ins *x) {
       lua_pushnumber(L, w->r->frame.v[in[i]]);
     if (d->listed) lua_rawseti(L, -2, (lua_Integer)i + 1);
   }
-  lua_call(L, d->listed ? 2 : (int)n + 1,
-           d->together ? 1 : (int)d->nresult);
+  lua_call(L, d->listed ? 2 : (int)n + 1, d->together ? 1 : (int)d->nresult);
   if (d->together) {
     luaL_checktype(L, -1, LUA_TTABLE);
     for (uint32_t i = 0; i < d->nresult; i++) {

@@ -617,15 +617,14 @@ static int isshape(lua_State *L, const State *S, const uint32_t *w, int idx) {
   const Array *a = ad_arrayhere(L, S, idx);
   if (a == NULL || (uint32_t)a->ndim != w[0]) return 0;
   for (int d = 0; d < a->ndim; d++)
-    if ((uint64_t)a->shape[d] !=
-        (w[1 + 2 * d] | (uint64_t)w[2 + 2 * d] << 32))
+    if ((uint64_t)a->shape[d] != (w[1 + 2 * d] | (uint64_t)w[2 + 2 * d] << 32))
       return 0;
   return 1;
 }
 
 /* does the value at 'idx' have the form from word *at on? Fills the leaves */
-static int match(lua_State *L, const State *S, int consts, const Form *f, uint32_t *at,
-                 uint32_t *leaf, double *in, int idx) {
+static int match(lua_State *L, const State *S, int consts, const Form *f,
+                 uint32_t *at, uint32_t *leaf, double *in, int idx) {
   const uint32_t *w = f->word + *at;
   uint32_t seq, item;
   if (w[0] == F_NUM) {
@@ -884,8 +883,8 @@ static int compiled_gc(lua_State *L) {
 }
 
 /* the numbers of the arguments, when they have the form of the root */
-static int matches(lua_State *L, const State *S, Root *r, int self, int first, int last,
-                   double *in) {
+static int matches(lua_State *L, const State *S, Root *r, int self, int first,
+                   int last, double *in) {
   uint32_t at = 0, leaf = 0;
   int consts, ok = 1;
   if ((uint32_t)(last - first + 1) != r->in.nval) return 0;
@@ -1644,8 +1643,8 @@ static int comparearrays(lua_State *L, Difference *d, int a, int b) {
   const Array *x = ad_arrayhere(L, d->S, a), *y = ad_arrayhere(L, d->S, b);
   if (x == NULL || y == NULL) return 0;
   ad_checkstack(L, 4, NULL);
-  if (x->ndim != y->ndim || memcmp(x->shape, y->shape,
-                                   sizeof *x->shape * (size_t)x->ndim) != 0)
+  if (x->ndim != y->ndim ||
+      memcmp(x->shape, y->shape, sizeof *x->shape * (size_t)x->ndim) != 0)
     d->other = 1;
   else {
     x = ad_packed(L, d->S, a);

@@ -38,7 +38,7 @@ typedef struct Form {
 ** number by what it is, as a string.
 */
 enum {
-  C_ELEMENT, /* operation 'op' of ops.h, into memory of the program's */
+  C_ELEMENT,  /* operation 'op' of ops.h, into memory of the program's */
   C_FUNCTION, /* the function of Lua */
   C_SAME      /* 1 if two arrays are the same to the bit, else 0 */
 };
@@ -50,7 +50,7 @@ typedef struct Called {
   uint32_t nresult;
   Shape *shape; /* of each result; ndim 0: a number */
   char name[24];
-  size_t size;  /* C_ELEMENT: of the result, and at least 1 */
+  size_t size; /* C_ELEMENT: of the result, and at least 1 */
 } Called;
 
 enum { C_AUTO, C_INTERPRETER, C_NATIVE }; /* option "backend" */
@@ -163,10 +163,10 @@ typedef struct Compiled {
   int isgrad, gradvalue, gradn;
   Called *called; /* what calls do */
   uint32_t ncalled, capcalled;
-  int described;   /* reference to the registry, see above; 0: none */
-  int running;     /* a program with calls: it cannot be entered again */
-  uint32_t stale;  /* how often an array was written to that f had read */
-  int notscalar; /* f's result is not one number: see taped */
+  int described;  /* reference to the registry, see above; 0: none */
+  int running;    /* a program with calls: it cannot be entered again */
+  uint32_t stale; /* how often an array was written to that f had read */
+  int notscalar;  /* f's result is not one number: see taped */
   unsigned char gradarg[250];
 } Compiled;
 

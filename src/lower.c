@@ -609,8 +609,8 @@ static int dies(const Lower *w, uint32_t r, uint32_t k, uint32_t i) {
 ** value. Of the others 'next' makes lists by the instruction where they end:
 ** 'end', 1 + value.
 */
-static void arrayslots(Lower *w, uint32_t *busy, uint32_t *kept,
-                       uint32_t *next, uint32_t *end) {
+static void arrayslots(Lower *w, uint32_t *busy, uint32_t *kept, uint32_t *next,
+                       uint32_t *end) {
   const Prog *q = &w->q;
   for (uint32_t r = 0; r < q->nins; r++)
     if (w->live[r] && isvalue(w, r) && !(q->ins[r].flags & P_KEEP) &&
@@ -640,7 +640,7 @@ static void arrayslots(Lower *w, uint32_t *busy, uint32_t *kept,
           if (dies(w, r, k, i) && w->c->asize[w->slot[r]] == size) in = r;
         }
         if (!(x->flags & P_KEEP) && w->last[i] == 0)
-          w->slot[i] = P_NONE; /* nobody wants it */
+          w->slot[i] = P_NONE;   /* nobody wants it */
         else if (in != P_NONE) { /* where that was */
           w->slot[i] = w->slot[in];
           w->last[in] = 0;

@@ -29,14 +29,14 @@
 
 /* kinds of value: bit 0 is set when parts are values of lower levels */
 enum {
-  AD_VARN,  /* a node of a tape, its primal a number */
-  AD_VARG,  /* ... its primal in user value 1 */
-  AD_DUALN, /* primal and tangents numbers */
-  AD_DUALG, /* user value 1 the primal, 2.. the tangents */
-  AD_SERN,  /* Taylor coefficients, all numbers */
-  AD_SERG,  /* user value k+1 is coefficient k */
-  AD_RECN,  /* an operation of a program: primal, and reference (compile.c) */
-  AD_BATCH, /* user value 1 has one more dimension, the first: vmap */
+  AD_VARN,    /* a node of a tape, its primal a number */
+  AD_VARG,    /* ... its primal in user value 1 */
+  AD_DUALN,   /* primal and tangents numbers */
+  AD_DUALG,   /* user value 1 the primal, 2.. the tangents */
+  AD_SERN,    /* Taylor coefficients, all numbers */
+  AD_SERG,    /* user value k+1 is coefficient k */
+  AD_RECN,    /* an operation of a program: primal, and reference (compile.c) */
+  AD_BATCH,   /* user value 1 has one more dimension, the first: vmap */
   AD_RECA = 9 /* as AD_RECN, of an array: user value 1 */
 };
 
@@ -196,13 +196,13 @@ typedef struct State {
   uint32_t sweptline;
   uint8_t sweptop;
   char sweptsource[LUA_IDSIZE];
-  int savers;     /* registry reference: weak, the tables that hold arrays for
+  int savers;      /* registry reference: weak, the tables that hold arrays for
                    tapes; LUA_NOREF: none */
   uint64_t writes; /* to elements of arrays, so far */
   uint8_t arrays;  /* there has been an array */
-  uint8_t keeps;  /* the allocator keeps what large arrays leave (array.c) */
-  int arraylib;   /* registry reference: autodiff.array, once it is needed */
-  int features;   /* of the CPU, once they have been asked for */
+  uint8_t keeps;   /* the allocator keeps what large arrays leave (array.c) */
+  int arraylib;    /* registry reference: autodiff.array, once it is needed */
+  int features;    /* of the CPU, once they have been asked for */
   uint8_t hasfeatures;
   struct Recorder *recorder; /* of the function that is being compiled */
   lua_Hook hook;             /* the user's, while there is another ... */
