@@ -398,10 +398,28 @@ describe("a program of arrays", function()
       local a, m = M:copy(), N:copy()
       weak[a], weak[m] = true, true
       for k, y in ipairs { c(a, { m = m }) } do weak[y] = k end
+      a, m = nil, nil -- luacheck: ignore
+      collectgarbage()
+      collectgarbage()
+      assert.is_nil(next(weak))
+    end
+  end)
+
+  it("has memory for its last few shapes", function()
+    local c = ad.compile(function(a) return ad.sum(ad.sin(a * 2) * a) end)
+    local arrays, sums = {}, {}
+    for i = 1, 40 do
+      arrays[i] = ad.ones(4000 + i)
+      sums[i] = c(arrays[i])
     end
     collectgarbage()
+    local before = collectgarbage("count")
+    for _ = 1, 3 do
+      for i = 1, 40 do assert.are.equal(sums[i], c(arrays[i])) end
+    end
     collectgarbage()
-    assert.is_nil(next(weak))
+    assert.is_true(collectgarbage("count") - before < 40 * 32)
+    counts(c, { traces = 40, eager_calls = 0 })
   end)
 
   it("says what cannot be done with it", function()

@@ -130,6 +130,13 @@ void ad_arraysdrop(Root *r) {
   r->narray = 0;
 }
 
+void ad_arraysidle(lua_State *L, Root *r) {
+  if (r->array == NULL) return;
+  ad_arraysdrop(r);
+  luaL_unref(L, LUA_REGISTRYINDEX, r->slots);
+  r->slots = 0;
+}
+
 void ad_arraysfree(lua_State *L, Root *r) {
   ad_arraysdrop(r);
   if (r->slots) luaL_unref(L, LUA_REGISTRYINDEX, r->slots);
@@ -680,6 +687,16 @@ void ad_putarray(lua_State *L, Root *r, int slots, uint32_t k, int idx) {
   lua_pushvalue(L, idx);
   lua_rawseti(L, slots, (lua_Integer)k + 1);
   if (k < r->narray) r->array[k] = lua_touserdata(L, idx);
+}
+
+void ad_forgetarguments(lua_State *L, Root *r) {
+  if (r->slots == 0) return;
+  ad_pushslots(L, r);
+  for (uint32_t k = 0; k < r->in.narray; k++) {
+    lua_pushnil(L);
+    lua_rawseti(L, -2, (lua_Integer)k + 1);
+  }
+  lua_pop(L, 1);
 }
 
 /* memory of the program's that somebody else gets is the program's no more */

@@ -20,6 +20,8 @@
 #define SCRUBBED 250  /* registers that a function of Lua may have */
 #define MAXPOISONED 8 /* recordings that came to nothing */
 
+#define BUSYROOTS 8 /* that keep memory for their arrays, those used last */
+
 #define OPAQUE "f is not what its derivative is computed from"
 
 /*
@@ -1797,10 +1799,13 @@ static int notrecorded(lua_State *L, int status, lua_KContext ctx) {
 static int asgradient(lua_State *L, Compiled *c, Root *r, int n);
 
 static int once(lua_State *L, Compiled *c, Root *r, int n, int *status) {
+  int ok;
   matches(L, c->S, r, 1, 2, n + 1, r->given);
   findintegers(L, r, 1, 2);
   ad_callarguments(L, r);
-  if (!record(L, c, r, n, status)) return 0;
+  ok = record(L, c, r, n, status);
+  ad_forgetarguments(L, r);
+  if (!ok) return 0;
   if (c->rec.failed && c->rec.looped) { /* from now on as it comes */
     c->noloops = 1;
     while (c->nroot > 0) droproot(L, c, c->root[0]);
@@ -2130,6 +2135,7 @@ static int taped(lua_State *L, Compiled *c, int n) {
 static int callarrays(lua_State *L, Compiled *c, Root *r, int n) {
   const int top = lua_gettop(L);
   const uint32_t at = ad_runcalls(L, c, r, n);
+  if (c->nroot > BUSYROOTS) ad_arraysidle(L, c->root[BUSYROOTS]);
   if (at == P_FULL) return NORESULT;
   return r->code.block[at].end == P_RETURN ? lua_gettop(L) - top : MISSED;
 }

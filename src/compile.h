@@ -192,7 +192,8 @@ val ad_pushrecordedarray(lua_State *L, State *S, int idx, uint32_t ref);
 uint32_t ad_konstarray(lua_State *L, State *S, int idx);
 void ad_callfree(lua_State *L, Compiled *c);
 void ad_arraysfree(lua_State *L, Root *r);
-void ad_arraysdrop(Root *r); /* what belongs to its code */
+void ad_arraysdrop(Root *r);               /* what belongs to its code */
+void ad_arraysidle(lua_State *L, Root *r); /* ... until it runs again */
 /* was the array made by the recording? a reference to a copy of it */
 int ad_madehere(lua_State *L, const State *S, int idx);
 uint32_t ad_recordcopy(lua_State *L, State *S, int idx);
@@ -210,6 +211,7 @@ void ad_callarguments(lua_State *L, Root *r);
 int ad_callresults(lua_State *L, Compiled *c, Root *r, const Block *b);
 /* array number 'leaf' of the arguments */
 void ad_putarray(lua_State *L, Root *r, int slots, uint32_t k, int idx);
+void ad_forgetarguments(lua_State *L, Root *r);
 /* pushes the array of a slot, for who gets the results */
 void ad_takearray(lua_State *L, Root *r, int slots, uint32_t slot);
 /* raises the error that 'what' cannot be done with arrays, if there are any */
