@@ -471,9 +471,9 @@ print(c:stats().loops)                      --> 1]])
 
 def("compiled:stats", "c:stats()", [[
 What a compiled function has come to: a table with the numbers of traces, operations, array_calls
-(those on arrays among them), guards, loops, calls, retraces (calls that took a new path) and eager_calls (that ran f itself), the backend that
-runs the program, seconds_compiling, and, if the function is not run as a program, a note that says
-why.]], [[
+(those on arrays among them), guards, loops, calls, retraces (calls that took a new path) and
+eager_calls (that ran f itself), the backend that runs the program, seconds_compiling, and, if the
+function is not run as a program, a note that says why.]], [[
 local c = ad.compile(function(x) if x < 0 then return -x end return x * x end)
 print(c(1.5), c(-2.0), c(2.5))              --> 2.25	2.0	6.25
 print(c:stats().traces, c:stats().calls)    --> 2	3]])
