@@ -31,6 +31,7 @@
 
 #if LANES == 1
 typedef double vd;
+typedef double vdu;
 typedef uint64_t vu;
 
 static inline vu BITS(vd x) {
@@ -54,6 +55,8 @@ static inline vd REAL(vu u) {
 
 #else
 typedef double vd __attribute__((vector_size(LANES * 8), may_alias));
+typedef double vdu
+    __attribute__((vector_size(LANES * 8), may_alias, aligned(8)));
 typedef uint64_t vu __attribute__((vector_size(LANES * 8), may_alias));
 
 #define BITS(x) ((vu)(x))
@@ -67,6 +70,9 @@ typedef uint64_t vu __attribute__((vector_size(LANES * 8), may_alias));
 
 #define LD(p) (*(const vd *)(const void *)(p))
 #define ST(p, x) (*(vd *)(void *)(p) = (x))
+/* ... of arrays of others, which are aligned as doubles are */
+#define LDU(p) ((vd)(*(const vdu *)(const void *)(p)))
+#define STU(p, x) (*(vdu *)(void *)(p) = (vdu)(x))
 
 /* a loop over the points */
 #if defined(__clang__)
@@ -156,6 +162,21 @@ static vd fix(vd y, vu m, vd x, double (*f)(double)) {
     if (any(outside_)) y = fix(y, outside_, x, f);                             \
   } while (0)
 
+/* is |x| < limit in all lanes? */
+static inline int within(vd x, double limit) {
+#if LANES == 8
+  return _mm512_cmp_pd_mask((__m512d)ABS(x), _mm512_set1_pd(limit),
+                            _CMP_LT_OQ) == 0xff;
+#else
+  return !any(~LT(ABS(x), limit));
+#endif
+}
+
+#define BEYOND(limit, y, x, f)                                                 \
+  do {                                                                         \
+    if (!within(x, limit)) y = fix(y, ~LT(ABS(x), limit), x, f);               \
+  } while (0)
+
 /* }====================================================== */
 
 /*
@@ -171,39 +192,40 @@ static vd fix(vd y, vu m, vd x, double (*f)(double)) {
 #define LN2H 0x1.62e42fee00000p-1
 #define LN2L 0x1.a39ef35793c76p-33
 
-/* (exp(r) - 1 - r) / r^2 for |r| <= log(2)/2; of exp(r): 2^-61 */
-static inline vd expq(vd r) {
-  vd p = SPLAT(2.0914717341716378e-09);
-  p = p * r + 2.5105259538448494e-08;
-  p = p * r + 2.755727357010214e-07;
-  p = p * r + 2.7557255297969643e-06;
-  p = p * r + 2.4801587325605324e-05;
-  p = p * r + 0.0001984126987490126;
-  p = p * r + 0.001388888888888373;
-  p = p * r + 0.008333333333326112;
-  p = p * r + 0.04166666666666667;
-  p = p * r + 0.1666666666666667;
-  return p * r + 0.5;
+/*
+** (exp(r) - 1 - r) / r^2 for |r| <= log(2)/2, z = r^2; of exp(r): 2^-57. By
+** pairs, which depend on each other half as deep.
+*/
+static inline vd expq(vd r, vd z) {
+  vd p = r * 2.5107824336252382e-08 + 2.7629761566987207e-07;
+  p = p * z + (r * 2.755724793878739e-06 + 2.4801494611191087e-05);
+  p = p * z + (r * 0.00019841269882154587 + 0.0013888888942051598);
+  p = p * z + (r * 0.008333333333323312 + 0.041666666666536345);
+  return p * z + (r * 0.16666666666666674 + 0.500000000000001);
 }
 
-/* 2^n, from n + MAGIC */
-static inline vd power2(vd t) { return REAL((BITS(t) + 1023) << 52); }
+/* x + EMAGIC has the nearest integer of x, and 1023, in its lowest bits */
+#define EMAGIC (MAGIC + 1023)
+
+/* 2^n, from n + EMAGIC */
+static inline vd power2(vd t) { return REAL(BITS(t) << 52); }
 
 /* |x| < 708 */
 static inline vd expin(vd x) {
-  const vd t = x * LOG2E + MAGIC;
-  const vd n = t - MAGIC;
-  const vd r = (x - n * LN2H) - n * LN2L;
-  return ((r + r * r * expq(r)) + 1.0) * power2(t);
+  const vd t = x * LOG2E + EMAGIC;
+  const vd n = t - EMAGIC;
+  const vd r = (x - n * LN2H) - n * LN2L, z = r * r;
+  return ((r + z * expq(r, z)) + 1.0) * power2(t);
 }
 
 /* the same in two parts */
 static inline void exptwo(vd x, vd *h, vd *l) {
-  const vd t = x * LOG2E + MAGIC;
-  const vd n = t - MAGIC, p = power2(t);
+  const vd t = x * LOG2E + EMAGIC;
+  const vd n = t - EMAGIC, p = power2(t);
   const vd hi = x - n * LN2H, lo = n * LN2L, r = hi - lo;
   const vd rest = (hi - r) - lo;
-  const vd q = r + (r * r * expq(r) + (rest + rest * r)), s = q + 1.0;
+  const vd z = r * r;
+  const vd q = r + (z * expq(r, z) + (rest + rest * r)), s = q + 1.0;
   *h = s * p;
   *l = ((1.0 - s) + q) * p;
 }
@@ -212,15 +234,15 @@ static inline void exptwo(vd x, vd *h, vd *l) {
 
 static inline vd vexp(vd x) {
   vd y = expin(x);
-  OUTSIDE(~LT(ABS(x), BIG), y, x, exp);
+  BEYOND(BIG, y, x, exp);
   return y;
 }
 
 static inline vd vexp2(vd x) {
-  const vd t = x + MAGIC;
-  const vd r = (x - (t - MAGIC)) * 0.69314718055994530942;
-  vd y = ((r + r * r * expq(r)) + 1.0) * power2(t);
-  OUTSIDE(~LT(ABS(x), 1021.0), y, x, exp2);
+  const vd t = x + EMAGIC;
+  const vd r = (x - (t - EMAGIC)) * 0.69314718055994530942, z = r * r;
+  vd y = ((r + z * expq(r, z)) + 1.0) * power2(t);
+  BEYOND(1021.0, y, x, exp2);
   return y;
 }
 
@@ -228,19 +250,19 @@ static inline vd vexp2(vd x) {
 ** 2^n (1 + r + r^2 q) - 1, largest terms first, what their sums lack last.
 */
 static inline vd expm1in(vd x) {
-  const vd t = x * LOG2E + MAGIC;
-  const vd n = t - MAGIC, s = power2(t);
+  const vd t = x * LOG2E + EMAGIC;
+  const vd n = t - EMAGIC, s = power2(t);
   const vd hi = x - n * LN2H, lo = n * LN2L;
-  const vd r = hi - lo, rest = (hi - r) - lo;
+  const vd r = hi - lo, rest = (hi - r) - lo, z = r * r;
   const vd a = s - 1.0, a1 = a - s, lacks = (s - (a - a1)) - (a1 + 1.0);
   const vd b = s * r, h = a + b, e = (a - h) + b;
-  const vd y = h + (s * (r * r * expq(r) + rest) + (e + lacks));
+  const vd y = h + (s * (z * expq(r, z) + rest) + (e + lacks));
   return SEL(LT(ABS(x), 0x1p-54), x, y);
 }
 
 static inline vd vexpm1(vd x) {
   vd y = expm1in(x);
-  OUTSIDE(~LT(ABS(x), BIG), y, x, expm1);
+  BEYOND(BIG, y, x, expm1);
   return y;
 }
 
@@ -249,14 +271,14 @@ static inline vd vsinh(vd x) {
   const vd u = t / (t + 1.0);
   const vd s = SEL(LT(t, 1.0), t * 2.0 - t * u, t + u) * 0.5;
   vd y = REAL(BITS(s) | (BITS(x) & SIGN));
-  OUTSIDE(~LT(ABS(x), BIG), y, x, sinh);
+  BEYOND(BIG, y, x, sinh);
   return y;
 }
 
 static inline vd vcosh(vd x) {
   const vd e = expin(ABS(x)) * 0.5;
   vd y = e + 0.25 / e;
-  OUTSIDE(~LT(ABS(x), BIG), y, x, cosh);
+  BEYOND(BIG, y, x, cosh);
   return y;
 }
 
@@ -269,23 +291,19 @@ static inline vd vsigmoid(vd x) {
   dl = (1.0 - d) + e + l;
   y = SEL(below, e, SPLAT(1)) / d; /* 1 / d is 1 - y or y */
   y = y + (SEL(below, l, SPLAT(0)) - y * dl) * SEL(below, 1.0 - y, y);
-  OUTSIDE(~LT(ABS(x), BIG), y, x, ad_sigmoid);
+  BEYOND(BIG, y, x, ad_sigmoid);
   return y;
 }
 
 /* (tanh(x) / x - 1) / x^2 of z = x^2 <= 0.5625^2; of tanh(x): 2^-57 */
 static inline vd tanhq(vd z) {
+  const vd zz = z * z;
   vd p = SPLAT(-2.0026740085317684e-05);
-  p = p * z + 8.426522203958066e-05;
-  p = p * z + -0.00023410556936672797;
-  p = p * z + 0.0005887537111834804;
-  p = p * z + -0.0014556239774192678;
-  p = p * z + 0.003592105532132769;
-  p = p * z + -0.008863234021529514;
-  p = p * z + 0.021869488476962563;
-  p = p * z + -0.0539682539670594;
-  p = p * z + 0.13333333333332392;
-  return p * z + -0.3333333333333333;
+  p = p * zz + (z * 8.426522203958066e-05 + -0.00023410556936672797);
+  p = p * zz + (z * 0.0005887537111834804 + -0.0014556239774192678);
+  p = p * zz + (z * 0.003592105532132769 + -0.008863234021529514);
+  p = p * zz + (z * 0.021869488476962563 + -0.0539682539670594);
+  return p * zz + (z * 0.13333333333332392 + -0.3333333333333333);
 }
 
 /* beyond 22 it is 1 to all digits */
@@ -317,13 +335,11 @@ static inline vd vtanh(vd x) {
 
 /* (log((1 + s) / (1 - s)) / s - 2) / z of z = s^2; of the log: 2^-57.7 */
 static inline vd logq(vd z) {
+  const vd zz = z * z;
   vd p = SPLAT(0.14616585424888623);
-  p = p * z + 0.15331710618210773;
-  p = p * z + 0.18182889455674947;
-  p = p * z + 0.22222211130259878;
-  p = p * z + 0.2857142862600327;
-  p = p * z + 0.39999999999899444;
-  return p * z + 0.666666666666667;
+  p = p * zz + (z * 0.15331710618210773 + 0.18182889455674947);
+  p = p * zz + (z * 0.22222211130259878 + 0.2857142862600327);
+  return p * zz + (z * 0.39999999999899444 + 0.666666666666667);
 }
 
 /* k log 2 + log(1 + f) + c, where c is small */
@@ -359,7 +375,7 @@ static inline vd vlog1p(vd x) {
 static inline vd vsoftplus(vd x) {
   const vd l = log1pin(expin(REAL(BITS(x) | SIGN)));
   vd y = SEL(LT(x, 0.0), SPLAT(0), x) + l;
-  OUTSIDE(~LT(ABS(x), BIG), y, x, ad_softplus);
+  BEYOND(BIG, y, x, ad_softplus);
   return y;
 }
 
@@ -461,13 +477,14 @@ static inline vd vpow(vd a, vd b) {
   logtwo(x, &h, &l);
   product(b, h, &p, &e);
   e = e + b * l;
-  t = p * LOG2E + MAGIC;
-  n = t - MAGIC;
+  t = p * LOG2E + EMAGIC;
+  n = t - EMAGIC;
   hi = p - n * LN2H;
   lo = n * LN2L;
   r = hi - lo;
   rest = ((hi - r) - lo) + e;
-  q = r * r * expq(r);
+  q = r * r;
+  q = q * expq(r, q);
   y = ((r + (q + (rest + rest * (r + q)))) + 1.0) * power2(t);
   y = REAL(BITS(y) | (BITS(a) & SIGN & (BITS(whole) << 63)));
   outside = ~(NORMAL(x) & LT(ABS(p), BIG) & LT(ABS(b), 0x1p64));
@@ -583,41 +600,11 @@ static inline vd vtan(vd x) {
 ** =======================================================
 */
 
-typedef void Points(double *d, const double *const *x, int points);
-
-/* every row of the table, one point after the other */
-#define OP1(name, val, d0, l0, h0, kind)                                       \
-  static void one_##name(double *d, const double *const *x, int points) {      \
-    for (int k = 0; k < points; k++) d[k] = ad_v_##name(x[0][k]);              \
-  }
-#define OP2(name, val, d0, d1, l0, h0, l1, h1, kind)                           \
-  static void one_##name(double *d, const double *const *x, int points) {      \
-    for (int k = 0; k < points; k++) d[k] = ad_v_##name(x[0][k], x[1][k]);     \
-  }
-#define OP3(name, val, d0, d1, d2, l0, h0, l1, h1, l2, h2, kind)               \
-  static void one_##name(double *d, const double *const *x, int points) {      \
-    for (int k = 0; k < points; k++)                                           \
-      d[k] = ad_v_##name(x[0][k], x[1][k], x[2][k]);                           \
-  }
-#include "ops.h"
-#undef OP1
-#undef OP2
-#undef OP3
-
-static Points *const onebyone[] = {
-#define OP1(name, val, d0, l0, h0, kind) one_##name,
-#define OP2(name, val, d0, d1, l0, h0, l1, h1, kind) one_##name,
-#define OP3(name, val, d0, d1, d2, l0, h0, l1, h1, l2, h2, kind) one_##name,
-#include "ops.h"
-#undef OP1
-#undef OP2
-#undef OP3
-};
-
 /* those that have code of their own */
 #define OWN1(name)                                                             \
   static void own_##name(double *d, const double *const *x, int points) {      \
-    EACH ST(d + k, v##name(LD(x[0] + k)));                                     \
+    const double *const pa = x[0];                                             \
+    EACH STU(d + k, v##name(LDU(pa + k)));                                     \
   }
 OWN1(exp)
 OWN1(exp2)
@@ -636,38 +623,38 @@ OWN1(sigmoid)
 OWN1(softplus)
 
 static void own_pow(double *d, const double *const *x, int points) {
-  EACH ST(d + k, vpow(LD(x[0] + k), LD(x[1] + k)));
+  EACH STU(d + k, vpow(LDU(x[0] + k), LDU(x[1] + k)));
 }
 
 static void own_clamp(double *d, const double *const *x, int points) {
   EACH {
-    const vd a = LD(x[0] + k), b = LD(x[1] + k), c = LD(x[2] + k);
-    ST(d + k, SEL(LT(a, b), b, SEL(LT(c, a), c, a)));
+    const vd a = LDU(x[0] + k), b = LDU(x[1] + k), c = LDU(x[2] + k);
+    STU(d + k, SEL(LT(a, b), b, SEL(LT(c, a), c, a)));
   }
 }
 
 static void own_where(double *d, const double *const *x, int points) {
   EACH {
-    const vd a = LD(x[0] + k), b = LD(x[1] + k), c = LD(x[2] + k);
-    ST(d + k, SEL(EQ(a, 0.0), c, b));
+    const vd a = LDU(x[0] + k), b = LDU(x[1] + k), c = LDU(x[2] + k);
+    STU(d + k, SEL(EQ(a, 0.0), c, b));
   }
 }
 
 static void own_inside(double *d, const double *const *x, int points) {
   EACH {
-    const vd a = LD(x[0] + k), b = LD(x[1] + k), c = LD(x[2] + k);
-    ST(d + k, SEL(LT(a, b) | LT(c, a), SPLAT(0), SPLAT(1)));
+    const vd a = LDU(x[0] + k), b = LDU(x[1] + k), c = LDU(x[2] + k);
+    STU(d + k, SEL(LT(a, b) | LT(c, a), SPLAT(0), SPLAT(1)));
   }
 }
 
 static void own_beyond(double *d, const double *const *x, int points) {
   EACH {
-    const vd a = LD(x[0] + k), b = LD(x[1] + k), c = LD(x[2] + k);
-    ST(d + k, SEL(~LT(a, b) & LT(c, a), SPLAT(1), SPLAT(0)));
+    const vd a = LDU(x[0] + k), b = LDU(x[1] + k), c = LDU(x[2] + k);
+    STU(d + k, SEL(~LT(a, b) & LT(c, a), SPLAT(1), SPLAT(0)));
   }
 }
 
-static Points *function(int op) {
+static ad_Points *function(int op) {
   switch (op) {
 #define OWN(name)                                                              \
   case OP_##name:                                                              \
@@ -694,7 +681,7 @@ static Points *function(int op) {
     OWN(beyond);
 #undef OWN
   default:
-    return onebyone[op];
+    return NULL;
   }
 }
 
@@ -708,6 +695,7 @@ static void general(const Ins *i, double *v, int points) {
   _Alignas(64) double room[AD_MAXARITY][V_POINTS];
   const uint32_t at[AD_MAXARITY] = {i->a, i->b, i->c};
   const double *x[AD_MAXARITY];
+  ad_Points *f;
   for (int j = 0; j < ad_opinfo[i->op].arity; j++) {
     x[j] = v + at[j];
     if (i->flags >> j & 1) {
@@ -715,7 +703,8 @@ static void general(const Ins *i, double *v, int points) {
       x[j] = room[j];
     }
   }
-  function(i->op)(v + i->d, x, points);
+  f = function(i->op);
+  (f != NULL ? f : ad_onebyone[i->op])(v + i->d, x, points);
 }
 
 /* element j of a list */
@@ -977,4 +966,4 @@ static void gather(double *sum, const double *v, const uint32_t *at, uint32_t n,
 
 /* }====================================================== */
 
-const Vlevel LEVEL = {NAME, run, compare, gather};
+const Vlevel LEVEL = {NAME, run, compare, gather, function};

@@ -1,6 +1,6 @@
 /*
 ** vmath.c
-** Which of the levels of vmath.h this CPU has.
+** Which of the levels of vmath.h this CPU has, and what they have in common.
 */
 #include "vmath.h"
 
@@ -40,3 +40,31 @@ const Vlevel *ad_vlevel(int n) {
     if (l != NULL) return l;
   }
 }
+
+#define OP1(name, val, d0, l0, h0, kind)                                       \
+  static void one_##name(double *d, const double *const *x, int points) {      \
+    for (int k = 0; k < points; k++) d[k] = ad_v_##name(x[0][k]);              \
+  }
+#define OP2(name, val, d0, d1, l0, h0, l1, h1, kind)                           \
+  static void one_##name(double *d, const double *const *x, int points) {      \
+    for (int k = 0; k < points; k++) d[k] = ad_v_##name(x[0][k], x[1][k]);     \
+  }
+#define OP3(name, val, d0, d1, d2, l0, h0, l1, h1, l2, h2, kind)               \
+  static void one_##name(double *d, const double *const *x, int points) {      \
+    for (int k = 0; k < points; k++)                                           \
+      d[k] = ad_v_##name(x[0][k], x[1][k], x[2][k]);                           \
+  }
+#include "ops.h"
+#undef OP1
+#undef OP2
+#undef OP3
+
+ad_Points *const ad_onebyone[] = {
+#define OP1(name, val, d0, l0, h0, kind) one_##name,
+#define OP2(name, val, d0, d1, l0, h0, l1, h1, kind) one_##name,
+#define OP3(name, val, d0, d1, d2, l0, h0, l1, h1, l2, h2, kind) one_##name,
+#include "ops.h"
+#undef OP1
+#undef OP2
+#undef OP3
+};
