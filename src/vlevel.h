@@ -490,7 +490,8 @@ static inline vd vpow(vd a, vd b) {
   outside = ~(NORMAL(x) & LT(ABS(p), BIG) & LT(ABS(b), 0x1p64));
   outside |= LT(a, 0.0) & ~(EQ(whole - MAGIC, b) & LT(ABS(b), 0x1p51));
   if (any(outside)) y = fixpow(y, outside, a, b);
-  return y;
+  y = SEL(EQ(b, 2.0), a * a, y); /* as special.c has it */
+  return SEL(EQ(b, 1.0), a, y);
 }
 
 /* }====================================================== */
@@ -622,8 +623,19 @@ OWN1(tanh)
 OWN1(sigmoid)
 OWN1(softplus)
 
+/* 1 and 2 are the exponents that there are most of */
 static void own_pow(double *d, const double *const *x, int points) {
-  EACH STU(d + k, vpow(LDU(x[0] + k), LDU(x[1] + k)));
+  EACH {
+    const vd a = LDU(x[0] + k), b = LDU(x[1] + k);
+    vd y;
+    if (!any(~EQ(b, 2.0)))
+      y = a * a;
+    else if (!any(~EQ(b, 1.0)))
+      y = a;
+    else
+      y = vpow(a, b);
+    STU(d + k, y);
+  }
 }
 
 static void own_clamp(double *d, const double *const *x, int points) {
