@@ -55,42 +55,13 @@ static Kernel *const kernel[][1 + AD_MAXARITY] = {
 #undef OP3
 };
 
-/* so many elements at once, as the functions count in int */
-#define MOST ((size_t)1 << 20)
-
-/*
-** A function of vmath.h for n elements. Those at the end are as many as it
-** needs, too, so that nothing depends on where an element is.
-*/
-static void call(ad_Points *f, int arity, size_t n, double *out,
-                 const double *const *x) {
-  const double *at[AD_MAXARITY];
-  size_t k = 0;
-  while (n - k >= V_LEAST) {
-    const size_t m = n - k < MOST ? (n - k) / V_LEAST * V_LEAST : MOST;
-    for (int j = 0; j < arity; j++) at[j] = x[j] + k;
-    f(out + k, at, (int)m);
-    k += m;
-  }
-  if (k < n) {
-    double room[AD_MAXARITY][V_LEAST], y[V_LEAST];
-    for (int j = 0; j < arity; j++) {
-      for (size_t i = 0; i < V_LEAST; i++)
-        room[j][i] = x[j][k + i < n ? k + i : k];
-      at[j] = room[j];
-    }
-    f(y, at, V_LEAST);
-    memcpy(out + k, y, (n - k) * sizeof *y);
-  }
-}
-
 /* out = op(x...) */
 static void values(const Vlevel *level, int op, size_t n, double *out,
                    const double *const *x) {
   const int arity = ad_opinfo[op].arity;
   ad_Points *f = level->function(op);
   if (f != NULL)
-    call(f, arity, n, out, x);
+    ad_points(f, arity, n, out, x);
   else
     kernel[op][0](n, out, x[0], arity > 1 ? x[1] : NULL,
                   arity > 2 ? x[2] : NULL, NULL);

@@ -462,13 +462,17 @@ static void givenrow(const Map *m, size_t row, const double *x) {
 
 static void rounds(lua_State *L, Map *m, uint32_t set) {
   double *x = room(L, m->o.form.nleaf, sizeof *x);
-  uint8_t *again = m->sum ? NULL : room(L, m->n, 1);
-  uint32_t *rows = m->sum ? NULL : room(L, m->n, sizeof *rows);
+  uint8_t *again = NULL;
+  uint32_t *rows = NULL;
   size_t left = m->n - batch(L, m, &m->r->code, set, NULL, m->n, m->state);
   for (int few = 0; left > 0 && few < PATIENCE;) {
     const uint32_t traces = m->c->traces;
     const size_t was = left;
     size_t k = 0, n = 0;
+    if (!m->sum && again == NULL) {
+      again = room(L, m->n, 1);
+      rows = room(L, m->n, sizeof *rows);
+    }
     while (m->state[k] != B_MISSED && k + 1 < m->n) k++;
     if (m->state[k] == B_MISSED) {
       single(L, m, k, x);
@@ -594,7 +598,7 @@ static int l_map(lua_State *L) {
   if (set == P_NONE || forms(L, c, 1, m.r, &m.r->code, set, &m.o) == NULL)
     return luaL_error(L, "map: f has no results that are numbers");
   m.out = room(L, m.o.form.nleaf, sizeof *m.out);
-  m.state = room(L, m.n, 1);
+  m.state = lua_newuserdatauv(L, m.n, 0); /* which the batch sets */
   m.total = room(L, m.o.form.nleaf, sizeof *m.total);
   lua_getiuservalue(L, 1, AD_CCONST);
   consts = lua_gettop(L);

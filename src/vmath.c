@@ -4,6 +4,8 @@
 */
 #include "vmath.h"
 
+#include <string.h>
+
 #if defined(__x86_64__) && defined(__GNUC__)
 #define X86
 #endif
@@ -38,6 +40,30 @@ const Vlevel *ad_vlevel(int n) {
   for (n = V_LEVELS;; n--) {
     const Vlevel *l = have(n);
     if (l != NULL) return l;
+  }
+}
+
+#define MOST ((size_t)1 << 20) /* they count in int */
+
+void ad_points(ad_Points *f, int arity, size_t n, double *d,
+               const double *const *x) {
+  const double *at[AD_MAXARITY];
+  size_t k = 0;
+  while (n - k >= V_LEAST) {
+    const size_t m = n - k < MOST ? (n - k) / V_LEAST * V_LEAST : MOST;
+    for (int j = 0; j < arity; j++) at[j] = x[j] + k;
+    f(d + k, at, (int)m);
+    k += m;
+  }
+  if (k < n) {
+    double room[AD_MAXARITY][V_LEAST], y[V_LEAST];
+    for (int j = 0; j < arity; j++) {
+      for (size_t i = 0; i < V_LEAST; i++)
+        room[j][i] = x[j][k + i < n ? k + i : k];
+      at[j] = room[j];
+    }
+    f(y, at, V_LEAST);
+    memcpy(d + k, y, (n - k) * sizeof *y);
   }
 }
 

@@ -58,6 +58,12 @@ typedef struct Vlevel {
 const Vlevel *ad_vlevel(int n);
 #define V_LEVELS 4
 
+/* a 'function' of any number of points; d is none of x, or it is one of them.
+   What comes of a point does not depend on where it is: those at the end are
+   as many as the function needs, too. */
+void ad_points(ad_Points *f, int arity, size_t n, double *d,
+               const double *const *x);
+
 extern const Vlevel ad_vlevel1;
 extern const Vlevel ad_vlevel2;
 extern const Vlevel ad_vlevel4;
