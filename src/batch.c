@@ -314,6 +314,14 @@ int ad_batchnative(Batch *b, int features, const char **why) {
   return b->vectors != NULL;
 }
 
+void ad_batchkernels(Batch *b) {
+  if (b->vectors == NULL) return;
+  ad_nativevectorsfree(b->vectors);
+  b->vectors = NULL;
+  if (!b->fixed) places(b, blocksize(b, CACHE)); /* where it was */
+  translate(b);
+}
+
 void ad_batchfree(Batch *b) {
   const Code *c = b->c;
   if (c == NULL) return;

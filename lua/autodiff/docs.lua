@@ -468,8 +468,8 @@ print(c:stats().loops)                      --> 1]])
 def("compiled:stats", "c:stats()", [[
 What a compiled function has come to: a table with the numbers of traces, operations, guards, loops,
 calls, retraces (calls that took a new path) and eager_calls (that ran f itself), the backend that
-runs the program, seconds_compiling, and, if the function is not run as a program, a note that says
-why.]], [[
+runs the program, seconds_compiling, what `map` has run (`map`: kernels or machine code, and for
+which CPU), and, if the function is not run as a program, a note that says why.]], [[
 local c = ad.compile(function(x) if x < 0 then return -x end return x * x end)
 print(c(1.5), c(-2.0), c(2.5))              --> 2.25	2.0	6.25
 print(c:stats().traces, c:stats().calls)    --> 2	3]])
@@ -923,7 +923,11 @@ all rows share, as in c:map(a, b, {threads = 2}); the answer is one array per nu
 returns. Rows may take different branches; one that goes where nobody has been is recorded.
 Options, in a table behind the arguments: threads = n runs n threads, with the same result
 whatever their number; reduce = "sum" gives the sums over the rows in place of them, in the
-structure that f returns.]], [[
+structure that f returns. Large batches are run by machine code where that was measured to be
+faster than the vector kernels (option backend of compile: always, or never); c:stats().map says
+what it came to. Where there can be no program, f itself is called for each row, and
+c:stats().note says why; arrays that it returns are stacked. No rows give arrays of no rows, once
+f was called with such arguments.]], [[
 local c = ad.compile(ad.value_and_grad(function(x, a)
   if x < a then return x * a end
   return x ^ 2
