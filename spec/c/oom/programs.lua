@@ -19,8 +19,8 @@ for _ = 1, 2 do native:map(x) end
 -- f itself for each row, and no rows
 local rows = ad.compile(function(p) return ad.sum(ad.array(p)), { p[1], y = p[2] }, p end)
 local points = ad.reshape(ad.linspace(1, 6, 6), { 3, 2 })
-local s, t, p = rows:map(points)
-assert(s[3] == 11 and t.y[3] == 6 and p[{ 3, 1 }] == 5)
+local s, t, stacked = rows:map(points)
+assert(s[3] == 11 and t.y[3] == 6 and stacked[{ 3, 1 }] == 5)
 s = rows:map(points, { reduce = "sum" })
 assert(s == 21)
 assert(#native:map(ad.zeros(0)) == 0)
