@@ -92,24 +92,41 @@ typedef uint64_t vu __attribute__((vector_size(LANES * 8), may_alias));
 #define INLINE inline
 #endif
 
+/* conditions, one for each lane, and a choice by them */
+#if LANES == 8
+typedef __mmask8 vm;
+#define WIDE(x) ((__m512d)((x) - (vd){0})) /* of a number, too */
+#define COMPARE(x, y, how) ((vm)_mm512_cmp_pd_mask(WIDE(x), WIDE(y), how))
+#define LT(x, y) COMPARE(x, y, _CMP_LT_OS)
+#define LE(x, y) COMPARE(x, y, _CMP_LE_OS)
+#define EQ(x, y) COMPARE(x, y, _CMP_EQ_OQ)
+#define ODD(n) ((vm)_mm512_test_epi64_mask((__m512i)(n), (__m512i)USPLAT(1)))
+#define SEL(m, x, y)                                                           \
+  ((vd)_mm512_mask_blend_pd((vm)(m), (__m512d)(y), (__m512d)(x)))
+#define HOLDS(m, k) ((m) >> (k)&1)
+#define NEVER 0
+#else
+typedef vu vm;
 #define LT(x, y) MASK((x) < (y))
 #define LE(x, y) MASK((x) <= (y))
 #define EQ(x, y) MASK((x) == (y))
+#define ODD(n) MASK(((n)&1) != 0)
 #define SEL(m, x, y) REAL(((m)&BITS(x)) | (~(m)&BITS(y)))
+#define HOLDS(m, k) LANE(m, k)
+#define NEVER USPLAT(0)
+#endif
 
 #define SIGN USPLAT(UINT64_C(1) << 63)
 #define ABS(x) REAL(BITS(x) & ~SIGN)
 
-/* is any lane of a mask set? */
-static inline int any(vu m) {
-#if LANES == 1
+/* does it hold for any lane? */
+static inline int any(vm m) {
+#if LANES == 1 || LANES == 8
   return m != 0;
 #elif LANES == 2 && defined(__x86_64__)
   return _mm_movemask_pd((__m128d)m) != 0;
 #elif LANES == 4
   return _mm256_movemask_pd((__m256d)m) != 0;
-#elif LANES == 8
-  return _mm512_movepi64_mask((__m512i)m) != 0;
 #else
   uint64_t u = 0;
   for (int k = 0; k < LANES; k++) u |= m[k];
@@ -117,16 +134,16 @@ static inline int any(vu m) {
 #endif
 }
 
-/* one bit for each lane of a mask */
-static inline uint64_t bitsof(vu m) {
+/* one bit for each lane */
+static inline uint64_t bitsof(vm m) {
 #if LANES == 1
   return m & 1;
+#elif LANES == 8
+  return m;
 #elif LANES == 2 && defined(__x86_64__)
   return (uint64_t)_mm_movemask_pd((__m128d)m);
 #elif LANES == 4
   return (uint64_t)_mm256_movemask_pd((__m256d)m);
-#elif LANES == 8
-  return _mm512_movepi64_mask((__m512i)m);
 #else
   uint64_t u = 0;
   for (int k = 0; k < LANES; k++) u |= (m[k] & 1) << k;
@@ -150,32 +167,19 @@ static inline vd root(vd x) {
 }
 
 /* lanes that the code before does not cover: the C library's, one by one */
-static vd fix(vd y, vu m, vd x, double (*f)(double)) {
+static vd fix(vd y, vm m, vd x, double (*f)(double)) {
   for (int k = 0; k < LANES; k++)
-    if (LANE(m, k)) SETLANE(y, k, f(LANE(x, k)));
+    if (HOLDS(m, k)) SETLANE(y, k, f(LANE(x, k)));
   return y;
 }
 
 #define OUTSIDE(m, y, x, f)                                                    \
   do {                                                                         \
-    const vu outside_ = (m);                                                   \
+    const vm outside_ = (vm)(m);                                               \
     if (any(outside_)) y = fix(y, outside_, x, f);                             \
   } while (0)
 
-/* is |x| < limit in all lanes? */
-static inline int within(vd x, double limit) {
-#if LANES == 8
-  return _mm512_cmp_pd_mask((__m512d)ABS(x), _mm512_set1_pd(limit),
-                            _CMP_LT_OQ) == 0xff;
-#else
-  return !any(~LT(ABS(x), limit));
-#endif
-}
-
-#define BEYOND(limit, y, x, f)                                                 \
-  do {                                                                         \
-    if (!within(x, limit)) y = fix(y, ~LT(ABS(x), limit), x, f);               \
-  } while (0)
+#define BEYOND(limit, y, x, f) OUTSIDE(~LT(ABS(x), limit), y, x, f)
 
 /* }====================================================== */
 
@@ -284,7 +288,7 @@ static inline vd vcosh(vd x) {
 
 /* e / (1 + e) or 1 / (1 + e), and what the quotient lacks */
 static inline vd vsigmoid(vd x) {
-  const vu below = LT(x, 0.0);
+  const vm below = LT(x, 0.0);
   vd e, l, d, dl, y;
   exptwo(REAL(BITS(x) | SIGN), &e, &l);
   d = e + 1.0;
@@ -463,9 +467,9 @@ static inline vd vlog10(vd x) {
   return y;
 }
 
-static vd fixpow(vd y, vu m, vd a, vd b) {
+static vd fixpow(vd y, vm m, vd a, vd b) {
   for (int k = 0; k < LANES; k++)
-    if (LANE(m, k)) SETLANE(y, k, ad_powd(LANE(a, k), LANE(b, k)));
+    if (HOLDS(m, k)) SETLANE(y, k, ad_powd(LANE(a, k), LANE(b, k)));
   return y;
 }
 
@@ -473,7 +477,7 @@ static vd fixpow(vd y, vu m, vd a, vd b) {
 static inline vd vpow(vd a, vd b) {
   const vd x = ABS(a), whole = b + MAGIC;
   vd h, l, p, e, t, n, hi, lo, r, rest, q, y;
-  vu outside;
+  vm outside;
   logtwo(x, &h, &l);
   product(b, h, &p, &e);
   e = e + b * l;
@@ -512,7 +516,7 @@ static inline vd vpow(vd a, vd b) {
 ** x = n pi/2 + *r + *rest for |x| < 2^20. Next to multiples of pi/2 few
 ** digits of the rest are right: *outside.
 */
-static inline vu reduce(vd x, vd *r, vd *rest, vu *outside) {
+static inline vu reduce(vd x, vd *r, vd *rest, vm *outside) {
   const vd t = x * TWOBYPI + MAGIC, n = t - MAGIC;
   const vd a = x - n * PIO2A, w = n * PIO2B;
   const vd b = a - w, d = b - a, e = (a - (b - d)) - (w + d);
@@ -551,14 +555,14 @@ static inline vd cosin(vd r, vd rest, vd *w) {
 
 /* the sine and cosine of r + rest, either by bit 0 of n */
 static inline vd sinorcos(vu n, vd r, vd rest) {
-  const vu odd = MASK((n & 1) != 0);
+  const vm odd = ODD(n);
   vd w;
   const vd c = cosin(r, rest, &w), s = sinin(r, rest);
   return SEL(odd, w, r) + SEL(odd, c, s);
 }
 
 static inline vd vsin(vd x) {
-  vu outside;
+  vm outside;
   vd r, rest, y;
   const vu n = reduce(x, &r, &rest, &outside);
   y = REAL(BITS(sinorcos(n, r, rest)) ^ ((n & 2) << 62));
@@ -568,7 +572,7 @@ static inline vd vsin(vd x) {
 }
 
 static inline vd vcos(vd x) {
-  vu outside;
+  vm outside;
   vd r, rest, y;
   const vu n = reduce(x, &r, &rest, &outside) + 1;
   y = REAL(BITS(sinorcos(n, r, rest)) ^ ((n & 2) << 62));
@@ -577,10 +581,10 @@ static inline vd vcos(vd x) {
 }
 
 static inline vd vtan(vd x) {
-  vu outside;
+  vm outside;
   vd r, rest, s, c, w, a, b, al, bl, y;
   const vu n = reduce(x, &r, &rest, &outside);
-  const vu odd = MASK((n & 1) != 0);
+  const vm odd = ODD(n);
   s = sinin(r, rest);
   c = cosin(r, rest, &w);
   sum(SEL(odd, w, r), SEL(odd, c, s), &a, &al);
@@ -628,9 +632,9 @@ static void own_pow(double *d, const double *const *x, int points) {
   EACH {
     const vd a = LDU(x[0] + k), b = LDU(x[1] + k);
     vd y;
-    if (!any(~EQ(b, 2.0)))
+    if (!any((vm)~EQ(b, 2.0)))
       y = a * a;
-    else if (!any(~EQ(b, 1.0)))
+    else if (!any((vm)~EQ(b, 1.0)))
       y = a;
     else
       y = vpow(a, b);
@@ -750,7 +754,7 @@ static void logsumexp(const Ins *i, double *v, const uint32_t *list,
   _Alignas(64) double y[V_POINTS];
   EACH {
     vd m = SPLAT(-HUGE_VAL), s = SPLAT(0);
-    vu no = USPLAT(0);
+    vm no = NEVER;
     for (uint32_t j = 0; j < i->b; j++) {
       const vd x = element(v, list, j, k);
       m = SEL(LT(m, x), x, m);
