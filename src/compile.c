@@ -1084,7 +1084,7 @@ static void tovectors(Compiled *c, Root *r, const BatchRun *run) {
     r->novectors = 1;
   else if (kernels >= 0) {
     const double native = sample(r, run);
-    r->measured = r->code.nins + 1;
+    r->measured = native < 0 ? 0 : r->code.nins + 1;
     r->kernels = native < 0 || kernels <= native;
     if (r->kernels) ad_batchkernels(&r->batch);
   }
