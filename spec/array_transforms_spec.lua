@@ -200,7 +200,7 @@ describe("tangents and cotangents of arrays", function()
     local x = ad.dual(ad.array { 1, 2 }, ad.array { 1, 0 })
     assert.equal("dual", ad.type(x))
     local y = ad.exp(x) * x
-    same({ 2 * math.exp(1), 0 }, y.tangent)
+    same({ 2 * ad.exp(ad.ones(1))[1], 0 }, y.tangent)
     same({ 1, 2 }, x.value)
     x = ad.dual(ad.array { 1, 2 }, { ad.array { 1, 0 }, ad.array { 0, 1 } })
     y = x * x

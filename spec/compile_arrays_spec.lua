@@ -427,13 +427,23 @@ describe("a program of arrays", function()
     c(1.0)
     c(1.0)
     for what, f in pairs {
-      map = function() c:map(A { 1, 2 }) end,
       c_source = function() c:c_source("f") end,
       save = function() c:save(os.tmpname()) end,
     } do
       local ok, e = pcall(f)
       assert.is_false(ok)
       assert.is_truthy(e:find(what .. ": f works on arrays", 1, true), e)
+    end
+  end)
+
+  it("is mapped row by row", function()
+    local c = ad.compile(function(x) return ad.sum(v * x), v * x end)
+    local f = function(x) return ad.sum(v * x), v * x end
+    local sums, rows = c:map(A { 1, 2, 5 })
+    for i, x in ipairs { 1, 2, 5 } do
+      local sum, row = f(x)
+      assert.are.equal(sum, sums[i])
+      assert.are.same(row:tolist(), rows[i]:tolist())
     end
   end)
 

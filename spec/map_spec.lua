@@ -174,6 +174,136 @@ describe("map", function()
     assert.equal(1, y[1])
   end)
 
+  it("of one function is that of an array, wherever the numbers are", function()
+    local m = ad.random(3):uniform({67, 2}) * 3
+    local x, y = m[{{}, 1}]:copy(), m[{{}, 2}]:copy()
+    local wide, tall = m[{{}, 1}], m[{{3, 67}, 2}]:copy()
+    local function same(want, got)
+      assert.equal(#want, #got)
+      for i = 1, #want do assert.equal(want[i], got[i]) end
+    end
+    for _, name in ipairs{"exp", "log", "sin", "tanh"} do
+      local c = ad.compile(ad[name])
+      same(ad[name](x), c:map(x))
+      same(ad[name](wide), c:map(wide))
+      same(ad[name](tall), c:map(tall, {threads = 2}))
+      same(ad[name](x[{{2, 4}}]), c:map(x[{{2, 4}}]))
+      assert.is_true(near(ad.sum(ad[name](x)), c:map(x, {reduce = "sum"}), 100))
+    end
+    local power = ad.compile(function(a, b) return a ^ b end)
+    same(x ^ y, power:map(x, y))
+    same(wide ^ y, power:map(wide, y))
+    same(x ^ 2.5, power:map(x, 2.5))
+    same(2.5 ^ y, power:map(2.5, y))
+    same(ad.full({67}, 1.5 ^ 2.5 * 0 + (ad.full({1}, 1.5) ^ 2.5)[1]), ad.compile(function(_, a, b)
+      return a ^ b
+    end):map(x, 1.5, 2.5))
+    local long = ad.random(4):uniform({100003})
+    same(ad.exp(long), ad.compile(ad.exp):map(long, {threads = 2}))
+  end)
+
+  it("gives no rows for no rows, where it is known of what", function()
+    local c = ad.compile(function(x, w)
+      if w < 0 then return w end
+      return x[1] * w, {x[1], x[2] + w}, {s = "text", y = x[2]}
+    end)
+    local none = ad.zeros(0, 2)
+    assert.has_error(function() c:map(none, 1.5) end, "bad argument #1 to 'map' (array has no " ..
+      "rows, and what f returns for one is not known yet: call it first)")
+    c({1, 2}, 1.5)
+    local a, b, t = c:map(none, 1.5)
+    assert.same({{0}, {0, 2}, {0}, "text"}, {a.shape, b.shape, t.y.shape, t.s})
+    a, b, t = c:map(none, 1.5, {threads = 2, reduce = "sum"})
+    assert.same({0, {0, 0}, {s = "text", y = 0}}, {a, b, t})
+    a = c:map(ad.ones(3, 2), 1.5)
+    assert.same({3}, a.shape)
+  end)
+
+  it("is calls, row by row, where there is no program of numbers alone", function()
+    local calls = 0
+    local function f(x, w)
+      calls = calls + 1
+      local a = ad.array{x[1], x[2], w.k}
+      return ad.sum(a * a), {x[1], w.k}, a, {y = x[2], s = "text", {x[1], {2.5}}}, "text"
+    end
+    local c = ad.compile(f)
+    local x, w = ad.reshape(ad.linspace(1, 6, 6), {3, 2}), {k = 2}
+    local other = ad.compile(f)
+    for i = 1, 3 do other(x[i]:tolist(), w) end
+    local usual = calls -- attempts to record f among them
+    local function check(options)
+      calls = 0
+      local sum, list, arrays, t, s = c:map(x, w, options)
+      assert.is_true(calls <= usual) -- no row twice
+      assert.same({9, 29, 65}, sum:tolist())
+      assert.same({{1, 2}, {3, 2}, {5, 2}}, list:tolist())
+      assert.same({{1, 2, 2}, {3, 4, 2}, {5, 6, 2}}, arrays:tolist())
+      assert.same({2, 4, 6}, t.y:tolist())
+      assert.same({1, 3, 5}, t[1][1]:tolist())
+      assert.same({{2.5}, {2.5}, {2.5}}, t[1][2]:tolist())
+      assert.same({"text", "text"}, {t.s, s})
+    end
+    check()
+    check({threads = 4})
+    assert.equal("calls, row by row", c:stats().map)
+    local sum, list, arrays, t, s = c:map(x, w, {reduce = "sum", threads = 2})
+    assert.same({103, {9, 6}}, {sum, list})
+    assert.same({9, 12, 6}, arrays:tolist())
+    assert.same({{9, {7.5}}, y = 12, s = "text"}, t)
+    assert.equal("text", s)
+    for _, threads in ipairs{1, 3} do
+      local e = ad.compile(function(a) return coroutine.wrap(function() return a + 1 end)() end)
+      assert.same({2, 3}, e:map(ad.array{1, 2}, {threads = threads}):tolist())
+    end
+    assert.equal(0, select("#", ad.compile(function() end):map(x)))
+    local text = ad.compile(function() return "text" end)
+    assert.equal("text", text:map(x))
+    -- what is not the same for all rows has no place
+    for _, g in ipairs{
+      function(a) if a[1] > 2 then return ad.sum(ad.array(a)), 1 end return ad.sum(ad.array(a)) end,
+      function(a) return ad.sum(ad.array(a)) > 5 end,
+      function(a) return a[1] > 2 and {ad.sum(ad.array(a))} or {1, 2} end,
+      function(a) return ad.zeros(a[1] > 2 and 2 or 3) end,
+      function(a) return {y = ad.sum(ad.array(a)), [a[1] > 2 and "p" or "q"] = 1} end,
+    } do
+      local ok, message = pcall(function() return ad.compile(g):map(x) end)
+      assert.is_false(ok)
+      assert.is_truthy(message:find("map: the results of row 2 have another form"), message)
+    end
+    local e = ad.compile(function(a) return ad.sum(ad.array(a)) + error("mine", 0) end)
+    local ok, message = pcall(e.map, e, x)
+    assert.is_false(ok)
+    assert.equal("mine", message)
+    -- known to need f, before the first row: and then no rows, of which nothing is known
+    ok, message = pcall(function() c:map(ad.zeros(0, 2), w) end)
+    assert.is_false(ok)
+    assert.is_truthy(message:find("array has no rows", 1, true), message)
+  end)
+
+  it("measures which is faster, and says what it has run", function()
+    local function f(x) return x * x + 3 * x end
+    local c, x = ad.compile(f), ad.linspace(0, 1, 200000)
+    c(0.5)
+    assert.is_nil(c:stats().map)
+    c:map(x[{{1, 10}}])
+    local kernels = c:stats().map
+    assert.is_truthy(kernels:find("^kernels %(.+%)$"))
+    local first = c:map(x)
+    for _ = 1, 30 do c:map(x) end
+    local last, seconds = c:map(x), c:stats().seconds_compiling
+    for i = 1, 200000, 999 do assert.equal(first[i], last[i]) end
+    assert.is_true(c:stats().map == kernels or c:stats().map == "native (x86-64, AVX)")
+    c:map(x)
+    assert.equal(seconds, c:stats().seconds_compiling) -- the choice is made once
+    for backend, name in pairs{interpreter = kernels, native = "native (x86-64, AVX)"} do
+      local d = ad.compile(f, {backend = backend})
+      d:map(x)
+      if backend == "interpreter" or not d:stats().backend:find("no machine code", 1, true) then
+        assert.equal(name, d:stats().map)
+      end
+    end
+  end)
+
   it("has clear errors", function()
     local f = ad.compile(branching)
     local x = ad.linspace(0, 1, 3)

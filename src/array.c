@@ -76,7 +76,7 @@ static Array *newheader(lua_State *L, State *S, size_t bytes, int nuv) {
 ** have seen one such block is enough. Elsewhere this does nothing.
 */
 #define MAPPED ((size_t)32 << 20)
-#define LARGE ((size_t)1 << 20)
+#define LARGE ((size_t)1 << 18)
 
 static void keepfreed(lua_State *L, State *S) {
   void *ud, *p;

@@ -1,11 +1,14 @@
 /*
 ** arrayop.c
 ** Each row of the table becomes a loop over contiguous elements, which the
-** compiler vectorises where it can. Operands that are not contiguous are
+** compiler vectorises where it can; the functions of vmath.h are those loops
+** for exp and the like. Operands that are not contiguous are
 ** packed block by block: a block stays in the first level of the cache, so
 ** that broadcasting and striding cost little more than the loop.
 */
+#define AD_KEEP_NOTATION
 #include "arrayop.h"
+#include "vmath.h"
 
 #include <string.h>
 
@@ -51,6 +54,139 @@ static Kernel *const kernel[][1 + AD_MAXARITY] = {
 #undef OP2
 #undef OP3
 };
+
+/* out = op(x...) */
+static void values(const Vlevel *level, int op, size_t n, double *out,
+                   const double *const *x) {
+  const int arity = ad_opinfo[op].arity;
+  ad_Points *f = level->function(op);
+  if (f != NULL)
+    ad_points(f, arity, n, out, x);
+  else
+    kernel[op][0](n, out, x[0], arity > 1 ? x[1] : NULL,
+                  arity > 2 ? x[2] : NULL, NULL);
+}
+
+/*
+** Partial derivatives in which there is one of these functions: the table's
+** notation once more, where each operation is the loop of its row and each
+** value so many numbers.
+*/
+#define PART 128
+#define ROOM 16 /* values in one of these, constants included: pow's have 14 */
+
+typedef struct Part {
+  const Vlevel *level;
+  size_t n;
+  int used;
+  double room[ROOM][PART];
+} Part;
+
+static const double *constant(Part *p, double x) {
+  double *y = p->room[p->used++];
+  for (size_t k = 0; k < p->n; k++) y[k] = x;
+  return y;
+}
+
+static const double *row(Part *p, int op, const double *a, const double *b,
+                         const double *c) {
+  const double *const x[AD_MAXARITY] = {a, b, c};
+  double *y = p->room[p->used++];
+  values(p->level, op, p->n, y, x);
+  return y;
+}
+
+#undef K
+#undef ADD
+#undef SUB
+#undef MUL
+#undef DIV
+#undef NEG
+#undef F1
+#undef F2
+#undef LT
+#undef EQ
+#undef ZERO
+#undef OR
+#undef AND
+#undef IF
+#undef P2
+#undef P3
+#define K(c) constant(p, c)
+#define ADD(x, y) row(p, OP_add, x, y, NULL)
+#define SUB(x, y) row(p, OP_sub, x, y, NULL)
+#define MUL(x, y) row(p, OP_mul, x, y, NULL)
+#define DIV(x, y) row(p, OP_div, x, y, NULL)
+#define NEG(x) row(p, OP_unm, x, NULL, NULL)
+#define F1(name, x) row(p, OP_##name, x, NULL, NULL)
+#define F2(name, x, y) row(p, OP_##name, x, y, NULL)
+#define LT(x, y) row(p, OP_below, x, y, NULL)
+#define EQ(x, y) row(p, OP_equal, x, y, NULL)
+#define ZERO(x) row(p, OP_equal, x, constant(p, 0), NULL)
+#define OR(c, d) row(p, OP_max, c, d, NULL)
+#define AND(c, d) row(p, OP_min, c, d, NULL)
+#define IF(c, x, y) row(p, OP_where, c, x, y)
+#define P2(name, x, y) row(p, OP_##name, x, y, NULL)
+#define P3(name, x, y, z) row(p, OP_##name, x, y, z)
+#define PARTS(name, i, d)                                                      \
+  static inline const double *part##i##_##name(                                \
+      Part *p, const double *A, const double *B, const double *Y) {            \
+    (void)p, (void)A, (void)B, (void)Y;                                        \
+    return d;                                                                  \
+  }
+#define OP1(name, v, d0, l0, h0, kind) PARTS(name, 0, d0)
+#define OP2(name, v, d0, d1, l0, h0, l1, h1, kind)                             \
+  PARTS(name, 0, d0) PARTS(name, 1, d1)
+#define OP3(name, v, d0, d1, d2, l0, h0, l1, h1, l2, h2, kind)
+#include "ops.h"
+#undef OP1
+#undef OP2
+#undef OP3
+
+typedef const double *Parts(Part *p, const double *a, const double *b,
+                            const double *y);
+
+/* those of which that is so */
+static Parts *parts(int op, int i) {
+  switch (op) {
+  case OP_sin:
+    return part0_sin;
+  case OP_cos:
+    return part0_cos;
+  case OP_sinh:
+    return part0_sinh;
+  case OP_cosh:
+    return part0_cosh;
+  case OP_softplus:
+    return part0_softplus;
+  case OP_erf:
+    return part0_erf;
+  case OP_erfc:
+    return part0_erfc;
+  case OP_pow:
+    return i == 0 ? part0_pow : part1_pow;
+  default:
+    return NULL;
+  }
+}
+
+static void partials(const Vlevel *level, int op, int i, size_t n, double *out,
+                     const double *const *x, const double *y) {
+  const int arity = ad_opinfo[op].arity;
+  Parts *f = parts(op, i);
+  if (f == NULL)
+    kernel[op][1 + i](n, out, x[0], arity > 1 ? x[1] : NULL,
+                      arity > 2 ? x[2] : NULL, y);
+  else
+    for (size_t k = 0; k < n; k += PART) {
+      Part p;
+      p.level = level;
+      p.n = n - k < PART ? n - k : PART;
+      p.used = 0;
+      memcpy(out + k, f(&p, x[0] + k, arity > 1 ? x[1] + k : NULL, y + k),
+             p.n * sizeof *out);
+    }
+}
 
 /*
 ** Walking: dimensions that run on in all operands become one
@@ -181,41 +317,23 @@ static void walk(Walk *w, Visit *visit, void *ud) {
 }
 
 typedef struct Job {
-  Kernel *f;
+  const Vlevel *level;
   double *out;
-  int arity;
+  int op, i, arity;
   int add, select, both;
 } Job;
 
 static void value(void *ud, size_t at, size_t n, const double *const *x) {
   const Job *j = ud;
-  j->f(n, j->out + at, x[0], j->arity > 1 ? x[1] : NULL,
-       j->arity > 2 ? x[2] : NULL, NULL);
+  values(j->level, j->op, n, j->out + at, x);
 }
 
 void ad_elementwise(int op, int ndim, const ptrdiff_t *shape, double *y, int n,
                     const ad_Strided *x) {
   Walk w;
-  Job j = {kernel[op][0], y, n, 0, 0, 0};
+  Job j = {ad_vlevel(0), y, op, 0, n, 0, 0, 0};
   collapse(&w, ndim, shape, n, x);
   walk(&w, value, &j);
-}
-
-static void partial(void *ud, size_t at, size_t n, const double *const *x) {
-  const Job *j = ud;
-  j->f(n, j->out + at, x[0], j->arity > 1 ? x[1] : NULL,
-       j->arity > 2 ? x[2] : NULL, x[j->arity]);
-}
-
-void ad_elementpartial(int op, int i, int ndim, const ptrdiff_t *shape,
-                       double *out, int n, const ad_Strided *x, ad_Strided y) {
-  ad_Strided in[MAXIN];
-  Walk w;
-  Job j = {kernel[op][1 + i], out, n, 0, 0, 0};
-  for (int k = 0; k < n; k++) in[k] = x[k];
-  in[n] = y;
-  collapse(&w, ndim, shape, n + 1, in);
-  walk(&w, partial, &j);
 }
 
 static void pull(void *ud, size_t at, size_t total, const double *const *x) {
@@ -225,8 +343,9 @@ static void pull(void *ud, size_t at, size_t total, const double *const *x) {
     const size_t n = total - i < AD_BLOCK ? total - i : AD_BLOCK;
     const double *g = x[j->arity + 1] + i;
     double *out = j->out + at + i;
-    j->f(n, p, x[0] + i, j->arity > 1 ? x[1] + i : NULL,
-         j->arity > 2 ? x[2] + i : NULL, x[j->arity] + i);
+    const double *in[AD_MAXARITY];
+    for (int k = 0; k < j->arity; k++) in[k] = x[k] + i;
+    partials(j->level, j->op, j->i, n, p, in, x[j->arity] + i);
     if (j->select) { /* what is not chosen takes no part, whatever it is */
       for (size_t k = 0; k < n; k++) {
         const double s = p[k] == 0 ? 0 : g[k];
@@ -249,7 +368,7 @@ void ad_elementpull(int op, int i, int ndim, const ptrdiff_t *shape,
                     ad_Strided g, int add) {
   ad_Strided in[MAXIN];
   Walk w;
-  Job j = {kernel[op][1 + i], out, n, add, op == OP_where, AD_BOTHWIN(op, i)};
+  Job j = {ad_vlevel(0), out, op, i, n, add, op == OP_where, AD_BOTHWIN(op, i)};
   for (int k = 0; k < n; k++) in[k] = x[k];
   in[n] = y;
   in[n + 1] = g;

@@ -23,13 +23,10 @@ typedef struct ad_Strided {
 void ad_elementwise(int op, int ndim, const ptrdiff_t *shape, double *y, int n,
                     const ad_Strided *x);
 
-/* out = partial derivative of operation 'op' by operand i; y is op(x...) */
-void ad_elementpartial(int op, int i, int ndim, const ptrdiff_t *shape,
-                       double *out, int n, const ad_Strided *x, ad_Strided y);
-
 /*
-** out = g times that partial derivative, where an exact 0 of g gives 0; if
-** 'add' is set it is added to what is there. out may be g itself.
+** out = g times the partial derivative of operation 'op' by operand i, where y
+** is op(x...). An exact 0 of g gives 0; if 'add' is set it is added to what is
+** there. out may be g itself.
 */
 void ad_elementpull(int op, int i, int ndim, const ptrdiff_t *shape,
                     double *out, int n, const ad_Strided *x, ad_Strided y,

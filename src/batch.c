@@ -314,6 +314,14 @@ int ad_batchnative(Batch *b, int features, const char **why) {
   return b->vectors != NULL;
 }
 
+void ad_batchkernels(Batch *b) {
+  if (b->vectors == NULL) return;
+  ad_nativevectorsfree(b->vectors);
+  b->vectors = NULL;
+  if (!b->fixed) places(b, blocksize(b, CACHE)); /* where it was */
+  translate(b);
+}
+
 void ad_batchfree(Batch *b) {
   const Code *c = b->c;
   if (c == NULL) return;
@@ -402,6 +410,7 @@ typedef struct Team {
   BatchRun *r;
   const Vlevel *level;
   uint32_t points;                /* of a block: those of the batch */
+  ad_Points *single;              /* see 'alone' */
   uint32_t rows;                  /* of a task */
   size_t ntask, nsegment, length; /* segments: tasks that are summed together */
   double *sums;                   /* by segment */
@@ -428,6 +437,7 @@ typedef struct Worker {
   uint32_t m;             /* lanes that are in use */
   size_t base;            /* the task's first row */
   uint32_t nrow, started; /* its rows, and how many have begun */
+  size_t done;            /* rows, of all its tasks */
   /* rows that wait */
   double *save;          /* [live value][row] */
   uint32_t *next;        /* by row: the next at the same block */
@@ -505,7 +515,7 @@ static void begin(Worker *w) {
   const Code *c = b->c;
   uint32_t m = w->nrow - w->started;
   if (m > b->points) m = b->points;
-  for (uint32_t k = 0; k < m; k++) w->row[k] = w->started + k;
+  for (uint32_t k = 0; k < V_POINTS; k++) w->row[k] = w->started + k;
   w->m = m;
   w->started += m;
   for (uint32_t k = 0; k < c->nin; k++) {
@@ -731,8 +741,7 @@ static void full(Worker *w, int pops) {
 static const double *operand(Worker *w, uint32_t slot, double *room) {
   const uint32_t at = w->team->b->at[slot];
   if (!(at & V_UNIFORM)) return w->v + at;
-  for (uint32_t k = 0; k < w->team->points; k++)
-    room[k] = w->v[at & ~V_UNIFORM];
+  for (uint32_t k = 0; k < V_POINTS; k++) room[k] = w->v[at & ~V_UNIFORM];
   return room;
 }
 
@@ -805,7 +814,7 @@ static void results(Worker *w, uint32_t block) {
     memset(r->state + w->base + w->row[0], B_DONE, w->m);
   else
     for (uint32_t k = 0; k < w->m; k++) ended(w, k, B_DONE);
-  atomic_fetch_add_explicit(&w->team->done, w->m, memory_order_relaxed);
+  w->done += w->m;
 }
 
 static void clear(Worker *w) {
@@ -886,12 +895,65 @@ static int group(Worker *w, uint32_t at) {
   return 1;
 }
 
+/*
+** A program that is one function of inputs and constants, from and into
+** numbers that are neighbours, needs no frame: the function; else NULL.
+*/
+static ad_Points *alone(const Team *t) {
+  const BatchRun *r = t->r;
+  const Code *c = t->b->c;
+  const Block *o = &c->block[0];
+  const Ins *i = &c->ins[o->first];
+  const Returned *f = o->set < r->nform ? &r->form[o->set] : NULL;
+  uint32_t at[AD_MAXARITY];
+  if (o->end != P_RETURN || o->last - o->first != 1 || i->op >= OP_list_sum ||
+      r->rows != NULL || r->sum || r->nout != 1 || r->out[0].stride != 1 ||
+      f == NULL || f->from == NULL || f->n != o->b || f->from[0] == P_NONE ||
+      c->list[o->a + f->from[0]] != i->d)
+    return NULL;
+  at[0] = i->a;
+  at[1] = i->b;
+  at[2] = i->c;
+  for (int j = 0; j < ad_opinfo[i->op].arity; j++)
+    if (!(t->b->at[at[j]] & V_UNIFORM) && r->in[at[j] - c->nconst].stride != 1)
+      return NULL;
+  return t->level->function(i->op);
+}
+
+static void runalone(Worker *w) {
+  const Team *t = w->team;
+  const Code *c = t->b->c;
+  const Ins *i = &c->ins[c->block[0].first];
+  const uint32_t at[AD_MAXARITY] = {i->a, i->b, i->c};
+  const int arity = ad_opinfo[i->op].arity;
+  double room[AD_MAXARITY][V_POINTS];
+  const double *x[AD_MAXARITY];
+  uint32_t most = w->nrow, n;
+  for (int j = 0; j < arity; j++)
+    if (t->b->at[at[j]] & V_UNIFORM) most = V_POINTS;
+  for (uint32_t k = 0; k < w->nrow; k += n) {
+    n = w->nrow - k < most ? w->nrow - k : most;
+    for (int j = 0; j < arity; j++)
+      if (!(t->b->at[at[j]] & V_UNIFORM))
+        x[j] = t->r->in[at[j] - c->nconst].at + w->base + k;
+      else if (k == 0)
+        x[j] = operand(w, at[j], room[j]);
+    ad_points(t->single, arity, n, t->r->out[0].at + w->base + k, x);
+  }
+  memset(t->r->state + w->base, B_DONE, w->nrow);
+  w->done += w->nrow;
+}
+
 static int task(Worker *w, size_t k) {
   const Team *t = w->team;
   const size_t left = t->r->n - k * t->rows;
   w->base = k * t->rows;
   w->nrow = left < t->rows ? (uint32_t)left : t->rows;
   w->started = 0;
+  if (t->single != NULL) {
+    runalone(w);
+    return 1;
+  }
   if (w->depth != NULL) memset(w->depth, 0, t->rows * sizeof *w->depth);
   for (;;) {
     uint32_t at;
@@ -926,7 +988,7 @@ static void work(Worker *w) {
   if (r->sum) clear(w);
   for (;;) {
     const size_t s = atomic_fetch_add(&t->next, 1);
-    if (s >= t->nsegment || atomic_load(&t->failed)) return;
+    if (s >= t->nsegment || atomic_load(&t->failed)) break;
     for (size_t k = s * t->length; k < (s + 1) * t->length && k < t->ntask; k++)
       if (!task(w, k)) {
         atomic_store(&t->failed, 1);
@@ -937,6 +999,7 @@ static void work(Worker *w) {
     flush(w);
     total(&w->cascade, r->nout, t->sums + s * r->nout);
   }
+  atomic_fetch_add(&t->done, w->done);
 }
 
 static void *thread(void *arg) {
@@ -1083,6 +1146,7 @@ int ad_batchrun(const Batch *b, BatchRun *r) {
   t.r = r;
   t.level = r->level != NULL ? r->level : ad_vlevel(0);
   t.points = b->points;
+  t.single = alone(&t);
   t.rows = b->rows;
   while (t.rows > (b->branching ? LEAST : V_POINTS) && r->n / t.rows < PARTS)
     t.rows /= 2;

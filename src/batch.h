@@ -64,6 +64,9 @@ int ad_batchinit(Batch *b, const Code *c, const uint8_t *shared,
 ** is none; the batch runs as before then.
 */
 int ad_batchnative(Batch *b, int features, const char **why);
+#define B_NATIVE "native (x86-64, AVX)" /* what that is */
+/* ... and without it again */
+void ad_batchkernels(Batch *b);
 void ad_batchfree(Batch *b);
 size_t ad_batchbytes(const Batch *b);
 

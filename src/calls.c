@@ -164,8 +164,12 @@ static void pushtable(lua_State *L, int *ref, int weak) {
 
 void ad_pushslots(lua_State *L, Root *r) { pushtable(L, &r->slots, 0); }
 
+int ad_rootarrays(const Root *r) {
+  return r->in.narray || (r->hascode && ad_hasarrays(&r->code));
+}
+
 void ad_refusearrays(lua_State *L, const Root *r, const char *what) {
-  if (r->in.narray || (r->hascode && ad_hasarrays(&r->code)))
+  if (ad_rootarrays(r))
     luaL_error(L,
                "%s: f works on arrays, and its program calls their functions: "
                "this is for programs of numbers alone",

@@ -1218,25 +1218,62 @@ static void tonative(Compiled *c, Root *r) {
 }
 
 /*
-** The same for many points: for each of them 0.03 ns less for an instruction,
-** or, where the frame is large, 0.2 ns; to compile one takes about 200 ns, and
-** all else 100 us.
+** Seconds for some of the points, the least of a few times; the results are
+** put where those of all will be. Below 0: no memory.
 */
-static void tovectors(Compiled *c, Root *r) {
+#define TRIES 5
+#define SOME (1u << 20) /* instructions times points, roughly */
+
+static double sample(const Root *r, const BatchRun *run) {
+  const size_t most = 2 * V_POINTS + SOME / (r->code.nins + SOME / 8192);
+  double best = HUGE_VAL;
+  BatchRun part = *run;
+  part.threads = 1;
+  if (part.n > most) part.n = most;
+  for (int k = 0; k < TRIES; k++) {
+    double t = now();
+    if (!ad_batchrun(&r->batch, &part)) return -1;
+    t = now() - t;
+    if (t < best) best = t;
+  }
+  return best;
+}
+
+/*
+** Machine code for many points saves 0.03 ns for an instruction of each, or,
+** where the frame is large, 0.2 ns; to compile one takes about 200 ns, and all
+** else 100 us. But that is not so of every program: what has few operations
+** between its functions, or values that no registers can hold, may be faster
+** without. So both are run; results are the same bits. That is done again only
+** where the program has become another.
+*/
+static void tovectors(Compiled *c, Root *r, const BatchRun *run) {
   const double start = now();
   const char *why = NULL;
   const uint32_t few = r->batch.points < V_POINTS ? 1000 : 6000;
+  const int measured = r->measured != 0 && r->code.nins / 2 <= r->measured;
+  double kernels = -1;
   if (c->backend == C_INTERPRETER || c->nonative != NULL || r->novectors)
     return;
-  if (c->backend != C_NATIVE &&
-      r->points < few + few * UINT64_C(500) / ((uint64_t)r->code.nins + 1))
-    return;
-  if (!ad_batchnative(&r->batch, features(c->S), &why)) r->novectors = 1;
+  if (c->backend != C_NATIVE) {
+    if (r->points < few + few * UINT64_C(500) / ((uint64_t)r->code.nins + 1) ||
+        (measured && r->kernels))
+      return;
+    if (!measured && (kernels = sample(r, run)) < 0) return;
+  }
+  if (!ad_batchnative(&r->batch, features(c->S), &why))
+    r->novectors = 1;
+  else if (kernels >= 0) {
+    const double native = sample(r, run);
+    r->measured = native < 0 ? 0 : r->code.nins + 1;
+    r->kernels = native < 0 || kernels <= native;
+    if (r->kernels) ad_batchkernels(&r->batch);
+  }
   c->seconds += now() - start;
 }
 
 const Batch *ad_rootbatch(Compiled *c, Root *r, const uint8_t *shared,
-                          size_t n) {
+                          const BatchRun *run) {
   const Code *code = &r->code;
   if (r->hasbatch && memcmp(r->shared, shared, code->nin) != 0) dropbatch(r);
   if (!r->hasbatch) {
@@ -1248,13 +1285,14 @@ const Batch *ad_rootbatch(Compiled *c, Root *r, const uint8_t *shared,
       return NULL;
     r->hasbatch = 1;
   }
-  r->points += n;
+  r->points += run->n;
   if (r->batch.vectors == NULL) {
-    const size_t before = r->points == n ? 0 : ad_batchbytes(&r->batch);
-    tovectors(c, r);
+    const size_t before = r->points == run->n ? 0 : ad_batchbytes(&r->batch);
+    tovectors(c, r, run);
     c->S->told +=
         ad_batchbytes(&r->batch) - before; /* for the next ad_tellgc */
   }
+  c->mapped = r->batch.vectors != NULL ? C_VECTORS : C_KERNELS;
   return &r->batch;
 }
 
@@ -2230,6 +2268,14 @@ static int l_stats(lua_State *L) {
   else
     lua_pushstring(L, backend);
   lua_setfield(L, -2, "backend");
+  if (c->mapped != C_UNMAPPED) {
+    if (c->mapped == C_KERNELS)
+      lua_pushfstring(L, "kernels (%s)", ad_vlevel(0)->name);
+    else
+      lua_pushstring(L,
+                     c->mapped == C_VECTORS ? B_NATIVE : "calls, row by row");
+    lua_setfield(L, -2, "map");
+  }
   if (c->eager) {
     lua_pushstring(L, c->eager);
     lua_setfield(L, -2, "note");

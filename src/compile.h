@@ -55,6 +55,9 @@ typedef struct Called {
 
 enum { C_AUTO, C_INTERPRETER, C_NATIVE }; /* option "backend" */
 
+/* what map has run: nothing yet, f itself, vector kernels, machine code */
+enum { C_UNMAPPED, C_BYROW, C_KERNELS, C_VECTORS };
+
 /* what was recorded for arguments of one form */
 typedef struct Root {
   Form in;
@@ -80,6 +83,8 @@ typedef struct Root {
   uint8_t *shared;
   uint64_t points;
   uint8_t hasbatch, novectors; /* no machine code can be had for it */
+  uint8_t kernels;             /* they were measured, and are faster than it */
+  uint32_t measured;           /* when there were so many instructions */
   /* of a gradient: which inputs, and the forms of results by 'set' */
   uint32_t *want, nwant, capwant;
   Form *grad;
@@ -142,6 +147,7 @@ typedef struct Compiled {
   size_t maxstack;
   int options;     /* for ad_lower */
   uint8_t backend; /* which to use: C_AUTO, ... */
+  uint8_t mapped;  /* by the last map: C_UNMAPPED, ... */
   int fixedints;
   uint32_t poisoned;
   const char *nonative; /* why there is no machine code */
@@ -214,6 +220,8 @@ void ad_putarray(lua_State *L, Root *r, int slots, uint32_t k, int idx);
 void ad_forgetarguments(lua_State *L, Root *r);
 /* pushes the array of a slot, for who gets the results */
 void ad_takearray(lua_State *L, Root *r, int slots, uint32_t slot);
+/* does it take, make or return arrays? Then only a run knows how. */
+int ad_rootarrays(const Root *r);
 /* raises the error that 'what' cannot be done with arrays, if there are any */
 void ad_refusearrays(lua_State *L, const Root *r, const char *what);
 
@@ -274,11 +282,11 @@ const Form *ad_rootresults(lua_State *L, Compiled *c, int self, Root *r,
                            uint32_t set, uint32_t *order);
 
 /*
-** The code for many points, of which 'n' follow, with machine code if that pays
-** for them and those before. NULL: no memory.
+** The code for the points that are to be run, with machine code if that pays
+** for them and those before, for which it may run some of them. NULL: no memory.
 */
 const Batch *ad_rootbatch(Compiled *c, Root *r, const uint8_t *shared,
-                          size_t n);
+                          const BatchRun *run);
 
 /* makes the exact form of the code, for where it has come to a NaN */
 void ad_rootexact(lua_State *L, Compiled *c, Root *r);

@@ -195,10 +195,11 @@ static int gone(const Map *m) {
   return 1;
 }
 
-/* pushes element [row][...] of an array as a number or nested lists */
+/* pushes element [row][...] of an array as a number or nested lists; zeros, if
+   the array has no rows */
 static void pushrow(lua_State *L, const Array *a, int dim, const double *at) {
   if (dim == a->ndim) {
-    lua_pushnumber(L, *at);
+    lua_pushnumber(L, a->shape[0] > 0 ? *at : 0);
     return;
   }
   ad_checkstack(L, 4, NULL);
@@ -424,7 +425,7 @@ static size_t batch(lua_State *L, Map *m, const Code *code, uint32_t set,
   for (;;) { /* nothing here raises an error while the batch is there */
     missing = (size_t)code->nslot * V_POINTS * sizeof(double);
     if (code == &m->r->code) {
-      const Batch *kept = ad_rootbatch(m->c, m->r, m->shared, n);
+      const Batch *kept = ad_rootbatch(m->c, m->r, m->shared, &r);
       ok = kept != NULL && ad_batchrun(kept, &r);
     } else {
       ok = ad_batchinit(&b, code, m->shared, 0, alloc, ud);
@@ -462,13 +463,17 @@ static void givenrow(const Map *m, size_t row, const double *x) {
 
 static void rounds(lua_State *L, Map *m, uint32_t set) {
   double *x = room(L, m->o.form.nleaf, sizeof *x);
-  uint8_t *again = m->sum ? NULL : room(L, m->n, 1);
-  uint32_t *rows = m->sum ? NULL : room(L, m->n, sizeof *rows);
+  uint8_t *again = NULL;
+  uint32_t *rows = NULL;
   size_t left = m->n - batch(L, m, &m->r->code, set, NULL, m->n, m->state);
   for (int few = 0; left > 0 && few < PATIENCE;) {
     const uint32_t traces = m->c->traces;
     const size_t was = left;
     size_t k = 0, n = 0;
+    if (!m->sum && again == NULL) {
+      again = room(L, m->n, 1);
+      rows = room(L, m->n, sizeof *rows);
+    }
     while (m->state[k] != B_MISSED && k + 1 < m->n) k++;
     if (m->state[k] == B_MISSED) {
       single(L, m, k, x);
@@ -546,11 +551,44 @@ found:
   return top - 1;
 }
 
+/*
+** f itself for all rows, in Lua, as there is no program for them. At 'results',
+** or nowhere if that is 0, is a table with those of the first.
+*/
+static int byrow(lua_State *L, const Map *m, int results) {
+  const int top = lua_gettop(L);
+  m->c->mapped = C_BYROW;
+  ad_checkstack(L, m->narg + 20, "too many arguments");
+  ad_arraylib(L, m->c->S);
+  lua_getfield(L, -1, "maprows");
+  lua_pushvalue(L, 1);
+  lua_pushinteger(L, (lua_Integer)m->n);
+  lua_pushboolean(L, m->sum);
+  if (results != 0)
+    lua_pushvalue(L, results);
+  else
+    lua_pushnil(L);
+  for (int i = m->first; i < m->first + m->narg; i++) lua_pushvalue(L, i);
+  lua_call(L, 4 + m->narg, LUA_MULTRET);
+  return lua_gettop(L) - top - 1;
+}
+
+/* the values above 'top' become a table, at top + 1 */
+static void packed(lua_State *L, int top) {
+  const int n = lua_gettop(L) - top;
+  ad_checkstack(L, 4, NULL);
+  lua_createtable(L, n, 1);
+  lua_insert(L, top + 1);
+  for (int i = n; i > 0; i--) lua_rawseti(L, top + 1, i);
+  lua_pushinteger(L, n);
+  lua_setfield(L, top + 1, "n");
+}
+
 /* c:map(a, b, ... [, options]) */
 static int l_map(lua_State *L) {
   Compiled *c = ad_tocompiled(L, 1);
   Map m;
-  int top, arrays = 0, consts, whole;
+  int top, arrays = 0, consts, whole, called = 0;
   uint32_t at = 0, leaf = 0, set = P_NONE;
   memset(&m, 0, sizeof m);
   m.c = c;
@@ -567,25 +605,26 @@ static int l_map(lua_State *L) {
     m.n = (size_t)a->shape[0];
   }
   if (arrays == 0) return luaL_argerror(L, 2, "array expected");
-  if (m.n == 0) return luaL_argerror(L, 2, "array has no rows");
   if (m.n > UINT32_MAX) return luaL_argerror(L, 2, "array has too many rows");
   top = lua_gettop(L);
   /* the program for the first row */
   pushcall(L, &m, 0);
   m.r = c->eager ? NULL : ad_rootof(L, c, 1, top + 2, lua_gettop(L));
   if (m.r == NULL || m.r->prog.ntrace == 0) {
-    lua_call(L, m.narg, 0);
+    if (m.n == 0)
+      return luaL_argerror(L, 2,
+                           "array has no rows, and what f returns for one is "
+                           "not known yet: call it first");
+    lua_call(L, m.narg, LUA_MULTRET);
+    packed(L, top);
+    called = ++top;
     pushcall(L, &m, 0);
     m.r = c->eager ? NULL : ad_rootof(L, c, 1, top + 2, lua_gettop(L));
   }
   lua_settop(L, top);
-  if (m.r == NULL || m.r->prog.ntrace == 0)
-    return luaL_error(L, "map: f could not be compiled: %s",
-                      c->eager        ? c->eager
-                      : c->rec.failed ? c->rec.failed
-                                      : "no program");
-  ad_rootcode(L, c, m.r);
-  ad_refusearrays(L, m.r, "map");
+  if (m.r == NULL || m.r->prog.ntrace == 0) return byrow(L, &m, called);
+  if (!ad_rootcode(L, c, m.r) || ad_rootarrays(m.r))
+    return byrow(L, &m, called);
   pushcall(L, &m, 0); /* new code has no inputs yet */
   ad_rootof(L, c, 1, top + 2, lua_gettop(L));
   lua_settop(L, top);
@@ -593,9 +632,9 @@ static int l_map(lua_State *L) {
     if (m.r->code.block[k].end == P_RETURN) set = m.r->code.block[k].set;
   inputs(L, &m);
   if (set == P_NONE || forms(L, c, 1, m.r, &m.r->code, set, &m.o) == NULL)
-    return luaL_error(L, "map: f has no results that are numbers");
+    return byrow(L, &m, called);
   m.out = room(L, m.o.form.nleaf, sizeof *m.out);
-  m.state = room(L, m.n, 1);
+  m.state = lua_newuserdatauv(L, m.n, 0); /* which the batch sets */
   m.total = room(L, m.o.form.nleaf, sizeof *m.total);
   lua_getiuservalue(L, 1, AD_CCONST);
   consts = lua_gettop(L);
@@ -606,7 +645,7 @@ static int l_map(lua_State *L) {
   else
     for (uint32_t i = 0; i < m.o.form.nval; i++)
       results(L, &m, consts, &at, &leaf);
-  rounds(L, &m, set);
+  if (m.n > 0) rounds(L, &m, set);
   lua_settop(L, whole - 1 + (m.sum ? 0 : (int)m.o.form.nval));
   if (!gone(&m) && m.r->code.relaxed) {
     if (hasnan(&m, m.o.form.nleaf)) {

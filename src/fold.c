@@ -17,6 +17,7 @@
 #endif
 
 #include "fold.h"
+#include "vmath.h"
 
 #include <math.h>
 #include <string.h>
@@ -97,9 +98,6 @@ static inline double smaller(double a, double b) {
 }
 static inline double square(double x, double c) { return (x - c) * (x - c); }
 static inline double scaled(double x, double c) { return x / c * (x / c); }
-static inline double shifted(double x, double c) {
-  return isinf(c) ? x == c : exp(x - c);
-}
 static inline double equal(double x, double c) {
   return x == c || (x != x && c != c);
 }
@@ -110,8 +108,42 @@ FOLD(max, -HUGE_VAL, ELEMENT, larger)
 FOLD(min, HUGE_VAL, ELEMENT, smaller)
 FOLD(square, 0.0, square, plus)
 FOLD(scaled, 0.0, scaled, plus)
-FOLD(exp, 0.0, shifted, plus)
 FOLD(equal, 0.0, equal, plus)
+
+/* sums of exponentials: these first, for as many as are added in one go */
+
+static double shifted(double x, double c) {
+  return isinf(c) ? (x == c ? 0 : -HUGE_VAL) : x - c;
+}
+
+static void exponentials(size_t n, double *x) {
+  const double *const at[] = {x};
+  ad_points(ad_vlevel(0)->function(OP_exp), 1, n, x, at);
+}
+
+static double run_exp(size_t n, const double *x, ptrdiff_t s, double c) {
+  double y[RUN];
+  for (size_t i = 0; i < n; i++) y[i] = shifted(x[(ptrdiff_t)i * s], c);
+  exponentials(n, y);
+  return run_sum(n, y, 1, 0);
+}
+
+static void rows_exp(size_t w, double *restrict acc, const double *x,
+                     ptrdiff_t s, size_t n, ptrdiff_t rs,
+                     const double *restrict c) {
+  double y[4 * WIDTH]; /* so many rows are added at a time */
+  for (size_t r = 0; r < n; r += 4) {
+    const size_t m = n - r < 4 ? n - r : 4;
+    for (size_t i = 0; i < m; i++, x += rs)
+      for (size_t j = 0; j < w; j++)
+        y[i * w + j] = shifted(x[(ptrdiff_t)j * s], c[j]);
+    exponentials(m * w, y);
+    rows_sum(w, acc, y, 1, m, (ptrdiff_t)w, c);
+  }
+}
+
+#define join_exp join_sum
+#define merge_exp merge_sum
 
 #define FOLDER(name, START)                                                    \
   { START, run_##name, rows_##name, join_##name, merge_##name }

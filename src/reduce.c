@@ -9,6 +9,7 @@
 
 #include "array.h"
 #include "fold.h"
+#include "vmath.h"
 
 /* a function that is given another by name compiles to its loop */
 #if defined(__GNUC__)
@@ -200,10 +201,6 @@ INLINE void each(With *f, const Array *x, unsigned mask, const double *c,
   }
 }
 
-static double relative(double x, double c) {
-  return isinf(c) ? x == c : exp(x - c);
-}
-
 static double difference(double x, double c) {
   return isinf(c) ? (x == c ? 0 : -HUGE_VAL) : x - c;
 }
@@ -223,6 +220,7 @@ static int l_softmax(lua_State *L) {
   const Array *a = ad_checkarray(L, S, 1);
   const unsigned mask = axesmask(L, 2, a->ndim);
   const double *g = NULL;
+  const double *x[1];
   double number = 1;
   Array *c, *y;
   lua_settop(L, 3);
@@ -236,7 +234,9 @@ static int l_softmax(lua_State *L) {
   }
   y = ad_newarray(L, S, a->ndim, a->shape);
   fold(AD_FOLDMAX, a, mask, NULL, c->data);
-  each(relative, a, mask, c->data, y->data);
+  each(difference, a, mask, c->data, y->data);
+  x[0] = y->data;
+  ad_points(ad_vlevel(0)->function(OP_exp), 1, y->size, y->data, x);
   fold(AD_FOLDSUM, y, mask, NULL, c->data);
   for (size_t i = 0; i < c->size; i++)
     c->data[i] = (g ? g[i] : number) / c->data[i];

@@ -31,6 +31,7 @@
 
 #if LANES == 1
 typedef double vd;
+typedef double vdu;
 typedef uint64_t vu;
 
 static inline vu BITS(vd x) {
@@ -54,6 +55,8 @@ static inline vd REAL(vu u) {
 
 #else
 typedef double vd __attribute__((vector_size(LANES * 8), may_alias));
+typedef double vdu
+    __attribute__((vector_size(LANES * 8), may_alias, aligned(8)));
 typedef uint64_t vu __attribute__((vector_size(LANES * 8), may_alias));
 
 #define BITS(x) ((vu)(x))
@@ -67,6 +70,9 @@ typedef uint64_t vu __attribute__((vector_size(LANES * 8), may_alias));
 
 #define LD(p) (*(const vd *)(const void *)(p))
 #define ST(p, x) (*(vd *)(void *)(p) = (x))
+/* ... of arrays of others, which are aligned as doubles are */
+#define LDU(p) ((vd)(*(const vdu *)(const void *)(p)))
+#define STU(p, x) (*(vdu *)(void *)(p) = (vdu)(x))
 
 /* a loop over the points */
 #if defined(__clang__)
@@ -86,24 +92,41 @@ typedef uint64_t vu __attribute__((vector_size(LANES * 8), may_alias));
 #define INLINE inline
 #endif
 
+/* conditions, one for each lane, and a choice by them */
+#if LANES == 8
+typedef __mmask8 vm;
+#define WIDE(x) ((__m512d)((x) - (vd){0})) /* of a number, too */
+#define COMPARE(x, y, how) ((vm)_mm512_cmp_pd_mask(WIDE(x), WIDE(y), how))
+#define LT(x, y) COMPARE(x, y, _CMP_LT_OS)
+#define LE(x, y) COMPARE(x, y, _CMP_LE_OS)
+#define EQ(x, y) COMPARE(x, y, _CMP_EQ_OQ)
+#define ODD(n) ((vm)_mm512_test_epi64_mask((__m512i)(n), (__m512i)USPLAT(1)))
+#define SEL(m, x, y)                                                           \
+  ((vd)_mm512_mask_blend_pd((vm)(m), (__m512d)(y), (__m512d)(x)))
+#define HOLDS(m, k) ((m) >> (k)&1)
+#define NEVER 0
+#else
+typedef vu vm;
 #define LT(x, y) MASK((x) < (y))
 #define LE(x, y) MASK((x) <= (y))
 #define EQ(x, y) MASK((x) == (y))
+#define ODD(n) MASK(((n)&1) != 0)
 #define SEL(m, x, y) REAL(((m)&BITS(x)) | (~(m)&BITS(y)))
+#define HOLDS(m, k) LANE(m, k)
+#define NEVER USPLAT(0)
+#endif
 
 #define SIGN USPLAT(UINT64_C(1) << 63)
 #define ABS(x) REAL(BITS(x) & ~SIGN)
 
-/* is any lane of a mask set? */
-static inline int any(vu m) {
-#if LANES == 1
+/* does it hold for any lane? */
+static inline int any(vm m) {
+#if LANES == 1 || LANES == 8
   return m != 0;
 #elif LANES == 2 && defined(__x86_64__)
   return _mm_movemask_pd((__m128d)m) != 0;
 #elif LANES == 4
   return _mm256_movemask_pd((__m256d)m) != 0;
-#elif LANES == 8
-  return _mm512_movepi64_mask((__m512i)m) != 0;
 #else
   uint64_t u = 0;
   for (int k = 0; k < LANES; k++) u |= m[k];
@@ -111,16 +134,16 @@ static inline int any(vu m) {
 #endif
 }
 
-/* one bit for each lane of a mask */
-static inline uint64_t bitsof(vu m) {
+/* one bit for each lane */
+static inline uint64_t bitsof(vm m) {
 #if LANES == 1
   return m & 1;
+#elif LANES == 8
+  return m;
 #elif LANES == 2 && defined(__x86_64__)
   return (uint64_t)_mm_movemask_pd((__m128d)m);
 #elif LANES == 4
   return (uint64_t)_mm256_movemask_pd((__m256d)m);
-#elif LANES == 8
-  return _mm512_movepi64_mask((__m512i)m);
 #else
   uint64_t u = 0;
   for (int k = 0; k < LANES; k++) u |= (m[k] & 1) << k;
@@ -144,17 +167,19 @@ static inline vd root(vd x) {
 }
 
 /* lanes that the code before does not cover: the C library's, one by one */
-static vd fix(vd y, vu m, vd x, double (*f)(double)) {
+static vd fix(vd y, vm m, vd x, double (*f)(double)) {
   for (int k = 0; k < LANES; k++)
-    if (LANE(m, k)) SETLANE(y, k, f(LANE(x, k)));
+    if (HOLDS(m, k)) SETLANE(y, k, f(LANE(x, k)));
   return y;
 }
 
 #define OUTSIDE(m, y, x, f)                                                    \
   do {                                                                         \
-    const vu outside_ = (m);                                                   \
+    const vm outside_ = (vm)(m);                                               \
     if (any(outside_)) y = fix(y, outside_, x, f);                             \
   } while (0)
+
+#define BEYOND(limit, y, x, f) OUTSIDE(~LT(ABS(x), limit), y, x, f)
 
 /* }====================================================== */
 
@@ -171,39 +196,40 @@ static vd fix(vd y, vu m, vd x, double (*f)(double)) {
 #define LN2H 0x1.62e42fee00000p-1
 #define LN2L 0x1.a39ef35793c76p-33
 
-/* (exp(r) - 1 - r) / r^2 for |r| <= log(2)/2; of exp(r): 2^-61 */
-static inline vd expq(vd r) {
-  vd p = SPLAT(2.0914717341716378e-09);
-  p = p * r + 2.5105259538448494e-08;
-  p = p * r + 2.755727357010214e-07;
-  p = p * r + 2.7557255297969643e-06;
-  p = p * r + 2.4801587325605324e-05;
-  p = p * r + 0.0001984126987490126;
-  p = p * r + 0.001388888888888373;
-  p = p * r + 0.008333333333326112;
-  p = p * r + 0.04166666666666667;
-  p = p * r + 0.1666666666666667;
-  return p * r + 0.5;
+/*
+** (exp(r) - 1 - r) / r^2 for |r| <= log(2)/2, z = r^2; of exp(r): 2^-57. By
+** pairs, which depend on each other half as deep.
+*/
+static inline vd expq(vd r, vd z) {
+  vd p = r * 2.5107824336252382e-08 + 2.7629761566987207e-07;
+  p = p * z + (r * 2.755724793878739e-06 + 2.4801494611191087e-05);
+  p = p * z + (r * 0.00019841269882154587 + 0.0013888888942051598);
+  p = p * z + (r * 0.008333333333323312 + 0.041666666666536345);
+  return p * z + (r * 0.16666666666666674 + 0.500000000000001);
 }
 
-/* 2^n, from n + MAGIC */
-static inline vd power2(vd t) { return REAL((BITS(t) + 1023) << 52); }
+/* x + EMAGIC has the nearest integer of x, and 1023, in its lowest bits */
+#define EMAGIC (MAGIC + 1023)
+
+/* 2^n, from n + EMAGIC */
+static inline vd power2(vd t) { return REAL(BITS(t) << 52); }
 
 /* |x| < 708 */
 static inline vd expin(vd x) {
-  const vd t = x * LOG2E + MAGIC;
-  const vd n = t - MAGIC;
-  const vd r = (x - n * LN2H) - n * LN2L;
-  return ((r + r * r * expq(r)) + 1.0) * power2(t);
+  const vd t = x * LOG2E + EMAGIC;
+  const vd n = t - EMAGIC;
+  const vd r = (x - n * LN2H) - n * LN2L, z = r * r;
+  return ((r + z * expq(r, z)) + 1.0) * power2(t);
 }
 
 /* the same in two parts */
 static inline void exptwo(vd x, vd *h, vd *l) {
-  const vd t = x * LOG2E + MAGIC;
-  const vd n = t - MAGIC, p = power2(t);
+  const vd t = x * LOG2E + EMAGIC;
+  const vd n = t - EMAGIC, p = power2(t);
   const vd hi = x - n * LN2H, lo = n * LN2L, r = hi - lo;
   const vd rest = (hi - r) - lo;
-  const vd q = r + (r * r * expq(r) + (rest + rest * r)), s = q + 1.0;
+  const vd z = r * r;
+  const vd q = r + (z * expq(r, z) + (rest + rest * r)), s = q + 1.0;
   *h = s * p;
   *l = ((1.0 - s) + q) * p;
 }
@@ -212,15 +238,15 @@ static inline void exptwo(vd x, vd *h, vd *l) {
 
 static inline vd vexp(vd x) {
   vd y = expin(x);
-  OUTSIDE(~LT(ABS(x), BIG), y, x, exp);
+  BEYOND(BIG, y, x, exp);
   return y;
 }
 
 static inline vd vexp2(vd x) {
-  const vd t = x + MAGIC;
-  const vd r = (x - (t - MAGIC)) * 0.69314718055994530942;
-  vd y = ((r + r * r * expq(r)) + 1.0) * power2(t);
-  OUTSIDE(~LT(ABS(x), 1021.0), y, x, exp2);
+  const vd t = x + EMAGIC;
+  const vd r = (x - (t - EMAGIC)) * 0.69314718055994530942, z = r * r;
+  vd y = ((r + z * expq(r, z)) + 1.0) * power2(t);
+  BEYOND(1021.0, y, x, exp2);
   return y;
 }
 
@@ -228,19 +254,19 @@ static inline vd vexp2(vd x) {
 ** 2^n (1 + r + r^2 q) - 1, largest terms first, what their sums lack last.
 */
 static inline vd expm1in(vd x) {
-  const vd t = x * LOG2E + MAGIC;
-  const vd n = t - MAGIC, s = power2(t);
+  const vd t = x * LOG2E + EMAGIC;
+  const vd n = t - EMAGIC, s = power2(t);
   const vd hi = x - n * LN2H, lo = n * LN2L;
-  const vd r = hi - lo, rest = (hi - r) - lo;
+  const vd r = hi - lo, rest = (hi - r) - lo, z = r * r;
   const vd a = s - 1.0, a1 = a - s, lacks = (s - (a - a1)) - (a1 + 1.0);
   const vd b = s * r, h = a + b, e = (a - h) + b;
-  const vd y = h + (s * (r * r * expq(r) + rest) + (e + lacks));
+  const vd y = h + (s * (z * expq(r, z) + rest) + (e + lacks));
   return SEL(LT(ABS(x), 0x1p-54), x, y);
 }
 
 static inline vd vexpm1(vd x) {
   vd y = expm1in(x);
-  OUTSIDE(~LT(ABS(x), BIG), y, x, expm1);
+  BEYOND(BIG, y, x, expm1);
   return y;
 }
 
@@ -249,43 +275,39 @@ static inline vd vsinh(vd x) {
   const vd u = t / (t + 1.0);
   const vd s = SEL(LT(t, 1.0), t * 2.0 - t * u, t + u) * 0.5;
   vd y = REAL(BITS(s) | (BITS(x) & SIGN));
-  OUTSIDE(~LT(ABS(x), BIG), y, x, sinh);
+  BEYOND(BIG, y, x, sinh);
   return y;
 }
 
 static inline vd vcosh(vd x) {
   const vd e = expin(ABS(x)) * 0.5;
   vd y = e + 0.25 / e;
-  OUTSIDE(~LT(ABS(x), BIG), y, x, cosh);
+  BEYOND(BIG, y, x, cosh);
   return y;
 }
 
 /* e / (1 + e) or 1 / (1 + e), and what the quotient lacks */
 static inline vd vsigmoid(vd x) {
-  const vu below = LT(x, 0.0);
+  const vm below = LT(x, 0.0);
   vd e, l, d, dl, y;
   exptwo(REAL(BITS(x) | SIGN), &e, &l);
   d = e + 1.0;
   dl = (1.0 - d) + e + l;
   y = SEL(below, e, SPLAT(1)) / d; /* 1 / d is 1 - y or y */
   y = y + (SEL(below, l, SPLAT(0)) - y * dl) * SEL(below, 1.0 - y, y);
-  OUTSIDE(~LT(ABS(x), BIG), y, x, ad_sigmoid);
+  BEYOND(BIG, y, x, ad_sigmoid);
   return y;
 }
 
 /* (tanh(x) / x - 1) / x^2 of z = x^2 <= 0.5625^2; of tanh(x): 2^-57 */
 static inline vd tanhq(vd z) {
+  const vd zz = z * z;
   vd p = SPLAT(-2.0026740085317684e-05);
-  p = p * z + 8.426522203958066e-05;
-  p = p * z + -0.00023410556936672797;
-  p = p * z + 0.0005887537111834804;
-  p = p * z + -0.0014556239774192678;
-  p = p * z + 0.003592105532132769;
-  p = p * z + -0.008863234021529514;
-  p = p * z + 0.021869488476962563;
-  p = p * z + -0.0539682539670594;
-  p = p * z + 0.13333333333332392;
-  return p * z + -0.3333333333333333;
+  p = p * zz + (z * 8.426522203958066e-05 + -0.00023410556936672797);
+  p = p * zz + (z * 0.0005887537111834804 + -0.0014556239774192678);
+  p = p * zz + (z * 0.003592105532132769 + -0.008863234021529514);
+  p = p * zz + (z * 0.021869488476962563 + -0.0539682539670594);
+  return p * zz + (z * 0.13333333333332392 + -0.3333333333333333);
 }
 
 /* beyond 22 it is 1 to all digits */
@@ -317,13 +339,11 @@ static inline vd vtanh(vd x) {
 
 /* (log((1 + s) / (1 - s)) / s - 2) / z of z = s^2; of the log: 2^-57.7 */
 static inline vd logq(vd z) {
+  const vd zz = z * z;
   vd p = SPLAT(0.14616585424888623);
-  p = p * z + 0.15331710618210773;
-  p = p * z + 0.18182889455674947;
-  p = p * z + 0.22222211130259878;
-  p = p * z + 0.2857142862600327;
-  p = p * z + 0.39999999999899444;
-  return p * z + 0.666666666666667;
+  p = p * zz + (z * 0.15331710618210773 + 0.18182889455674947);
+  p = p * zz + (z * 0.22222211130259878 + 0.2857142862600327);
+  return p * zz + (z * 0.39999999999899444 + 0.666666666666667);
 }
 
 /* k log 2 + log(1 + f) + c, where c is small */
@@ -359,7 +379,7 @@ static inline vd vlog1p(vd x) {
 static inline vd vsoftplus(vd x) {
   const vd l = log1pin(expin(REAL(BITS(x) | SIGN)));
   vd y = SEL(LT(x, 0.0), SPLAT(0), x) + l;
-  OUTSIDE(~LT(ABS(x), BIG), y, x, ad_softplus);
+  BEYOND(BIG, y, x, ad_softplus);
   return y;
 }
 
@@ -447,9 +467,9 @@ static inline vd vlog10(vd x) {
   return y;
 }
 
-static vd fixpow(vd y, vu m, vd a, vd b) {
+static vd fixpow(vd y, vm m, vd a, vd b) {
   for (int k = 0; k < LANES; k++)
-    if (LANE(m, k)) SETLANE(y, k, ad_powd(LANE(a, k), LANE(b, k)));
+    if (HOLDS(m, k)) SETLANE(y, k, ad_powd(LANE(a, k), LANE(b, k)));
   return y;
 }
 
@@ -457,23 +477,25 @@ static vd fixpow(vd y, vu m, vd a, vd b) {
 static inline vd vpow(vd a, vd b) {
   const vd x = ABS(a), whole = b + MAGIC;
   vd h, l, p, e, t, n, hi, lo, r, rest, q, y;
-  vu outside;
+  vm outside;
   logtwo(x, &h, &l);
   product(b, h, &p, &e);
   e = e + b * l;
-  t = p * LOG2E + MAGIC;
-  n = t - MAGIC;
+  t = p * LOG2E + EMAGIC;
+  n = t - EMAGIC;
   hi = p - n * LN2H;
   lo = n * LN2L;
   r = hi - lo;
   rest = ((hi - r) - lo) + e;
-  q = r * r * expq(r);
+  q = r * r;
+  q = q * expq(r, q);
   y = ((r + (q + (rest + rest * (r + q)))) + 1.0) * power2(t);
   y = REAL(BITS(y) | (BITS(a) & SIGN & (BITS(whole) << 63)));
   outside = ~(NORMAL(x) & LT(ABS(p), BIG) & LT(ABS(b), 0x1p64));
   outside |= LT(a, 0.0) & ~(EQ(whole - MAGIC, b) & LT(ABS(b), 0x1p51));
   if (any(outside)) y = fixpow(y, outside, a, b);
-  return y;
+  y = SEL(EQ(b, 2.0), a * a, y); /* as special.c has it */
+  return SEL(EQ(b, 1.0), a, y);
 }
 
 /* }====================================================== */
@@ -494,7 +516,7 @@ static inline vd vpow(vd a, vd b) {
 ** x = n pi/2 + *r + *rest for |x| < 2^20. Next to multiples of pi/2 few
 ** digits of the rest are right: *outside.
 */
-static inline vu reduce(vd x, vd *r, vd *rest, vu *outside) {
+static inline vu reduce(vd x, vd *r, vd *rest, vm *outside) {
   const vd t = x * TWOBYPI + MAGIC, n = t - MAGIC;
   const vd a = x - n * PIO2A, w = n * PIO2B;
   const vd b = a - w, d = b - a, e = (a - (b - d)) - (w + d);
@@ -533,14 +555,14 @@ static inline vd cosin(vd r, vd rest, vd *w) {
 
 /* the sine and cosine of r + rest, either by bit 0 of n */
 static inline vd sinorcos(vu n, vd r, vd rest) {
-  const vu odd = MASK((n & 1) != 0);
+  const vm odd = ODD(n);
   vd w;
   const vd c = cosin(r, rest, &w), s = sinin(r, rest);
   return SEL(odd, w, r) + SEL(odd, c, s);
 }
 
 static inline vd vsin(vd x) {
-  vu outside;
+  vm outside;
   vd r, rest, y;
   const vu n = reduce(x, &r, &rest, &outside);
   y = REAL(BITS(sinorcos(n, r, rest)) ^ ((n & 2) << 62));
@@ -550,7 +572,7 @@ static inline vd vsin(vd x) {
 }
 
 static inline vd vcos(vd x) {
-  vu outside;
+  vm outside;
   vd r, rest, y;
   const vu n = reduce(x, &r, &rest, &outside) + 1;
   y = REAL(BITS(sinorcos(n, r, rest)) ^ ((n & 2) << 62));
@@ -559,10 +581,10 @@ static inline vd vcos(vd x) {
 }
 
 static inline vd vtan(vd x) {
-  vu outside;
+  vm outside;
   vd r, rest, s, c, w, a, b, al, bl, y;
   const vu n = reduce(x, &r, &rest, &outside);
-  const vu odd = MASK((n & 1) != 0);
+  const vm odd = ODD(n);
   s = sinin(r, rest);
   c = cosin(r, rest, &w);
   sum(SEL(odd, w, r), SEL(odd, c, s), &a, &al);
@@ -583,41 +605,11 @@ static inline vd vtan(vd x) {
 ** =======================================================
 */
 
-typedef void Points(double *d, const double *const *x, int points);
-
-/* every row of the table, one point after the other */
-#define OP1(name, val, d0, l0, h0, kind)                                       \
-  static void one_##name(double *d, const double *const *x, int points) {      \
-    for (int k = 0; k < points; k++) d[k] = ad_v_##name(x[0][k]);              \
-  }
-#define OP2(name, val, d0, d1, l0, h0, l1, h1, kind)                           \
-  static void one_##name(double *d, const double *const *x, int points) {      \
-    for (int k = 0; k < points; k++) d[k] = ad_v_##name(x[0][k], x[1][k]);     \
-  }
-#define OP3(name, val, d0, d1, d2, l0, h0, l1, h1, l2, h2, kind)               \
-  static void one_##name(double *d, const double *const *x, int points) {      \
-    for (int k = 0; k < points; k++)                                           \
-      d[k] = ad_v_##name(x[0][k], x[1][k], x[2][k]);                           \
-  }
-#include "ops.h"
-#undef OP1
-#undef OP2
-#undef OP3
-
-static Points *const onebyone[] = {
-#define OP1(name, val, d0, l0, h0, kind) one_##name,
-#define OP2(name, val, d0, d1, l0, h0, l1, h1, kind) one_##name,
-#define OP3(name, val, d0, d1, d2, l0, h0, l1, h1, l2, h2, kind) one_##name,
-#include "ops.h"
-#undef OP1
-#undef OP2
-#undef OP3
-};
-
 /* those that have code of their own */
 #define OWN1(name)                                                             \
   static void own_##name(double *d, const double *const *x, int points) {      \
-    EACH ST(d + k, v##name(LD(x[0] + k)));                                     \
+    const double *const pa = x[0];                                             \
+    EACH STU(d + k, v##name(LDU(pa + k)));                                     \
   }
 OWN1(exp)
 OWN1(exp2)
@@ -635,39 +627,50 @@ OWN1(tanh)
 OWN1(sigmoid)
 OWN1(softplus)
 
+/* 1 and 2 are the exponents that there are most of */
 static void own_pow(double *d, const double *const *x, int points) {
-  EACH ST(d + k, vpow(LD(x[0] + k), LD(x[1] + k)));
+  EACH {
+    const vd a = LDU(x[0] + k), b = LDU(x[1] + k);
+    vd y;
+    if (!any((vm)~EQ(b, 2.0)))
+      y = a * a;
+    else if (!any((vm)~EQ(b, 1.0)))
+      y = a;
+    else
+      y = vpow(a, b);
+    STU(d + k, y);
+  }
 }
 
 static void own_clamp(double *d, const double *const *x, int points) {
   EACH {
-    const vd a = LD(x[0] + k), b = LD(x[1] + k), c = LD(x[2] + k);
-    ST(d + k, SEL(LT(a, b), b, SEL(LT(c, a), c, a)));
+    const vd a = LDU(x[0] + k), b = LDU(x[1] + k), c = LDU(x[2] + k);
+    STU(d + k, SEL(LT(a, b), b, SEL(LT(c, a), c, a)));
   }
 }
 
 static void own_where(double *d, const double *const *x, int points) {
   EACH {
-    const vd a = LD(x[0] + k), b = LD(x[1] + k), c = LD(x[2] + k);
-    ST(d + k, SEL(EQ(a, 0.0), c, b));
+    const vd a = LDU(x[0] + k), b = LDU(x[1] + k), c = LDU(x[2] + k);
+    STU(d + k, SEL(EQ(a, 0.0), c, b));
   }
 }
 
 static void own_inside(double *d, const double *const *x, int points) {
   EACH {
-    const vd a = LD(x[0] + k), b = LD(x[1] + k), c = LD(x[2] + k);
-    ST(d + k, SEL(LT(a, b) | LT(c, a), SPLAT(0), SPLAT(1)));
+    const vd a = LDU(x[0] + k), b = LDU(x[1] + k), c = LDU(x[2] + k);
+    STU(d + k, SEL(LT(a, b) | LT(c, a), SPLAT(0), SPLAT(1)));
   }
 }
 
 static void own_beyond(double *d, const double *const *x, int points) {
   EACH {
-    const vd a = LD(x[0] + k), b = LD(x[1] + k), c = LD(x[2] + k);
-    ST(d + k, SEL(~LT(a, b) & LT(c, a), SPLAT(1), SPLAT(0)));
+    const vd a = LDU(x[0] + k), b = LDU(x[1] + k), c = LDU(x[2] + k);
+    STU(d + k, SEL(~LT(a, b) & LT(c, a), SPLAT(1), SPLAT(0)));
   }
 }
 
-static Points *function(int op) {
+static ad_Points *function(int op) {
   switch (op) {
 #define OWN(name)                                                              \
   case OP_##name:                                                              \
@@ -694,7 +697,7 @@ static Points *function(int op) {
     OWN(beyond);
 #undef OWN
   default:
-    return onebyone[op];
+    return NULL;
   }
 }
 
@@ -708,6 +711,7 @@ static void general(const Ins *i, double *v, int points) {
   _Alignas(64) double room[AD_MAXARITY][V_POINTS];
   const uint32_t at[AD_MAXARITY] = {i->a, i->b, i->c};
   const double *x[AD_MAXARITY];
+  ad_Points *f;
   for (int j = 0; j < ad_opinfo[i->op].arity; j++) {
     x[j] = v + at[j];
     if (i->flags >> j & 1) {
@@ -715,7 +719,8 @@ static void general(const Ins *i, double *v, int points) {
       x[j] = room[j];
     }
   }
-  function(i->op)(v + i->d, x, points);
+  f = function(i->op);
+  (f != NULL ? f : ad_onebyone[i->op])(v + i->d, x, points);
 }
 
 /* element j of a list */
@@ -749,7 +754,7 @@ static void logsumexp(const Ins *i, double *v, const uint32_t *list,
   _Alignas(64) double y[V_POINTS];
   EACH {
     vd m = SPLAT(-HUGE_VAL), s = SPLAT(0);
-    vu no = USPLAT(0);
+    vm no = NEVER;
     for (uint32_t j = 0; j < i->b; j++) {
       const vd x = element(v, list, j, k);
       m = SEL(LT(m, x), x, m);
@@ -977,4 +982,4 @@ static void gather(double *sum, const double *v, const uint32_t *at, uint32_t n,
 
 /* }====================================================== */
 
-const Vlevel LEVEL = {NAME, run, compare, gather};
+const Vlevel LEVEL = {NAME, run, compare, gather, function};

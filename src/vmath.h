@@ -30,6 +30,12 @@
 #define V_LEAST 8
 #define V_UNIFORM 0x80000000u
 
+/* a row of the table for points at d and x[0], x[1], ...; d may be one of x */
+typedef void ad_Points(double *d, const double *const *x, int points);
+
+/* every row, one point after the other */
+extern ad_Points *const ad_onebyone[];
+
 typedef struct Vlevel {
   const char *name;
   /* runs instructions; returns the first that it leaves to the caller (P_PUSH
@@ -42,12 +48,21 @@ typedef struct Vlevel {
      point k to number k % 8; those whose place is P_NONE are left out */
   void (*gather)(double *sum, const double *v, const uint32_t *at, uint32_t n,
                  int m);
+  /* a row that has code of its own, for a multiple of V_LEAST points anywhere;
+     NULL: it has none */
+  ad_Points *(*function)(int op);
 } Vlevel;
 
 /* level n, or NULL if there is no such level or the CPU does not have it; 0
    is the best there is, 1 one without vectors */
 const Vlevel *ad_vlevel(int n);
 #define V_LEVELS 4
+
+/* a 'function' of any number of points; d is none of x, or it is one of them.
+   What comes of a point does not depend on where it is: those at the end are
+   as many as the function needs, too. */
+void ad_points(ad_Points *f, int arity, size_t n, double *d,
+               const double *const *x);
 
 extern const Vlevel ad_vlevel1;
 extern const Vlevel ad_vlevel2;

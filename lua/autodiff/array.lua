@@ -57,6 +57,9 @@ function M.overlist(name, list)
   return M[name:match("^l(m..)$") or name](x)
 end
 
+--- c:map without a program.
+function M.maprows(...) return require "autodiff.rows"(...) end
+
 for name in ("floor ceil modf where eq lt le maximum minimum"):gmatch "%S+" do
   M.methods[name] = core[name]
 end

@@ -15,6 +15,16 @@ f:map(w, x, { reduce = "sum", threads = 2 })
 -- the same with machine code, which stays for the second call
 local native = ad.compile(function(u) return u * u + ad.exp(u) end, { backend = "native" })
 for _ = 1, 2 do native:map(x) end
+
+-- f itself for each row, and no rows
+local rows = ad.compile(function(p) return ad.sum(ad.array(p)), { p[1], y = p[2] }, p end)
+local points = ad.reshape(ad.linspace(1, 6, 6), { 3, 2 })
+local s, t, stacked = rows:map(points)
+assert(s[3] == 11 and t.y[3] == 6 and stacked[{ 3, 1 }] == 5)
+s = rows:map(points, { reduce = "sum" })
+assert(s == 21)
+assert(#native:map(ad.zeros(0)) == 0)
+
 assert(#f:c_source("f") > 100)
 local path = os.tmpname()
 local gone <close> = setmetatable({}, { __close = function() os.remove(path) end })
