@@ -7,30 +7,11 @@
 ** The tree of predecessors is the dominator tree, so that an operation may be
 ** taken from any block above its own.
 */
-#include "program.h"
+#include "lower.h"
 
 #include <string.h>
 
-typedef struct Lower {
-  const Prog *p;
-  Prog q; /* the optimised program, block by block as p */
-  Code *c;
-  int options;
-  uint32_t *to;            /* by instruction of p: reference in q */
-  uint32_t *pre, *size;    /* of blocks: place in the tree, blocks below */
-  uint32_t *head, nhead;   /* value numbering: 1 + instruction, by hash */
-  uint32_t *next, capnext; /* by instruction of q: another of that hash */
-  uint32_t *home;          /* by instruction of q: its block */
-  uint32_t caphome;
-  uint8_t *live;   /* by instruction of q */
-  uint32_t *slot;  /* by instruction of q */
-  uint32_t *last;  /* ... and its last use in its own block */
-  uint32_t *kslot; /* by constant of q */
-  uint32_t block;
-  int failed;
-} Lower;
-
-static void *get(Lower *w, size_t n, size_t size) {
+void *ad_lowerget(Lower *w, size_t n, size_t size) {
   void *at = w->p->alloc(w->p->ud, NULL, 0, (n + 1) * size);
   if (at == NULL)
     w->failed = 1;
@@ -39,7 +20,7 @@ static void *get(Lower *w, size_t n, size_t size) {
   return at;
 }
 
-static void put(const Lower *w, void *at, size_t n, size_t size) {
+void ad_lowerput(const Lower *w, void *at, size_t n, size_t size) {
   if (at != NULL) w->p->alloc(w->p->ud, at, (n + 1) * size, 0);
 }
 
@@ -79,27 +60,51 @@ static int above(const Lower *w, uint32_t a, uint32_t b) {
   return w->pre[a] <= w->pre[b] && w->pre[b] < w->pre[a] + w->size[a];
 }
 
+/*
+** The block for an operation on the n values x: that in which it is asked for,
+** or, if the values are there already, the one from which the loop is entered.
+** That another run of the loop may not come there makes no difference but for
+** the time: operations have no effects. Calls stay where they are.
+*/
+static uint32_t outward(const Lower *w, const Ins *i) {
+  const uint32_t in[3] = {i->a, i->b, i->c};
+  const uint32_t *x = ad_islist(i->op) ? w->q.list + i->a : in;
+  const uint32_t n = ad_islist(i->op) ? i->b : (uint32_t)ad_insarity(i->op);
+  uint32_t at = w->block;
+  if (i->op == P_PHI || i->op == P_PUSH || i->op == P_POP || i->op == P_CALL ||
+      i->op == P_RESULT || i->op == P_KARRAY || w->options & P_PLAIN)
+    return at;
+  while (w->loop[at] != P_NONE) {
+    const uint32_t up = w->p->block[w->loop[at]].parent;
+    for (uint32_t k = 0; k < n; k++)
+      if (!(x[k] & P_K) && !above(w, w->home[x[k]], up)) return at;
+    at = up;
+  }
+  return at;
+}
+
 /* instruction r is the value of that hash in its block */
 static uint32_t added(Lower *w, uint32_t h, uint32_t r) {
   if (w->failed) return r;
   if (r >= w->caphome) {
     const uint32_t ncap = w->caphome * 2;
-    uint32_t *home = get(w, ncap, sizeof *home);
-    uint32_t *next = get(w, ncap, sizeof *next);
+    uint32_t *home = ad_lowerget(w, ncap, sizeof *home);
+    uint32_t *next = ad_lowerget(w, ncap, sizeof *next);
     if (w->failed) {
-      put(w, home, ncap, sizeof *home);
-      put(w, next, ncap, sizeof *next);
+      ad_lowerput(w, home, ncap, sizeof *home);
+      ad_lowerput(w, next, ncap, sizeof *next);
       return r;
     }
     memcpy(home, w->home, w->caphome * sizeof *home);
     memcpy(next, w->next, w->caphome * sizeof *next);
-    put(w, w->home, w->caphome, sizeof *home);
-    put(w, w->next, w->caphome, sizeof *next);
+    ad_lowerput(w, w->home, w->caphome, sizeof *home);
+    ad_lowerput(w, w->next, w->caphome, sizeof *next);
     w->home = home;
     w->next = next;
     w->caphome = ncap;
   }
-  w->home[r] = w->block;
+  w->home[r] = outward(w, &w->q.ins[r]);
+  w->hoisted |= w->home[r] != w->block;
   w->next[r] = w->head[h];
   w->head[h] = r + 1;
   return r;
@@ -146,13 +151,35 @@ static int ispower(double x) {
   return fabs(frexp(x, &e)) == 0.5 && e > -1020 && e < 1020;
 }
 
+/* is a value 0 (and not -0), 1, or between them, whatever the operands are? */
+static int isstep(const Lower *w, uint32_t r) {
+  double x;
+  if (isconst(w, r, &x)) return x == 1 || (x == 0 && !signbit(x));
+  switch (w->q.ins[r].op) {
+  case OP_below:
+  case OP_atmost:
+  case OP_equal:
+  case OP_first:
+  case OP_second:
+  case OP_inside:
+  case OP_beyond:
+    return 1;
+  default:
+    return 0;
+  }
+}
+
+/* is it a whole number, infinite, or NaN? */
+static int iswhole(const Lower *w, uint32_t r) {
+  return isop(w, r, OP_floor) || isop(w, r, OP_ceil) || isop(w, r, OP_trunc) ||
+         isop(w, r, OP_idiv);
+}
+
 /* is a value never NaN nor infinite, whatever the operands are? */
 static int isbounded(Lower *w, uint32_t r) {
   double x;
   if (isconst(w, r, &x)) return isfinite(x);
-  if (isop(w, r, OP_below) || isop(w, r, OP_equal) || isop(w, r, OP_first) ||
-      isop(w, r, OP_second) || isop(w, r, OP_inside) || isop(w, r, OP_beyond))
-    return 1;
+  if (isstep(w, r)) return 1;
   if (w->options & P_RELAX) w->c->relaxed = 1;
   return w->options & P_RELAX;
 }
@@ -185,7 +212,7 @@ static int passesnan(int op) {
 */
 static int canrelax(Lower *w) {
   const Prog *p = w->p;
-  uint8_t *tainted = get(w, p->nins, 1);
+  uint8_t *tainted = ad_lowerget(w, p->nins, 1);
   int ok = !w->failed;
 #define TAINTED(r) (!((r)&P_K) && tainted[r])
   for (uint32_t i = 0; ok && i < p->nins; i++) {
@@ -207,8 +234,31 @@ static int canrelax(Lower *w) {
         if (TAINTED(p->list[b->a + j])) ok = 0;
   }
 #undef TAINTED
-  put(w, tainted, p->nins, 1);
+  ad_lowerput(w, tainted, p->nins, 1);
   return ok;
+}
+
+/* is a value never below 0, nor -0? Looks at operands so deep. */
+static int ispositive(const Lower *w, uint32_t r, int depth) {
+  const Ins *i;
+  double x;
+  if (isconst(w, r, &x)) return x >= 0 && !signbit(x);
+  if (isstep(w, r)) return 1;
+  i = &w->q.ins[r];
+  switch (i->op) {
+  case OP_exp:
+  case OP_abs:
+  case OP_relu:
+    return 1;
+  case OP_mul:
+    if (i->a == i->b) return 1;
+    /* FALLTHROUGH */
+  case OP_add:
+    return depth > 0 && ispositive(w, i->a, depth - 1) &&
+           ispositive(w, i->b, depth - 1);
+  default:
+    return 0;
+  }
 }
 
 /*
@@ -236,7 +286,9 @@ static uint32_t simplify(Lower *w, int op, uint32_t a, uint32_t b, uint32_t c) {
       return simplify(w, OP_mul, w->q.ins[a].a, konst(w, -y), 0);
     break;
   case OP_add:
-    if (kb && y == 0 && signbit(y)) return a;
+    if (kb && y == 0 && (signbit(y) || ispositive(w, a, 4))) return a;
+    if (a == b) /* with another sum that is one operation */
+      return simplify(w, OP_mul, a, konst(w, 2), 0);
     if (isop(w, b, OP_unm)) return simplify(w, OP_sub, a, w->q.ins[b].a, 0);
     if (isop(w, a, OP_unm)) return simplify(w, OP_sub, b, w->q.ins[a].a, 0);
     if (w->options & P_FAST && kb && isop(w, a, OP_add) &&
@@ -259,8 +311,13 @@ static uint32_t simplify(Lower *w, int op, uint32_t a, uint32_t b, uint32_t c) {
       return simplify(w, OP_mul, w->q.ins[a].a, konst(w, z * y), 0);
     if (kb && y == 1) return a;
     if (kb && y == -1) return simplify(w, OP_unm, a, 0, 0);
+    if (kb && isop(w, a, OP_mul) && isconst(w, w->q.ins[a].b, &z) &&
+        ispower(z) && fabs(z) >= 1 && fabs(y) >= 1 && isfinite(y * z))
+      return simplify(w, OP_mul, w->q.ins[a].a, konst(w, y * z), 0);
     if (isop(w, a, OP_unm) && isop(w, b, OP_unm))
       return simplify(w, OP_mul, w->q.ins[a].a, w->q.ins[b].a, 0);
+    if (a == b && isop(w, a, OP_abs))
+      return simplify(w, OP_mul, w->q.ins[a].a, w->q.ins[a].a, 0);
     if (kb && isop(w, a, OP_unm))
       return simplify(w, OP_mul, w->q.ins[a].a, konst(w, -y), 0);
     break;
@@ -271,6 +328,10 @@ static uint32_t simplify(Lower *w, int op, uint32_t a, uint32_t b, uint32_t c) {
       return simplify(w, OP_mul, a, konst(w, 1 / y), 0);
     if (isop(w, a, OP_unm) && isop(w, b, OP_unm))
       return simplify(w, OP_div, w->q.ins[a].a, w->q.ins[b].a, 0);
+    if (kb && isop(w, a, OP_unm))
+      return simplify(w, OP_div, w->q.ins[a].a, konst(w, -y), 0);
+    if (ka && isop(w, b, OP_unm))
+      return simplify(w, OP_div, konst(w, -x), w->q.ins[b].a, 0);
     break;
   case OP_pow:
     if (kb && y == 0) return konst(w, 1);
@@ -278,9 +339,11 @@ static uint32_t simplify(Lower *w, int op, uint32_t a, uint32_t b, uint32_t c) {
     if (kb && y == -1) return simplify(w, OP_div, konst(w, 1), a, 0);
     if (kb && y == 0.5) return simplify(w, P_ROOT, a, 0, 0);
     if (kb && y == 2) return simplify(w, OP_mul, a, a, 0);
-    if (kb && (y == 3 || y == 4)) {
+    if (kb && (y == 3 || y == 4 || y == 5 || y == 6 || y == 8)) {
       const uint32_t s = simplify(w, OP_mul, a, a, 0);
-      return simplify(w, OP_mul, s, y == 3 ? a : s, 0);
+      const uint32_t t = y == 3 ? a : simplify(w, OP_mul, s, s, 0);
+      if (y == 4) return t;
+      return simplify(w, OP_mul, t, y == 5 ? a : y == 8 ? t : s, 0);
     }
     break;
   case OP_cmul:
@@ -296,9 +359,31 @@ static uint32_t simplify(Lower *w, int op, uint32_t a, uint32_t b, uint32_t c) {
   case OP_max:
   case OP_min:
     if (a == b) return a;
+    if (kb && y == (op == OP_max ? -HUGE_VAL : HUGE_VAL)) return a;
+    if (isstep(w, a) && isstep(w, b)) { /* "or" and "and" */
+      const double wins = op == OP_max ? 1 : 0;
+      if (ka) return x == wins ? a : b;
+      if (kb) return y == wins ? b : a;
+    }
+    break;
+  case OP_where:
+    if (ka) return x != 0 ? b : c;
+    if (b == c) return b;
+    break;
+  case OP_below:
+    if (a == b) return konst(w, 0);
+    break;
+  case OP_relu:
+  case OP_sign:
+    if (isop(w, a, op)) return a;
+    break;
+  case OP_floor:
+  case OP_ceil:
+  case OP_trunc:
+    if (iswhole(w, a)) return a;
     break;
   case OP_abs:
-    if (isop(w, a, OP_abs)) return a;
+    if (ispositive(w, a, 4)) return a;
     if (isop(w, a, OP_unm)) return simplify(w, OP_abs, w->q.ins[a].a, 0, 0);
     break;
   default:
@@ -330,7 +415,33 @@ static void listed(Lower *w, uint32_t n, const uint32_t *x, uint32_t *first) {
 }
 
 /*
-** Has the same comparison been decided further up? Looks at so many blocks.
+** Does what 'u' compares, and that it was so or not, decide what 'b' does? Of
+** numbers that are not in order one may be NaN: not more follows from that.
+*/
+static int follows(const Block *u, int was, const Block *b, int *holds) {
+  const int same = u->a == b->a && u->b == b->b,
+            turned = u->a == b->b && u->b == b->a;
+  if ((same && u->cmp == b->cmp) ||
+      (turned && u->cmp == P_EQ && b->cmp == P_EQ)) {
+    *holds = was;
+    return 1;
+  }
+  if (!(same || turned) || u->cmp == P_SAME || b->cmp == P_SAME) return 0;
+  if (!was) { /* nor is it less */
+    *holds = 0;
+    return (u->cmp == P_LE && same && b->cmp != P_LE) ||
+           (u->cmp == P_LE && b->cmp == P_EQ);
+  }
+  if (u->cmp == P_LE) { /* the other way round it cannot be less */
+    *holds = 0;
+    return turned && b->cmp == P_LT;
+  }
+  *holds = b->cmp == P_LE && (same || u->cmp == P_EQ);
+  return 1;
+}
+
+/*
+** Has the comparison been decided further up? Looks at so many blocks.
 */
 #define LOOKUP 32
 
@@ -341,17 +452,19 @@ static int decided(const Lower *w, const Block *b, int *holds) {
     *holds = ad_compare(b->cmp, x, y);
     return 1;
   }
+  if (b->a == b->b && (b->cmp == P_LT || b->cmp == P_SAME)) {
+    *holds = b->cmp == P_SAME;
+    return 1;
+  }
   for (int n = 0; n < LOOKUP; n++) {
     const uint32_t below = at;
     const Block *u;
     if (w->q.block[at].parent == P_NONE) return 0;
     at = w->q.block[at].parent;
     u = &w->q.block[at];
-    if (u->end == P_IF && u->cmp == b->cmp && u->a == b->a && u->b == b->b &&
-        u->yes != u->no) {
-      *holds = u->yes == below;
+    if (u->end == P_IF && u->yes != u->no &&
+        follows(u, u->yes == below, b, holds))
       return 1;
-    }
   }
   return 0;
 }
@@ -672,7 +785,7 @@ static int arrays(Lower *w) {
   }
   c->narray = c->nain;
   if (n + c->nain == 0) return 1;
-  map = get(w, nk, sizeof *map);
+  map = ad_lowerget(w, nk, sizeof *map);
   for (uint32_t i = 0; i < q->nins && !w->failed; i++)
     if (q->ins[i].op == P_KARRAY && w->live[i]) {
       uint32_t *s = &map[q->ins[i].a];
@@ -685,10 +798,10 @@ static int arrays(Lower *w) {
   c->asize = c->alloc(c->ud, NULL, 0, n * sizeof *c->asize);
   c->capsize = c->asize ? n : 0;
   if (c->akon == NULL || c->asize == NULL) w->failed = 1;
-  busy = get(w, n, sizeof *busy);
-  kept = get(w, q->nblock, sizeof *kept);
-  next = get(w, q->nins, sizeof *next);
-  end = get(w, q->nins, sizeof *end);
+  busy = ad_lowerget(w, n, sizeof *busy);
+  kept = ad_lowerget(w, q->nblock, sizeof *kept);
+  next = ad_lowerget(w, q->nins, sizeof *next);
+  end = ad_lowerget(w, q->nins, sizeof *end);
   if (!w->failed) {
     memset(c->asize, 0, n * sizeof *c->asize);
     for (uint32_t k = 0; k < nk; k++)
@@ -696,11 +809,11 @@ static int arrays(Lower *w) {
     share(w);
     arrayslots(w, busy, kept, next, end);
   }
-  put(w, map, nk, sizeof *map);
-  put(w, busy, n, sizeof *busy);
-  put(w, kept, q->nblock, sizeof *kept);
-  put(w, next, q->nins, sizeof *next);
-  put(w, end, q->nins, sizeof *end);
+  ad_lowerput(w, map, nk, sizeof *map);
+  ad_lowerput(w, busy, n, sizeof *busy);
+  ad_lowerput(w, kept, q->nblock, sizeof *kept);
+  ad_lowerput(w, next, q->nins, sizeof *next);
+  ad_lowerput(w, end, q->nins, sizeof *end);
   return !w->failed;
 }
 
@@ -955,16 +1068,7 @@ static void write(const Lower *w, Code *c, uint32_t *to, uint32_t *from,
         c->list[c->nlist++] = slotof(w, q->list[b->a + j]);
     }
     o->last = c->nins;
-    o->loop = P_NONE;
-  }
-  for (uint32_t k = 0; k < q->nblock; k++) {
-    const uint32_t head = q->block[k].yes;
-    if (q->block[k].end != P_GOTO || head > k) continue;
-    for (uint32_t at = k;; at = q->block[at].parent) { /* inner heads win */
-      if (c->block[at].loop == P_NONE || c->block[at].loop < head)
-        c->block[at].loop = head;
-      if (at == head) break;
-    }
+    o->loop = w->loop[k];
   }
 }
 
@@ -976,9 +1080,9 @@ static int build(Lower *w) {
   c->alloc = w->p->alloc;
   c->ud = w->p->ud;
   c->nin = q->nin;
-  w->kslot = get(w, q->nconst, sizeof *w->kslot);
-  w->slot = get(w, q->nins, sizeof *w->slot);
-  w->last = get(w, q->nins, sizeof *w->last);
+  w->kslot = ad_lowerget(w, q->nconst, sizeof *w->kslot);
+  w->slot = ad_lowerget(w, q->nins, sizeof *w->slot);
+  w->last = ad_lowerget(w, q->nins, sizeof *w->last);
   if (w->failed) return 0;
   count(w, c, &nmoves, &most);
   c->capins += nmoves + 1;
@@ -994,10 +1098,10 @@ static int build(Lower *w) {
   c->block = c->alloc(c->ud, NULL, 0, q->nblock * sizeof *c->block);
   if (c->block != NULL) c->nblock = q->nblock;
   if (c->ins == NULL || c->list == NULL || c->block == NULL) return 0;
-  base = get(w, q->nblock, sizeof *base);
-  spare = get(w, q->nins, sizeof *spare);
-  to = get(w, most, sizeof *to);
-  from = get(w, most, sizeof *from);
+  base = ad_lowerget(w, q->nblock, sizeof *base);
+  spare = ad_lowerget(w, q->nins, sizeof *spare);
+  to = ad_lowerget(w, most, sizeof *to);
+  from = ad_lowerget(w, most, sizeof *from);
   reads = NULL;
   if (!w->failed) {
     uses(w);
@@ -1006,21 +1110,22 @@ static int build(Lower *w) {
   if (!w->failed && arrays(w)) {
     temp = allocate(w, base, spare, c->nconst + q->nin);
     c->nslot = temp + (most > 0);
-    reads = get(w, c->nslot, sizeof *reads);
+    reads = ad_lowerget(w, c->nslot, sizeof *reads);
     if (!w->failed) write(w, c, to, from, reads, temp);
   }
-  put(w, base, q->nblock, sizeof *base);
-  put(w, spare, q->nins, sizeof *spare);
-  put(w, to, most, sizeof *to);
-  put(w, from, most, sizeof *from);
-  put(w, reads, c->nslot, sizeof *reads);
+  ad_lowerput(w, base, q->nblock, sizeof *base);
+  ad_lowerput(w, spare, q->nins, sizeof *spare);
+  ad_lowerput(w, to, most, sizeof *to);
+  ad_lowerput(w, from, most, sizeof *from);
+  ad_lowerput(w, reads, c->nslot, sizeof *reads);
   return !w->failed;
 }
 
 /* the tree of the blocks, from their parents */
 static void tree(Lower *w) {
   const Prog *p = w->p;
-  uint32_t *place = get(w, p->nblock, sizeof *place); /* of the next child */
+  uint32_t *place =
+      ad_lowerget(w, p->nblock, sizeof *place); /* of the next child */
   if (w->failed) return;
   for (uint32_t k = p->nblock; k-- > 0;) {
     w->size[k]++;
@@ -1032,26 +1137,102 @@ static void tree(Lower *w) {
     if (up != P_NONE) place[up] += w->size[k];
     place[k] = w->pre[k] + 1;
   }
-  put(w, place, p->nblock, sizeof *place);
+  ad_lowerput(w, place, p->nblock, sizeof *place);
+}
+
+/* the innermost loops that blocks are in */
+static void loops(Lower *w) {
+  const Prog *p = w->p;
+  for (uint32_t k = 0; k < p->nblock; k++) w->loop[k] = P_NONE;
+  for (uint32_t k = 0; k < p->nblock; k++) {
+    const uint32_t head = p->block[k].yes;
+    if (p->block[k].end != P_GOTO || head > k) continue;
+    for (uint32_t at = k;; at = p->block[at].parent) { /* inner heads win */
+      if (w->loop[at] == P_NONE || w->loop[at] < head) w->loop[at] = head;
+      if (at == head) break;
+    }
+  }
+}
+
+/*
+** Puts the instructions of w->q in another order: number i becomes to[i]. The
+** blocks' first and last are the caller's to set.
+*/
+static void arrange(Lower *w, const uint32_t *to) {
+  Prog *q = &w->q;
+  const uint32_t n = q->nins;
+  Ins *ins = q->alloc(q->ud, NULL, 0, (n + 1) * sizeof *ins);
+  uint32_t *home = ad_lowerget(w, w->caphome, sizeof *home);
+  if (ins == NULL || w->failed) {
+    if (ins != NULL) q->alloc(q->ud, ins, (n + 1) * sizeof *ins, 0);
+    ad_lowerput(w, home, w->caphome, sizeof *home);
+    w->failed = 1;
+    return;
+  }
+#define MOVED(r) ((r)&P_K ? (r) : to[r])
+  for (uint32_t i = 0; i < n; i++) {
+    Ins *x = &ins[to[i]];
+    const int arity = ad_insarity(q->ins[i].op);
+    *x = q->ins[i];
+    home[to[i]] = w->home[i];
+    if (arity > 0 || x->op == P_RESULT) x->a = MOVED(x->a);
+    if (arity > 1) x->b = MOVED(x->b);
+    if (arity > 2) x->c = MOVED(x->c);
+  }
+  for (uint32_t k = 0; k < q->nlist; k++) q->list[k] = MOVED(q->list[k]);
+  for (uint32_t k = 0; k < q->nblock; k++) {
+    Block *b = &q->block[k];
+    if (b->end != P_IF) continue;
+    b->a = MOVED(b->a);
+    b->b = MOVED(b->b);
+  }
+#undef MOVED
+  memcpy(q->ins, ins, n * sizeof *ins);
+  q->alloc(q->ud, ins, (n + 1) * sizeof *ins, 0);
+  ad_lowerput(w, w->home, w->caphome, sizeof *home);
+  w->home = home;
+}
+
+/* what has left its loop goes to its block */
+static void bringhome(Lower *w) {
+  Prog *q = &w->q;
+  uint32_t *to = ad_lowerget(w, q->nins, sizeof *to);
+  uint32_t *n = ad_lowerget(w, q->nblock, sizeof *n), at = 0;
+  if (!w->failed) {
+    for (uint32_t i = 0; i < q->nins; i++) n[w->home[i]]++;
+    for (uint32_t k = 0; k < q->nblock; k++) {
+      q->block[k].first = at;
+      at += n[k];
+      n[k] = q->block[k].first;
+      q->block[k].last = at;
+    }
+    for (uint32_t i = 0; i < q->nins; i++) to[i] = n[w->home[i]]++;
+    arrange(w, to);
+  }
+  ad_lowerput(w, to, q->nins, sizeof *to);
+  ad_lowerput(w, n, q->nblock, sizeof *n);
 }
 
 static int lower(Lower *w) {
   const Prog *p = w->p;
-  w->to = get(w, p->nins, sizeof *w->to);
-  w->pre = get(w, p->nblock, sizeof *w->pre);
-  w->size = get(w, p->nblock, sizeof *w->size);
-  w->head = get(w, w->nhead, sizeof *w->head);
-  w->next = get(w, w->caphome, sizeof *w->next);
-  w->home = get(w, w->caphome, sizeof *w->home);
+  w->to = ad_lowerget(w, p->nins, sizeof *w->to);
+  w->pre = ad_lowerget(w, p->nblock, sizeof *w->pre);
+  w->size = ad_lowerget(w, p->nblock, sizeof *w->size);
+  w->loop = ad_lowerget(w, p->nblock, sizeof *w->loop);
+  w->head = ad_lowerget(w, w->nhead, sizeof *w->head);
+  w->next = ad_lowerget(w, w->caphome, sizeof *w->next);
+  w->home = ad_lowerget(w, w->caphome, sizeof *w->home);
   if (w->failed || !ad_progroom(&w->q, 0, p->nblock, 0)) return 0;
   for (uint32_t k = 0; k < p->nconst; k++)
     if (ad_progconst(&w->q, p->constant[k]) == P_NOMEM) return 0;
   w->q.nblock = p->nblock;
   tree(w);
+  loops(w);
   if (w->options & P_RELAX && !canrelax(w)) w->options &= ~P_RELAX;
   if (!w->failed) optimise(w);
+  if (!w->failed && w->hoisted) bringhome(w);
   if (w->failed) return 0;
-  w->live = get(w, w->q.nins, 1);
+  w->live = ad_lowerget(w, w->q.nins, 1);
   if (w->failed) return 0;
   mark(w);
   return build(w);
@@ -1071,16 +1252,17 @@ int ad_lower(const Prog *p, Code *c, int options) {
   if (!ad_proginit(&w.q, p->alloc, p->ud, p->nin)) return 0;
   for (uint32_t k = 0; k < p->nin; k++) w.q.ins[k].flags = p->ins[k].flags;
   ok = lower(&w);
-  put(&w, w.live, w.q.nins, 1);
-  put(&w, w.slot, w.q.nins, sizeof *w.slot);
-  put(&w, w.last, w.q.nins, sizeof *w.last);
-  put(&w, w.kslot, w.q.nconst, sizeof *w.kslot);
-  put(&w, w.to, p->nins, sizeof *w.to);
-  put(&w, w.pre, p->nblock, sizeof *w.pre);
-  put(&w, w.size, p->nblock, sizeof *w.size);
-  put(&w, w.head, w.nhead, sizeof *w.head);
-  put(&w, w.next, w.caphome, sizeof *w.next);
-  put(&w, w.home, w.caphome, sizeof *w.home);
+  ad_lowerput(&w, w.live, w.q.nins, 1);
+  ad_lowerput(&w, w.slot, w.q.nins, sizeof *w.slot);
+  ad_lowerput(&w, w.last, w.q.nins, sizeof *w.last);
+  ad_lowerput(&w, w.kslot, w.q.nconst, sizeof *w.kslot);
+  ad_lowerput(&w, w.to, p->nins, sizeof *w.to);
+  ad_lowerput(&w, w.pre, p->nblock, sizeof *w.pre);
+  ad_lowerput(&w, w.size, p->nblock, sizeof *w.size);
+  ad_lowerput(&w, w.loop, p->nblock, sizeof *w.loop);
+  ad_lowerput(&w, w.head, w.nhead, sizeof *w.head);
+  ad_lowerput(&w, w.next, w.caphome, sizeof *w.next);
+  ad_lowerput(&w, w.home, w.caphome, sizeof *w.home);
   ad_progfree(&w.q);
   if (!ok) ad_codefree(c);
   return ok;

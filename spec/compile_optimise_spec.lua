@@ -1,0 +1,215 @@
+--- What the optimiser makes of programs: which operations are left, and that the numbers are the
+-- same, bit by bit, at values that are special; with `fast`, that they are as near as rounding.
+
+local ad = require "autodiff"
+
+local huge, nan = math.huge, 0 / 0
+local special = { 0.0, -0.0, 1.0, -1.0, 0.5, 2.0, -2.5, 3.7, 1e-310, -1e-310, 1e-160, 1e160, 1e300,
+  -1e300, 2 ^ -1074, huge, -huge, nan }
+
+local function bits(x) return x ~= x and "nan" or string.pack("d", x) end
+
+-- The operations of f compiled, as "mul add", in their order; and the listing.
+local function operations(f, n, options)
+  local c, args = ad.compile(f, options), {}
+  for k = 1, n or 1 do args[k] = 0.25 + k end
+  c(table.unpack(args))
+  c(table.unpack(args))
+  local names, text = {}, tostring(c)
+  for name in text:gmatch("= (%a[%w_]*)%(") do names[#names + 1] = name end
+  return table.concat(names, " "), text, c
+end
+
+-- f compiled against f, at all pairs of special values, in every way to run it.
+local function same(f)
+  local xs, ys, want = {}, {}, {}
+  for _, x in ipairs(special) do
+    for _, y in ipairs(special) do
+      xs[#xs + 1], ys[#ys + 1], want[#want + 1] = x, y, bits(f(x, y))
+    end
+  end
+  for _, backend in ipairs { "interpreter", "native" } do
+    local c = ad.compile(f, { backend = backend })
+    for _ = 1, 2 do
+      for i, w in ipairs(want) do
+        if bits(c(xs[i], ys[i])) ~= w then
+          error(("f(%s, %s) is %s, compiled %s"):format(xs[i], ys[i], f(xs[i], ys[i]),
+            c(xs[i], ys[i])))
+        end
+      end
+    end
+    local rows = c:map(ad.array(xs), ad.array(ys))
+    for i, w in ipairs(want) do
+      assert.are.equal(w, bits(ad.value(rows[i])), ("f(%s, %s)"):format(xs[i], ys[i]))
+    end
+  end
+end
+
+-- what f is, in x and y; which operations are left of it
+local exact = {
+  { "x * 1", "" },
+  { "x - 0.0", "" },
+  { "x + -0.0", "" },
+  { "x + 0.0", "add" }, -- of -0.0 that is 0.0
+  { "-0.0 + x", "" },
+  { "0.0 - x", "sub" },
+  { "-0.0 - x", "unm" },
+  { "x * x + 0.0", "mul" },
+  { "ad.abs(x) * 3 + 0.0", "abs mul" },
+  { "x * y + 0.0", "mul add" },
+  { "-(-x)", "" },
+  { "x - (-y)", "add" },
+  { "-x - (-y)", "sub" },
+  { "-x + y", "sub" },
+  { "(-x) * (-y)", "mul" },
+  { "(-x) / (-y)", "div" },
+  { "(-x) / 3", "div" },
+  { "3 / (-x)", "div" },
+  { "(-x) * 3", "mul" },
+  { "-(x * 3)", "mul" },
+  { "-(x - y)", "sub unm" }, -- y - x is another zero
+  { "x / 4", "mul" },
+  { "x / 3", "div" },
+  { "x / 2^-1030", "div" }, -- whose reciprocal is infinite
+  { "x + x", "mul" },
+  { "x * 2 * 3", "mul" },
+  { "x * 2 * 0.3", "mul mul" }, -- 1e308 * 2 is infinite
+  { "x * 0.5 * 3", "mul mul" },
+  { "x ^ 0", "" },
+  { "x ^ 1", "" },
+  { "x ^ 2", "mul" },
+  { "x ^ -1", "div" },
+  { "x ^ 0.5", "root" },
+  { "ad.max(x, x)", "" },
+  { "ad.min(x, x)", "" },
+  { "ad.max(x, -math.huge)", "" },
+  { "ad.min(x, math.huge)", "" },
+  { "ad.max(-math.huge, x)", "max" }, -- not of NaN
+  { "ad.abs(ad.abs(x))", "abs" },
+  { "ad.abs(-x)", "abs" },
+  { "ad.abs(x * x)", "mul" },
+  { "ad.abs(x) * ad.abs(x)", "mul" },
+  { "ad.relu(ad.relu(x))", "relu" },
+  { "ad.sign(ad.sign(x))", "sign" },
+  { "x - x", "sub" }, -- NaN of an infinity
+  { "x / x", "div" },
+}
+
+describe("an optimised program", function()
+  for _, case in ipairs(exact) do
+    it("of " .. case[1], function()
+      local f = assert(load("local ad = ... return function(x, y) return " .. case[1] .. " end"))(ad)
+      assert.are.equal(case[2], (operations(f, 2)))
+      same(f)
+    end)
+  end
+
+  it("has products for small powers, to a few ulp", function()
+    for n, want in pairs { [3] = "mul mul", [4] = "mul mul", [5] = "mul mul mul",
+      [6] = "mul mul mul", [8] = "mul mul mul", [7] = "pow", [9] = "pow", [-2] = "pow" } do
+      local f = function(x) return x ^ n end
+      local names, _, c = operations(f)
+      assert.are.equal(want, names)
+      for _, x in ipairs(special) do
+        local a, b = f(x), c(x)
+        assert.is_true(a == b and (a ~= 0 or 1 / a == 1 / b) or a ~= a and b ~= b
+          or math.abs(a - b) <= 4 * 2 ^ -52 * math.abs(a))
+      end
+      for i = -20, 20 do
+        local a, b = f(i * 0.37), c(i * 0.37)
+        assert.is_true(a == b or math.abs(a - b) <= 4 * 2 ^ -52 * math.abs(a))
+      end
+    end
+  end)
+
+  it("computes choices between steps", function()
+    -- that the derivative of x^2 at 0 is 0 whatever the exponent's part is, needs no test
+    local names = operations(ad.derivative(function(x) return x ^ 2 end))
+    assert.are.equal("mul", names)
+    names = operations(ad.grad(function(x, y) return ad.where(true, x, y) * 3 end), 2)
+    assert.are.equal("", names)
+    names = operations(function(x, y) return ad.where(x > 0 and 1 or 0, y, y) end, 2)
+    assert.is_nil(names:find("where"))
+  end)
+
+  it("has comparisons once that decide each other", function()
+    local function guards(f)
+      local c = ad.compile(f)
+      for _, x in ipairs(special) do
+        for _, y in ipairs(special) do
+          assert.are.equal(f(x, y), c(x, y))
+          assert.are.equal(f(x, y), c(x, y))
+        end
+      end
+      local _, n = tostring(c):gsub(" if ", "")
+      return n
+    end
+    assert.are.equal(1, guards(function(x, y)
+      if x < y then return (x < y and 1 or 0) + (x <= y and 2 or 0) + (y < x and 4 or 0)
+        + (y <= x and 8 or 0) end
+      return 0
+    end))
+    assert.are.equal(1, guards(function(x, y)
+      if x <= y then return (y < x and 4 or 0) end
+      return (x < y and 1 or 0)
+    end))
+    assert.are.equal(2, guards(function(x, y)
+      if x <= y then return x < y and 1 or 0 end
+      return 5
+    end))
+    assert.are.equal(2, guards(function(x, y) -- one may be NaN
+      if x < y then return 1 end
+      return x >= y and 2 or 3
+    end))
+    assert.are.equal(0, guards(function(x) return x < x and 1 or 2 end))
+    assert.are.equal(1, guards(function(x) return x <= x and 1 or 2 end))
+  end)
+
+  it("has out of its loops what does not change in them", function()
+    local f = function(x, a, b)
+      while x < 100 do
+        if x < 50 then x = x + ad.exp(a) / b else x = x * ad.sin(b * b) ^ 2 + 100 end
+      end
+      return x
+    end
+    local _, text, c = operations(f, 3)
+    assert.is_true(c:stats().loops > 0)
+    c(60.0, 1.0, 1.0)
+    text = tostring(c)
+    local inside = text:match("%(loop%):(.-)return")
+    for _, name in ipairs { "exp", "div", "sin" } do
+      assert.is_truthy(text:find(name .. "(", 1, true), name)
+      assert.is_nil(inside:find(name .. "(", 1, true), name)
+    end
+    for x = 1, 120, 7 do
+      assert.are.equal(f(x + 0.0, 0.3, 1.1), c(x + 0.0, 0.3, 1.1))
+    end
+    -- out of two loops, or of the inner one
+    local g = function(x, a)
+      local n, s = x * 0, x
+      while n < 5 do
+        local m = x * 0
+        while m < 3 do
+          s = s * 0.5 + ad.exp(a) + ad.sin(n)
+          m = m + 1
+        end
+        n = n + 1
+      end
+      return s
+    end
+    local d = ad.compile(ad.value_and_grad(g, { 1, 2 }))
+    for i = 1, 10 do
+      local y, u, v = ad.value_and_grad(g, { 1, 2 })(i * 0.1, 0.2)
+      local p, q, r = d(i * 0.1, 0.2)
+      assert.is_true(math.abs(y - p) + math.abs(u - q) + math.abs(v - r) < 1e-12 * v)
+    end
+    c = ad.compile(g)
+    for i = 1, 5 do assert.are.equal(g(i * 0.1, 0.2), c(i * 0.1, 0.2)) end
+    assert.is_true(c:stats().loops > 1)
+    text = tostring(c)
+    inside = text:match("%(loop%):(.-)return")
+    assert.is_nil(inside:find("exp(", 1, true))
+    assert.is_truthy(inside:find("sin(", 1, true))
+    assert.is_truthy(text:find("exp(", 1, true))
+  end)
+end)
