@@ -74,6 +74,9 @@ typedef struct Recorder {
   const void *frame; /* of who has called f */
   uint32_t epoch;    /* rounds of loops so far */
   int looped;
+  int doubt; /* f did what nobody watches: see verify */
+  int order; /* the keys of its arguments come in another order */
+  int given; /* are there integers among its arguments? */
   lua_CFunction library[AD_NLIBRARY];
 } Recorder;
 
@@ -145,6 +148,7 @@ void ad_recordsubtypes(State *S);
 int ad_recplain(const State *S, const Cell *c);
 
 /* watch.c */
+int ad_watchable(lua_State *L, const State *S);
 int ad_watchready(lua_State *L, State *S, Recorder *r);
 void ad_watchbegin(lua_State *L, State *S);
 void ad_watchend(lua_State *L, State *S);

@@ -446,11 +446,11 @@ A callable that does what f does, for any f of numbers and structures, most usef
 the program, not f. Wherever f looked at a value (comparisons, ad.value, ad.floor, tostring) the
 program has a guard: a call that takes another path is recorded too, and loops whose length depends
 on the data become loops of the program. What Lua asks no value about (x == 1, type(x), t[x]) is
-seen to as well, by a debug hook while f is recorded, and each recording is followed by a run of f
-itself; if its results are others, f is called as it is from then on. f must have no other effects,
-and what it closes over must not change. A key that is a number takes a trace for each value.
-Strings and the lengths of tables are part of what is recorded; integers are, where f needs them.
-Options: max_traces (default 4096) and max_operations bound what is recorded, beyond them f itself
+seen to as well, by a debug hook while f is recorded. Where f calls what cannot be seen into
+(math.random, a coroutine, other libraries in C), f itself runs once more after it was recorded; if
+its results are others, f is called as it is from then on. f must have no other effects, and what it
+closes over must not change. A key that is a number takes a trace for each value. Strings and the
+lengths of tables are part of what is recorded; integers are, where f needs them. Options: max_traces (default 4096) and max_operations bound what is recorded, beyond them f itself
 is called; memory bounds the bytes that the gradient of a loop may keep; fast = true allows sums and
 products to be rounded otherwise; backend = "interpreter" keeps to the portable interpreter, and
 "native" makes machine code at once, where usually it waits until that pays. tostring gives a
