@@ -313,7 +313,7 @@ describe("the run of f that follows a recording", function()
     assert.are.equal(1, (runs(function(x) return x * x end, 3)))
     assert.are.equal(1, (runs(function(x, s) return #s:rep(2) * x end, 3, "ab")))
     assert.are.equal(1, (runs(function(x)
-      local t = table.pack(select(2, pcall(function() return ad.grad(ad.sin)(x), x end)))
+      local t = table.pack(select(1, ad.grad(ad.sin)(x), x))
       table.sort(t, function(a, b) return a < b end)
       table.insert(t, x == 3 and "three" or "other")
       return math.max(table.unpack(t, 1, 2)) * #t
@@ -321,6 +321,10 @@ describe("the run of f that follows a recording", function()
     assert.are.equal(1, (runs(function(x) return tostring(x) .. x end, 0.5)))
     assert.are.equal(2, (runs(function(x) return tostring(x) .. x end, 3)))
     assert.are.equal(2, (runs(function(x) return coroutine.wrap(ad.sin)(x) end, 3)))
+    -- what would be an error may be caught
+    assert.are.equal(2, (runs(function(x) return select("#", pcall(string.rep, "a", x)) end, 3)))
+    local repeated = ad.compile(function(x) return select(2, pcall(string.rep, "a", x)) end)
+    assert.are.equal("aaa", (repeated(3)))
     assert.are.equal(2, (runs(function(x) return os.time() - os.time() + x end, 3.0)))
     -- f gets copies of tables: of another length where there are holes, of their own each, and
     -- with keys in another order

@@ -531,6 +531,7 @@ static void call(lua_State *L, lua_Debug *ar, int a) {
       return;
     }
     lua_pop(L, 1);
+    if (known[k].what == W_CALL) S->recorder->doubt = 1; /* hides errors */
     a += known[k].arg;
   } while (known[k].what == W_CALL);
   if (known[k].what == W_EQUAL) {
