@@ -411,7 +411,7 @@ static int mm_index(lua_State *L) {
     return luaL_error(L, "attempt to index a number value");
   }
   if (key == NULL && ad_arrayvalued(L, S, 1)) /* as arrays themselves do */
-    return ad_arraycall(L, S, "index");
+    return ad_isend(L) ? 0 : ad_arraycall(L, S, "index");
   if (key == NULL || strncmp(key, "__", 2) == 0) return 0;
   if (strcmp(key, "value") == 0)
     pushpart(L, S, 1, 0);
