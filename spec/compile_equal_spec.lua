@@ -338,6 +338,8 @@ describe("the run of f that follows a recording", function()
     local both = { 1.5 }
     assert.are.equal(2, (runs(function(t) return t[1] == t[2] and 1 or 2 end, { both, both })))
     assert.are.equal(2, (runs(function(t) return #t end, { 1, nil, 3 })))
+    assert.are.equal(2, (runs(function(t) return t == both and 1 or 2 end, both)))
+    assert.are.equal(2, (runs(function(t) return ({ [both] = 1 })[t] or 2 end, both)))
     for n = 1, 20 do
       local t = {}
       for k = 1, n do t["k" .. k] = k end

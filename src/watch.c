@@ -363,11 +363,13 @@ static void unrecord(lua_State *L, State *S, lua_Debug *ar, int reg,
 
 /* a register that is a key, if what is in the other is a table */
 static void key(lua_State *L, lua_Debug *ar, int table, int reg) {
+  const int type = pushregister(L, ar, reg);
   State *S;
   const Cell *c;
-  if (pushregister(L, ar, reg) == LUA_TUSERDATA &&
-      pushregister(L, ar, table) == LUA_TTABLE && (S = recording(L)) != NULL &&
-      (c = ours(L, S, -2)) != NULL) {
+  if (type == LUA_TTABLE && (S = recording(L)) != NULL)
+    S->recorder->doubt = 1; /* it may be a copy of an argument */
+  if (type == LUA_TUSERDATA && pushregister(L, ar, table) == LUA_TTABLE &&
+      (S = recording(L)) != NULL && (c = ours(L, S, -2)) != NULL) {
     ad_recordlook(L, S, c);
     unrecord(L, S, ar, reg, c);
   }
@@ -388,6 +390,8 @@ static void registers(lua_State *L, lua_Debug *ar, int a, int b) {
   const int ta = pushregister(L, ar, a), tb = pushregister(L, ar, b);
   const int top = lua_gettop(L);
   State *S;
+  if (ta == LUA_TTABLE && tb == LUA_TTABLE && (S = recording(L)) != NULL)
+    S->recorder->doubt = 1; /* one may be a copy of an argument */
   if ((ta != LUA_TUSERDATA && tb != LUA_TUSERDATA) ||
       (S = recording(L)) == NULL)
     return;

@@ -454,7 +454,8 @@ lengths of tables are part of what is recorded; integers are, where f needs them
 is called; memory bounds the bytes that the gradient of a loop may keep; fast = true allows sums and
 products to be rounded otherwise; backend = "interpreter" keeps to the portable interpreter, and
 "native" makes machine code at once, where usually it waits until that pays. tostring gives a
-listing.]], [[
+listing; what else can be done with it are c:stats, c:map, c:jacobian, c:hessian, c:c_source and
+c:save.]], [[
 local function newton(a)
   local x = a
   while ad.abs(x * x - a) > 1e-12 * a do x = 0.5 * (x + a / x) end
