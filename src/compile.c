@@ -1345,7 +1345,7 @@ static uint32_t resultset(lua_State *L, Compiled *c, Taker *t, int first,
 /*
 ** f gets copies of its tables. Can it tell the copy at b from the table at a,
 ** by its length, or since that is in two places? Or does only the order of
-** its keys differ? 'seen': the tables so far
+** its keys differ? 'seen': the tables so far, also the copies, for the watch
 */
 static void copied(lua_State *L, Recorder *r, int a, int b, int seen,
                    int depth) {
@@ -1354,9 +1354,11 @@ static void copied(lua_State *L, Recorder *r, int a, int b, int seen,
   lua_pushvalue(L, a);
   r->doubt = lua_rawget(L, seen) != LUA_TNIL || depth > MAXDEPTH ||
              lua_rawlen(L, a) != lua_rawlen(L, b);
-  lua_pushvalue(L, a);
-  lua_pushboolean(L, 1);
-  lua_rawset(L, seen);
+  for (int i = 0; i < 2; i++) {
+    lua_pushvalue(L, i ? a : b);
+    lua_pushboolean(L, 1);
+    lua_rawset(L, seen);
+  }
   lua_pushnil(L); /* the key in b */
   lua_pushnil(L);
   while (lua_next(L, a)) { /* key in b, key, value */
@@ -1414,17 +1416,17 @@ static int record(lua_State *L, Compiled *c, Root *r, int n, int *status) {
     lua_rawsetp(L, LUA_REGISTRYINDEX, &c->rec);
   }
   if (!ad_watchable(L, S)) c->rec.doubt = 1;
+  watched = ad_watchready(L, S, &c->rec);
   pushvalues(L, 1, &r->in, r->given, NULL, S);
   c->rec.order = 0;
   if (!r->in.numbers) {
-    lua_newtable(L);
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &c->rec.frame); /* see ad_watchready */
     for (int i = 1; i <= n; i++)
       copied(L, &c->rec, i + 1, slot + 1 + i, slot + n + 2, 0);
     lua_settop(L, slot + n + 1);
   }
   /* by all of its arguments, the function of a gradient sees no numbers, and
      only what it calls matters */
-  watched = ad_watchready(L, S, &c->rec);
   if (!watched && c->isgrad && r->nwant == r->in.nleaf)
     c->rec.doubt = 1;
   else if (!watched)

@@ -361,13 +361,26 @@ static void unrecord(lua_State *L, State *S, lua_Debug *ar, int reg,
   if (lua_setlocal(L, ar, reg + 1) == NULL) lua_pop(L, 1);
 }
 
+/* what is compared, or a key: is it a copy that f got as an argument? Then
+   it is not the table that it stands for */
+static void isargument(lua_State *L, int idx) {
+  State *S;
+  if (lua_type(L, idx) != LUA_TTABLE || (S = recording(L)) == NULL ||
+      S->recorder->root->in.numbers)
+    return;
+  lua_pushvalue(L, idx);
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &S->recorder->frame);
+  lua_insert(L, -2);
+  if (lua_rawget(L, -2) != LUA_TNIL) S->recorder->doubt = 1;
+  lua_pop(L, 2);
+}
+
 /* a register that is a key, if what is in the other is a table */
 static void key(lua_State *L, lua_Debug *ar, int table, int reg) {
   const int type = pushregister(L, ar, reg);
   State *S;
   const Cell *c;
-  if (type == LUA_TTABLE && (S = recording(L)) != NULL)
-    S->recorder->doubt = 1; /* it may be a copy of an argument */
+  isargument(L, -1);
   if (type == LUA_TUSERDATA && pushregister(L, ar, table) == LUA_TTABLE &&
       (S = recording(L)) != NULL && (c = ours(L, S, -2)) != NULL) {
     ad_recordlook(L, S, c);
@@ -390,8 +403,10 @@ static void registers(lua_State *L, lua_Debug *ar, int a, int b) {
   const int ta = pushregister(L, ar, a), tb = pushregister(L, ar, b);
   const int top = lua_gettop(L);
   State *S;
-  if (ta == LUA_TTABLE && tb == LUA_TTABLE && (S = recording(L)) != NULL)
-    S->recorder->doubt = 1; /* one may be a copy of an argument */
+  if (ta == LUA_TTABLE && tb == LUA_TTABLE) {
+    isargument(L, top - 1);
+    isargument(L, top);
+  }
   if ((ta != LUA_TUSERDATA && tb != LUA_TUSERDATA) ||
       (S = recording(L)) == NULL)
     return;
