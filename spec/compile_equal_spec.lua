@@ -357,7 +357,10 @@ describe("the run of f that follows a recording", function()
       __call = function(_, x) return coroutine.wrap(type)(x) end }))(1.5))
     -- nor is a random number recorded, in a gradient either
     local function noisy(x) return x * math.random() end
-    for _, c in ipairs { ad.compile(noisy), ad.compile(ad.grad(noisy)) } do
+    local generator = ad.random(1)
+    local function normal(x) return x * generator:normal() end
+    for _, c in ipairs { ad.compile(noisy), ad.compile(ad.grad(noisy)), ad.compile(normal),
+        ad.compile(ad.grad(normal)) } do
       assert.are_not.equal(c(1.5), c(1.5))
       assert.is_truthy(c:stats().note)
       assert.are.equal(0, c:stats().traces)

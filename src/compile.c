@@ -35,6 +35,11 @@ void ad_recordfail(State *S, const char *why) {
   if (S->recorder) fail(S, why);
 }
 
+/* f does what need not be the same the next time */
+void ad_recorddoubt(const State *S) {
+  if (S->recorder) S->recorder->doubt = 1;
+}
+
 static Prog *progof(const State *S) { return &S->recorder->root->prog; }
 
 static int isours(const State *S, const Cell *c) {
