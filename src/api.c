@@ -164,9 +164,10 @@ int ad_type(lua_State *L, int idx) {
   idx = lua_absindex(L, idx);
   ad_checkstack(L, 2, NULL);
   S = ad_getstate(L);
-  if (S != NULL && ad_toarray(L, S, idx)) return AD_TARRAY;
+  if (S != NULL && ad_arrayhere(L, S, idx)) return AD_TARRAY;
   c = S == NULL ? NULL : ad_tocell(L, S, idx);
   if (c == NULL) return AD_TNONE;
+  if (ad_kindof(S, c) == AD_RECA) return AD_TARRAY; /* as it is otherwise */
   return AD_ISVAR(ad_kindof(S, c)) ? AD_TVAR : AD_TDUAL;
 }
 
@@ -222,6 +223,12 @@ size_t ad_getarray(lua_State *L, int idx, size_t n, double *x) {
   const Array *a = arraybehind(L, idx);
   size_t size;
   if (a == NULL) return 0;
+  if (ad_getstate(L)->recorder != NULL) { /* which takes notice */
+    lua_pushvalue(L, idx < 0 && idx > LUA_REGISTRYINDEX ? idx - 1 : idx);
+    if (!ad_recordelements(L, ad_getstate(L), top + 2))
+      ad_recordread(L, ad_getstate(L), top + 1);
+    lua_settop(L, top + 1);
+  }
   size = a->size;
   if (n >= size)
     ad_gather(a, x);

@@ -17,7 +17,7 @@
 ** Making
 */
 
-Array *ad_toarray(lua_State *L, const State *S, int idx) {
+Array *ad_arrayhere(lua_State *L, const State *S, int idx) {
   const void *mt;
   if (lua_type(L, idx) != LUA_TUSERDATA || !lua_getmetatable(L, idx))
     return NULL;
@@ -26,8 +26,19 @@ Array *ad_toarray(lua_State *L, const State *S, int idx) {
   return mt == S->mtp[AD_MTARRAY] ? lua_touserdata(L, idx) : NULL;
 }
 
+Array *ad_toarray(lua_State *L, State *S, int idx) {
+  Array *a = ad_arrayhere(L, S, idx);
+  if (S->recorder != NULL && a != NULL) ad_recordread(L, S, idx);
+  return a;
+}
+
 Array *ad_checkarray(lua_State *L, State *S, int arg) {
   Array *a = ad_toarray(L, S, arg);
+  if (a == NULL && S->recorder != NULL) {
+    const Cell *c = ad_tocell(L, S, arg);
+    if (c != NULL && ad_kindof(S, c) == AD_RECA && ad_recordelements(L, S, arg))
+      a = ad_arrayhere(L, S, arg);
+  }
   if (a == NULL) luaL_typeerror(L, arg, "array");
   return a;
 }
@@ -83,6 +94,7 @@ Array *ad_newarray(lua_State *L, State *S, int ndim, const ptrdiff_t *shape) {
   a = newheader(L, S, HEAD + size * sizeof(double) + AD_ALIGN, 0);
   ptrdiff_t stride = 1;
   S->arrays = 1;
+  a->born = S->counter;
   a->size = size;
   a->ndim = ndim;
   for (int d = ndim; d-- > 0;) {
@@ -291,7 +303,7 @@ void ad_pushplain(lua_State *L, State *S, int idx) {
       lua_pushnumber(L, c->value);
     lua_remove(L, -2);
   }
-  for (; batches > 0 && ad_toarray(L, S, -1); batches--) firstpart(L, S);
+  for (; batches > 0 && ad_arrayhere(L, S, -1); batches--) firstpart(L, S);
 }
 
 /* through the values of general kinds, down to what has no such part */
@@ -317,9 +329,9 @@ int ad_deeparray(lua_State *L, State *S, int idx) {
 int ad_arrayvalued(lua_State *L, State *S, int idx) {
   int is;
   if (!S->arrays || lua_type(L, idx) != LUA_TUSERDATA) return 0;
-  if (ad_toarray(L, S, idx)) return 1;
+  if (ad_arrayhere(L, S, idx)) return 1;
   ad_pushplain(L, S, idx);
-  is = ad_toarray(L, S, -1) != NULL;
+  is = ad_arrayhere(L, S, -1) != NULL;
   lua_pop(L, 1);
   return is;
 }
@@ -373,6 +385,14 @@ static void numbers(lua_State *L, int n, const val *x, val *out) {
 }
 
 val ad_arrayapply(lua_State *L, State *S, int op, int n, const val *given) {
+  if (S->recorder != NULL)
+    for (int i = 0; i < n; i++)
+      if (given[i].i && ad_arrayhere(L, S, given[i].i))
+        ad_recordread(L, S, given[i].i);
+  return ad_arraycompute(L, S, op, n, given);
+}
+
+val ad_arraycompute(lua_State *L, State *S, int op, int n, const val *given) {
   val x[AD_MAXARITY];
   ptrdiff_t shape[AD_MAXDIM], stride[AD_MAXARITY][AD_MAXDIM];
   ad_Strided in[AD_MAXARITY];
@@ -400,7 +420,7 @@ void ad_shapeof(lua_State *L, State *S, val v, Shape *shape) {
   shape->ndim = 0;
   if (!ad_hasarray(L, S, v)) return;
   ad_pushplain(L, S, v.i);
-  a = ad_toarray(L, S, -1);
+  a = ad_arrayhere(L, S, -1);
   if (a != NULL) {
     shape->ndim = a->ndim;
     memcpy(shape->len, a->shape, sizeof a->shape);
@@ -626,7 +646,7 @@ Array *ad_owner(lua_State *L, int idx) {
 static Array *ownerbehind(lua_State *L, State *S, int idx) {
   Array *a = NULL;
   ad_pushplain(L, S, idx);
-  if (ad_toarray(L, S, -1)) a = ad_owner(L, -1);
+  if (ad_arrayhere(L, S, -1)) a = ad_owner(L, -1);
   lua_pop(L, 1);
   return a;
 }
@@ -682,7 +702,7 @@ void ad_addowner(lua_State *L, State *S, int idx, int list) {
   const Array *a;
   lua_Integer n;
   ad_pushplain(L, S, idx);
-  a = ad_toarray(L, S, -1);
+  a = ad_arrayhere(L, S, -1);
   if (a != NULL) {
     lua_getfield(L, list, "n");
     n = lua_tointeger(L, -1) + 1;
@@ -806,7 +826,10 @@ void ad_checkwrite(lua_State *L, State *S, int arg) {
     if (a->stride[d] == 0 && a->shape[d] > 1)
       ad_error(L, "cannot write into an array that repeats its elements "
                   "(broadcast_to): write into a copy (a:copy())");
-  if (!owner->saved) return;
+  if (!owner->saved) {
+    owner->written = ++S->writes;
+    return;
+  }
   ad_checkstack(L, 20, NULL);
   if (issaved(L, S, owner)) {
     lua_gc(L, LUA_GCCOLLECT, 0);
@@ -817,6 +840,7 @@ void ad_checkwrite(lua_State *L, State *S, int arg) {
                   "backward pass: write into a copy (a:copy())");
   }
   owner->saved = 0;
+  owner->written = ++S->writes;
 }
 
 /*
@@ -830,7 +854,7 @@ void ad_pushskeleton(lua_State *L, State *S, int leaf, int isnode,
   leaf = lua_absindex(L, leaf);
   if (lua_type(L, leaf) == LUA_TUSERDATA) {
     ad_pushplain(L, S, leaf);
-    a = ad_toarray(L, S, -1);
+    a = ad_arrayhere(L, S, -1);
   } else
     lua_pushnil(L);
   if (a == NULL) {
@@ -855,7 +879,7 @@ int ad_skeletonnode(lua_State *L, const State *S, int idx, uint32_t *node,
     *node = (uint32_t)lua_tointeger(L, idx);
     return 1;
   }
-  *shape = ad_toarray(L, S, idx);
+  *shape = ad_arrayhere(L, S, idx);
   if (*shape == NULL) return 0;
   *node = (uint32_t)(*shape)->stride[0];
   return (*shape)->view;
@@ -867,7 +891,7 @@ void ad_checkfits(lua_State *L, State *S, const Array *shape, int idx,
   const Array *a = NULL;
   if (ad_isleaf(L, S, idx)) {
     ad_pushplain(L, S, idx);
-    a = ad_toarray(L, S, -1);
+    a = ad_arrayhere(L, S, -1);
   } else if (shape == NULL)
     ad_error(L, "%s: number expected, got %s", what, luaL_typename(L, idx));
   if (shape == NULL && a != NULL)
@@ -883,7 +907,7 @@ void ad_checkfits(lua_State *L, State *S, const Array *shape, int idx,
 }
 
 void ad_handout(lua_State *L, State *S) {
-  Array *a = ad_toarray(L, S, -1);
+  Array *a = ad_arrayhere(L, S, -1);
   if (a == NULL) return;
   if (a->view || a->given) {
     const Array *from = a;
@@ -922,7 +946,7 @@ void ad_shapelike(lua_State *L, State *S, int idx) {
   if (S->arrays && lua_isuserdata(L, idx)) {
     val v;
     ad_pushplain(L, S, idx);
-    if (ad_toarray(L, S, -1)) {
+    if (ad_arrayhere(L, S, -1)) {
       lua_pushvalue(L, top);
       spread(L, S, lua_touserdata(L, top + 1));
       v = ad_like(L, S, ad_valat(L, -1), ad_at(top + 1));
@@ -1030,6 +1054,8 @@ static int mm_eq(lua_State *L) {
   const Array *a, *b;
   int same;
   lua_settop(L, 2);
+  if (S->recorder != NULL) /* or be recorded */
+    for (int i = 1; i <= 2; i++) ad_recordelements(L, S, i);
   for (int i = 1; i <= 2; i++) { /* one of them may be a var of an array */
     ad_pushplain(L, S, i);
     lua_replace(L, i);
@@ -1073,6 +1099,7 @@ void ad_openarray(lua_State *L, State *S) {
   ad_openshape(L, S);
   ad_openreduce(L, S);
   ad_openvmap(L, S);
+  ad_opencalls(L, S);
   ad_openproduct(L, S);
   ad_openlinalg(L, S);
 }

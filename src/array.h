@@ -29,6 +29,9 @@ typedef struct Array {
   uint8_t saved; /* a tape may have it: look before writing (owners) */
   uint8_t own;   /* made in a sweep, which alone has it: may be overwritten */
   uint8_t given; /* a sweep has handed it out */
+  /* for recordings (calls.c), of owners: the number of the youngest transform
+     when it was made, and of the write to any array that came last to it */
+  uint64_t born, written;
   ptrdiff_t shape[AD_MAXDIM];
   ptrdiff_t stride[AD_MAXDIM]; /* in elements; any sign; 0: repeated */
 } Array;
@@ -40,8 +43,11 @@ static inline int ad_isarray(const void *p) {
 
 /* array.c */
 
-/* the plain array at an index, or NULL */
-Array *ad_toarray(lua_State *L, const State *S, int idx);
+/* the plain array at an index, or NULL; who gets it may look at its elements,
+   which a recording takes notice of */
+Array *ad_toarray(lua_State *L, State *S, int idx);
+/* the same for who looks at its shape at most */
+Array *ad_arrayhere(lua_State *L, const State *S, int idx);
 Array *ad_checkarray(lua_State *L, State *S, int arg);
 /* pushes an array that owns its elements, which are not set */
 Array *ad_newarray(lua_State *L, State *S, int ndim, const ptrdiff_t *shape);
@@ -85,6 +91,8 @@ int ad_arraycall(lua_State *L, State *S, const char *name);
 void ad_arraycalln(lua_State *L, State *S, const char *name, int n);
 /* an operation of the table on plain numbers and arrays: pushes an array */
 val ad_arrayapply(lua_State *L, State *S, int op, int n, const val *x);
+/* the same, of which a recording takes no notice */
+val ad_arraycompute(lua_State *L, State *S, int op, int n, const val *x);
 
 typedef struct Shape {
   int ndim; /* 0: a number */
@@ -163,6 +171,7 @@ void ad_openreduce(lua_State *L, State *S);
 void ad_openproduct(lua_State *L, State *S);
 void ad_openlinalg(lua_State *L, State *S);
 void ad_opennpy(lua_State *L, State *S);
+void ad_opencalls(lua_State *L, State *S);
 void ad_openrandom(lua_State *L, State *S);
 
 /*

@@ -20,6 +20,8 @@
 #define SCRUBBED 250  /* registers that a function of Lua may have */
 #define MAXPOISONED 8 /* recordings that came to nothing */
 
+#define BUSYROOTS 8 /* that keep memory for their arrays, those used last */
+
 #define OPAQUE "f is not what its derivative is computed from"
 
 /*
@@ -54,11 +56,13 @@ void ad_recnomem(lua_State *L, State *S) {
 }
 
 /* the program's reference for an operand; P_NONE when it cannot have one */
-static uint32_t reference(lua_State *L, State *S, val v, double *x) {
+uint32_t ad_recref(lua_State *L, State *S, val v, double *x) {
   uint32_t r;
   if (v.i != 0) {
     const Cell *c = lua_touserdata(L, v.i);
-    if (c != NULL && isours(S, c)) {
+    if (c != NULL && ad_isarray(c)) return ad_konstarray(L, S, v.i);
+    if (c != NULL && ad_keyof(S, c) == S->recorder->key &&
+        AD_ISREC(ad_kindof(S, c))) {
       *x = c->value;
       if (S->recorder->looped && ad_isstale(S, c)) {
         fail(S, "f has kept a value of an earlier round of a loop");
@@ -67,9 +71,7 @@ static uint32_t reference(lua_State *L, State *S, val v, double *x) {
       return c->u.var.node;
     }
     if (c != NULL) {
-      fail(S, c->stamp == 0
-                  ? "f uses an array"
-                  : "f uses a value of a transform that runs around it");
+      fail(S, "f uses a value of a transform that runs around it");
       return P_NONE;
     }
     v = ad_num(lua_tonumber(L, v.i));
@@ -103,7 +105,7 @@ static val plain(lua_State *L, State *S, int op, int n, const Arg *a) {
   val x[AD_MAXARITY];
   for (int i = 0; i < n; i++) {
     x[i] = a[i].v;
-    if (a[i].key && AD_ISREC(a[i].kind)) x[i] = ad_num(a[i].c->value);
+    if (a[i].key && AD_ISREC(a[i].kind)) x[i] = ad_primalof(L, &a[i]);
   }
   return ad_apply(L, S, op, n, x);
 }
@@ -111,8 +113,11 @@ static val plain(lua_State *L, State *S, int op, int n, const Arg *a) {
 val ad_record(lua_State *L, State *S, int op, int n, const Arg *a) {
   double x[AD_MAXARITY] = {0, 0, 0};
   uint32_t ref[AD_MAXARITY] = {0, 0, 0}, r;
+  for (int i = 0; S->arrays && i < n; i++)
+    if (a[i].v.i && ad_hasarray(L, S, a[i].v))
+      return ad_recordelement(L, S, op, n, a);
   for (int i = 0; i < n && !S->recorder->failed; i++)
-    ref[i] = reference(L, S, a[i].v, &x[i]);
+    ref[i] = ad_recref(L, S, a[i].v, &x[i]);
   if (progof(S)->nins >= ad_compiling(S)->maxoperations)
     fail(S, "max_operations reached");
   if (S->recorder->failed) return plain(L, S, op, n, a);
@@ -139,8 +144,11 @@ val ad_recordlist(lua_State *L, State *S, int op, int n, const Arg *a) {
   uint32_t *ref = (uint32_t *)(x + n), r = P_NONE;
   Prog *p = progof(S);
   double y;
+  for (int i = 0; S->arrays && i < n; i++)
+    if (a[i].v.i && ad_hasarray(L, S, a[i].v))
+      fail(S, "f uses an array in a list of numbers");
   for (int i = 0; i < n && !S->recorder->failed; i++)
-    ref[i] = reference(L, S, a[i].v, &x[i]);
+    ref[i] = ad_recref(L, S, a[i].v, &x[i]);
   if (!S->recorder->failed) {
     y = ad_nvalue(op, (size_t)n, x);
     if (op == OP_list_sum || op == OP_list_mean || op == OP_list_prod) {
@@ -168,7 +176,7 @@ val ad_recordlist(lua_State *L, State *S, int op, int n, const Arg *a) {
     val *v = lua_newuserdatauv(L, (size_t)n * sizeof *v + 1, 0);
     for (int i = 0; i < n; i++) {
       v[i] = a[i].v;
-      if (a[i].key && AD_ISREC(a[i].kind)) v[i] = ad_num(a[i].c->value);
+      if (a[i].key && AD_ISREC(a[i].kind)) v[i] = ad_primalof(L, &a[i]);
     }
     return ad_nary(L, S, op, n, v);
   }
@@ -204,8 +212,8 @@ int ad_recordif(lua_State *L, State *S, int cmp, val x, val y) {
   uint32_t ra, rb;
   int holds;
   if (x.i == 0 && y.i == 0) return ad_compare(cmp, x.n, y.n);
-  ra = reference(L, S, x, &a);
-  rb = reference(L, S, y, &b);
+  ra = ad_recref(L, S, x, &a);
+  rb = ad_recref(L, S, y, &b);
   holds = ad_compare(cmp, a, b);
   if (!S->recorder->failed && (!(ra & P_K) || !(rb & P_K))) {
     const uint32_t where = place(L, S);
@@ -513,7 +521,31 @@ static void take(lua_State *L, Taker *t, int depth) {
     lua_pop(L, 1);
     return;
   }
+  if (type == LUA_TUSERDATA && !t->results && ad_arrayhere(L, S, -1)) {
+    const Array *array = lua_touserdata(L, -1);
+    t->form->nleaf++;
+    t->form->narray++;
+    word(L, t->form, F_ARRAY);
+    word(L, t->form, (uint32_t)array->ndim);
+    for (int d = 0; d < array->ndim; d++) {
+      word(L, t->form, (uint32_t)array->shape[d]);
+      word(L, t->form, (uint32_t)((uint64_t)array->shape[d] >> 32));
+    }
+    lua_pop(L, 1);
+    return;
+  }
   c = type == LUA_TUSERDATA ? ad_tocell(L, S, -1) : NULL;
+  if (c == NULL && t->results && type == LUA_TUSERDATA &&
+      ad_arrayhere(L, S, -1) && ad_madehere(L, S, -1)) {
+    const uint32_t ref = ad_recordcopy(L, S, -1);
+    t->form->nleaf++;
+    t->form->narray++;
+    leafref(L, t, ref);
+    word(L, t->form, F_ARRAY);
+    word(L, t->form, 0);
+    lua_pop(L, 1);
+    return;
+  }
   if (c != NULL) {
     Arg a;
     const int top = lua_gettop(L);
@@ -523,7 +555,12 @@ static void take(lua_State *L, Taker *t, int depth) {
       c = a.c;
     }
     lua_settop(L, top);
-    if (a.key == 0) { /* what has come to be a number */
+    if (a.key == 0 && a.v.i) { /* ... or an array */
+      if (!t->results)
+        t->foreign = 1;
+      else
+        fail(S, "f returns an array of a transform that has ended");
+    } else if (a.key == 0) { /* what has come to be a number */
       if (!t->results) t->foreign = 1;
       lua_pushnumber(L, a.v.n);
       lua_replace(L, top);
@@ -532,7 +569,12 @@ static void take(lua_State *L, Taker *t, int depth) {
         fail(S, "f returns values of several rounds of a loop");
       t->form->nleaf++;
       leafref(L, t, c->u.var.node);
-      word(L, t->form, F_NUM);
+      if (a.kind == AD_RECA) {
+        t->form->narray++;
+        word(L, t->form, F_ARRAY);
+        word(L, t->form, 0);
+      } else
+        word(L, t->form, F_NUM);
       lua_pop(L, 1);
       return;
     } else {
@@ -541,7 +583,8 @@ static void take(lua_State *L, Taker *t, int depth) {
       lua_replace(L, top);
     }
   }
-  if (t->results && ismade(L, S, lua_type(L, -1)))
+  if (t->results && ismade(L, S, lua_type(L, -1)) &&
+      !ad_arrayhere(L, S, -1)) /* which was there before */
     fail(S, "f returns a function or an object that it may have made");
   word(L, t->form, F_CONST);
   word(L, t->form, konst(L, t->c, t->self));
@@ -578,9 +621,19 @@ static int list(lua_State *L, int idx, uint32_t n, double *x) {
   return countkeys(L, idx, n) == n;
 }
 
+/* is the value at idx an array of the shape that the words tell? */
+static int isshape(lua_State *L, const State *S, const uint32_t *w, int idx) {
+  const Array *a = ad_arrayhere(L, S, idx);
+  if (a == NULL || (uint32_t)a->ndim != w[0]) return 0;
+  for (int d = 0; d < a->ndim; d++)
+    if ((uint64_t)a->shape[d] != (w[1 + 2 * d] | (uint64_t)w[2 + 2 * d] << 32))
+      return 0;
+  return 1;
+}
+
 /* does the value at 'idx' have the form from word *at on? Fills the leaves */
-static int match(lua_State *L, int consts, const Form *f, uint32_t *at,
-                 uint32_t *leaf, double *in, int idx) {
+static int match(lua_State *L, const State *S, int consts, const Form *f,
+                 uint32_t *at, uint32_t *leaf, double *in, int idx) {
   const uint32_t *w = f->word + *at;
   uint32_t seq, item;
   if (w[0] == F_NUM) {
@@ -598,6 +651,13 @@ static int match(lua_State *L, int consts, const Form *f, uint32_t *at,
     lua_pop(L, 1);
     *at += 2;
     return same;
+  }
+  if (w[0] == F_ARRAY) {
+    if (lua_type(L, idx) != LUA_TUSERDATA || !isshape(L, S, w + 1, idx))
+      return 0;
+    in[(*leaf)++] = 0;
+    *at += 2 + 2 * w[1];
+    return 1;
   }
   if (lua_type(L, idx) != LUA_TTABLE) return 0;
   ad_checkstack(L, 8, "structure is nested too deep");
@@ -627,7 +687,7 @@ static int match(lua_State *L, int consts, const Form *f, uint32_t *at,
       same = type == LUA_TNUMBER;
       if (same) in[(*leaf)++] = lua_tonumber(L, -1);
     } else
-      same = match(L, consts, f, at, leaf, in, lua_gettop(L));
+      same = match(L, S, consts, f, at, leaf, in, lua_gettop(L));
     lua_pop(L, 1);
     if (!same) return 0;
   }
@@ -635,86 +695,121 @@ static int match(lua_State *L, int consts, const Form *f, uint32_t *at,
     int same;
     lua_rawgeti(L, consts, f->word[(*at)++]);
     lua_rawget(L, idx);
-    same = match(L, consts, f, at, leaf, in, lua_gettop(L));
+    same = match(L, S, consts, f, at, leaf, in, lua_gettop(L));
     lua_pop(L, 1);
     if (!same) return 0;
   }
   return 1;
 }
 
-static void number(lua_State *L, const double *x, const uint32_t *out,
-                   uint32_t *leaf, State *S) {
-  const uint32_t k = (*leaf)++;
-  const double y = x[out ? out[k] : k];
-  if (S)
-    ad_pushrecorded(L, S, y, k);
+typedef struct Build {
+  lua_State *L;
+  State *S; /* leaves are recorded values; NULL: numbers and arrays */
+  Root *r;  /* whose arrays they are */
+  int consts, slots;
+  const Form *f;
+  uint32_t at, leaf, array; /* words, leaves, arrays so far */
+  const double *x;
+  const uint32_t *out; /* leaf k is x[out[k]], or x[k] for lack of it */
+} Build;
+
+static void number(Build *w) {
+  const uint32_t k = w->leaf++;
+  const double y = w->x[w->out ? w->out[k] : k];
+  if (w->S)
+    ad_pushrecorded(w->L, w->S, y, k);
   else
-    lua_pushnumber(L, y);
+    lua_pushnumber(w->L, y);
 }
 
-/* pushes the value of the words from *at on; S: leaves are recorded values */
-static void build(lua_State *L, int consts, const Form *f, uint32_t *at,
-                  uint32_t *leaf, const double *x, const uint32_t *out,
-                  State *S) {
-  const uint32_t *w = f->word + *at;
+static void array(Build *w) {
+  const uint32_t k = w->leaf++;
+  if (w->S) {
+    lua_rawgeti(w->L, w->slots, (lua_Integer)++w->array);
+    ad_pushrecordedarray(w->L, w->S, lua_gettop(w->L), k);
+    lua_remove(w->L, -2);
+  } else
+    ad_takearray(w->L, w->r, w->slots, w->out[k] & ~P_A);
+}
+
+/* pushes the value of the words from w->at on */
+static void build(Build *w) {
+  lua_State *L = w->L;
+  const uint32_t *x = w->f->word + w->at;
   uint32_t seq, item;
   int table;
-  if (w[0] == F_NUM) {
-    number(L, x, out, leaf, S);
-    *at += 1;
+  if (x[0] == F_NUM) {
+    number(w);
+    w->at += 1;
     return;
   }
-  if (w[0] == F_CONST) {
-    lua_rawgeti(L, consts, w[1]);
-    *at += 2;
+  if (x[0] == F_ARRAY) {
+    array(w);
+    w->at += 2 + 2 * x[1];
+    return;
+  }
+  if (x[0] == F_CONST) {
+    lua_rawgeti(L, w->consts, x[1]);
+    w->at += 2;
     return;
   }
   ad_checkstack(L, 8, "structure is nested too deep");
-  seq = w[2];
-  item = w[4];
-  *at += 5;
+  seq = x[2];
+  item = x[4];
+  w->at += 5;
   lua_createtable(L, (int)seq, (int)item);
   table = lua_gettop(L);
-  if (w[3] && S == NULL && out != NULL) { /* the frequent case by itself */
-    const uint32_t *from = out + *leaf;
+  if (x[3] && w->S == NULL && w->out != NULL) { /* the frequent case */
+    const uint32_t *from = w->out + w->leaf;
     for (uint32_t i = 0; i < seq; i++) {
-      lua_pushnumber(L, x[from[i]]);
+      lua_pushnumber(L, w->x[from[i]]);
       lua_rawseti(L, table, (lua_Integer)i + 1);
     }
-    *leaf += seq;
+    w->leaf += seq;
   } else
     for (uint32_t i = 1; i <= seq; i++) {
-      if (w[3])
-        number(L, x, out, leaf, S);
+      if (x[3])
+        number(w);
       else
-        build(L, consts, f, at, leaf, x, out, S);
+        build(w);
       lua_rawseti(L, table, i);
     }
   for (uint32_t i = 0; i < item; i++) {
-    lua_rawgeti(L, consts, f->word[(*at)++]);
-    build(L, consts, f, at, leaf, x, out, S);
+    lua_rawgeti(L, w->consts, w->f->word[w->at++]);
+    build(w);
     lua_rawset(L, table);
   }
-  if (w[1] != 0) {
-    lua_rawgeti(L, consts, w[1]);
+  if (x[1] != 0) {
+    lua_rawgeti(L, w->consts, x[1]);
     lua_setmetatable(L, table);
   }
 }
 
-static void pushvalues(lua_State *L, int self, const Form *f, const double *x,
-                       const uint32_t *out, State *S) {
-  uint32_t at = 0, leaf = 0;
-  const int consts = lua_gettop(L) + 1;
+static void pushvalues(lua_State *L, int self, Root *r, const Form *f,
+                       const double *x, const uint32_t *out, State *S) {
+  Build w;
+  memset(&w, 0, sizeof w);
+  w.L = L;
+  w.S = S;
+  w.r = r;
+  w.f = f;
+  w.x = x;
+  w.out = out;
   ad_checkstack(L, (int)f->nval + 10, "too many values");
   lua_getiuservalue(L, self, AD_CCONST);
-  for (uint32_t i = 0; i < f->nval; i++)
-    build(L, consts, f, &at, &leaf, x, out, S);
-  lua_remove(L, consts);
+  w.consts = lua_gettop(L);
+  if (f->narray) {
+    ad_pushslots(L, r);
+    w.slots = lua_gettop(L);
+  }
+  for (uint32_t i = 0; i < f->nval; i++) build(&w);
+  if (f->narray) lua_remove(L, w.slots);
+  lua_remove(L, w.consts);
 }
 
 void ad_pushform(lua_State *L, int self, const Form *f, const double *x,
                  const uint32_t *out) {
-  pushvalues(L, self, f, x, out, NULL);
+  pushvalues(L, self, NULL, f, x, out, NULL);
 }
 
 /*
@@ -737,6 +832,7 @@ static void dropbatch(Root *r) {
 static void dropcode(Root *r) {
   dropbatch(r);
   if (r->hascode) r->backend->free(r->made);
+  ad_arraysdrop(r);
   if (r->frame.alloc != NULL) ad_framefree(&r->frame);
   if (r->code.alloc != NULL) ad_codefree(&r->code);
   if (r->hasexact) {
@@ -750,6 +846,7 @@ static void dropcode(Root *r) {
 static void freeroot(lua_State *L, Root *r) {
   const size_t n = r->in.nleaf + 1;
   dropcode(r);
+  ad_arraysfree(L, r);
   ad_progfree(&r->prog);
   ad_progfree(&r->adjoint);
   ad_realloc(L, r->sub, r->sub ? n : 0, 0);
@@ -777,6 +874,7 @@ static int compiled_gc(lua_State *L) {
   while (c->nset > 0) freeform(L, &c->set[--c->nset]);
   ad_realloc(L, c->set, c->capset * sizeof *c->set, 0);
   ad_realloc(L, c->place, c->capplace * sizeof *c->place, 0);
+  ad_callfree(L, c);
   c->root = NULL;
   c->set = NULL;
   c->place = NULL;
@@ -794,8 +892,8 @@ static int compiled_gc(lua_State *L) {
 }
 
 /* the numbers of the arguments, when they have the form of the root */
-static int matches(lua_State *L, Root *r, int self, int first, int last,
-                   double *in) {
+static int matches(lua_State *L, const State *S, Root *r, int self, int first,
+                   int last, double *in) {
   uint32_t at = 0, leaf = 0;
   int consts, ok = 1;
   if ((uint32_t)(last - first + 1) != r->in.nval) return 0;
@@ -809,7 +907,7 @@ static int matches(lua_State *L, Root *r, int self, int first, int last,
   lua_getiuservalue(L, self, AD_CCONST);
   consts = lua_gettop(L);
   for (int i = first; i <= last && ok; i++)
-    ok = match(L, consts, &r->in, &at, &leaf, in, i);
+    ok = match(L, S, consts, &r->in, &at, &leaf, in, i);
   lua_settop(L, consts - 1);
   return ok;
 }
@@ -825,6 +923,11 @@ static void integers(lua_State *L, int consts, const Form *f, uint32_t *at,
   }
   if (w[0] == F_CONST) {
     *at += 2;
+    return;
+  }
+  if (w[0] == F_ARRAY) {
+    isint[(*leaf)++] = 0;
+    *at += 2 + 2 * w[1];
     return;
   }
   ad_checkstack(L, 4, "structure is nested too deep");
@@ -855,6 +958,46 @@ static int findintegers(lua_State *L, Root *r, int self, int first) {
   return memchr(r->isint, HUGEINT, r->in.nleaf) == NULL;
 }
 
+/* the arrays of a value of the form from word *at on go to the slots */
+static void putarrays(lua_State *L, Root *r, int consts, int slots,
+                      uint32_t *at, uint32_t *k, int idx) {
+  const uint32_t *w = r->in.word + *at;
+  if (w[0] == F_ARRAY) {
+    ad_putarray(L, r, slots, (*k)++, idx);
+    *at += 2 + 2 * w[1];
+    return;
+  }
+  if (w[0] != F_TABLE) {
+    *at += w[0] == F_NUM ? 1 : 2;
+    return;
+  }
+  ad_checkstack(L, 4, "structure is nested too deep");
+  *at += 5;
+  for (uint32_t i = 1; !w[3] && i <= w[2]; i++) {
+    lua_rawgeti(L, idx, i);
+    putarrays(L, r, consts, slots, at, k, lua_gettop(L));
+    lua_pop(L, 1);
+  }
+  for (uint32_t i = 0; i < w[4]; i++) {
+    lua_rawgeti(L, consts, r->in.word[(*at)++]);
+    lua_rawget(L, idx);
+    putarrays(L, r, consts, slots, at, k, lua_gettop(L));
+    lua_pop(L, 1);
+  }
+}
+
+void ad_callarguments(lua_State *L, Root *r) {
+  uint32_t at = 0, k = 0;
+  const int top = lua_gettop(L);
+  if (r->in.narray == 0) return;
+  ad_checkstack(L, 10, NULL);
+  lua_getiuservalue(L, 1, AD_CCONST);
+  ad_pushslots(L, r);
+  for (uint32_t i = 0; i < r->in.nval; i++)
+    putarrays(L, r, top + 1, top + 2, &at, &k, 2 + (int)i);
+  lua_settop(L, top);
+}
+
 /* subtypes of numbers, where f has asked for them */
 static int subtypes(lua_State *L, Root *r, int self, int first) {
   if (!r->subs) return 1;
@@ -871,7 +1014,7 @@ double *ad_rootinputs(Root *r) {
 Root *ad_rootof(lua_State *L, Compiled *c, int self, int first, int last) {
   for (uint32_t i = 0; i < c->nroot; i++) {
     Root *r = c->root[i];
-    if (!matches(L, r, self, first, last, ad_rootinputs(r)) ||
+    if (!matches(L, c->S, r, self, first, last, ad_rootinputs(r)) ||
         !subtypes(L, r, self, first))
       continue;
     if (i > 0) { /* the next call is likely to be the same */
@@ -915,6 +1058,38 @@ static void leaves(lua_State *L, Root *r) {
   memset(r->given, 0, n * sizeof(double));
   while (!ad_proginit(&r->prog, alloc, ud, r->in.nleaf))
     ad_nomem(L, n * sizeof(Ins));
+  r->prog.callsize = ad_callsize;
+}
+
+/* marks the inputs that are arrays, of n values from word *at on */
+static void arrayleaves(const Form *f, uint32_t *at, uint32_t *leaf, Prog *p,
+                        uint32_t n) {
+  while (n-- > 0) {
+    const uint32_t *w = f->word + *at;
+    switch (w[0]) {
+    case F_NUM:
+      ++*leaf;
+      *at += 1;
+      break;
+    case F_CONST:
+      *at += 2;
+      break;
+    case F_ARRAY:
+      p->ins[(*leaf)++].flags = P_ARRAY;
+      *at += 2 + 2 * w[1];
+      break;
+    default:
+      *at += 5;
+      if (w[3])
+        *leaf += w[2];
+      else
+        arrayleaves(f, at, leaf, p, w[2]);
+      for (uint32_t i = 0; i < w[4]; i++) {
+        ++*at;
+        arrayleaves(f, at, leaf, p, 1);
+      }
+    }
+  }
 }
 
 /* a new root; NULL if there cannot be one for these arguments */
@@ -938,9 +1113,14 @@ static Root *newroot(lua_State *L, Compiled *c, int self, int first, int last,
   r->fixedints = (uint8_t)fixedints;
   leaves(L, r);
   r->in.nval = (uint32_t)(last - first + 1);
+  r->prog.callud = c;
   if (t.foreign) {
     droproot(L, c, r);
     return NULL;
+  }
+  if (r->in.narray) {
+    uint32_t at = 0, leaf = 0;
+    arrayleaves(&r->in, &at, &leaf, &r->prog, r->in.nval);
   }
   return r;
 }
@@ -1017,6 +1197,7 @@ void ad_rootexact(lua_State *L, Compiled *c, Root *r) {
 */
 static uint32_t paysafter(const Compiled *c, const Root *r) {
   if (c->backend == C_INTERPRETER || c->nonative != NULL) return 0;
+  if (ad_hasarrays(&r->code)) return 0; /* it knows nothing of calls */
   if (c->backend == C_NATIVE) return 1;
   return 150 + (uint32_t)(70000 / (r->code.nins + 1));
 }
@@ -1090,13 +1271,14 @@ int ad_rootcode(lua_State *L, Compiled *c, Root *r) {
   Code code;
   Frame frame;
   void *made;
-  if (r->hascode && r->news == 0) return 1;
-  if (!lowered(L, c, r, &code, c->options | P_RELAX)) return 0;
+  const int options = c->options | (r->in.narray || c->ncalled ? 0 : P_RELAX);
+  if (r->hascode && (r->news == 0 || c->running)) return 1;
+  if (!lowered(L, c, r, &code, options)) return 0;
   while (ad_frameinit(&frame, &code, r->prog.alloc, r->prog.ud, c->maxstack) !=
          0) {
     ad_codefree(&code);
     nomemory(L, r);
-    lowered(L, c, r, &code, c->options | P_RELAX);
+    lowered(L, c, r, &code, options);
   }
   dropcode(r);
   r->code = code;
@@ -1406,6 +1588,9 @@ static int record(lua_State *L, Compiled *c, Root *r, int n, int *status) {
   c->rec.thread = L;
   c->rec.epoch = 0;
   c->rec.looped = 0;
+  c->rec.arrays = r->in.narray > 0;
+  c->rec.inside = 0;
+  c->rec.writes = S->writes;
   c->rec.doubt = 0;
   c->rec.given = memchr(r->isint, 1, r->in.nleaf) != NULL;
   if (c->isgrad && r->nwant == r->in.nleaf) c->rec.given = 0; /* vars */
@@ -1422,7 +1607,7 @@ static int record(lua_State *L, Compiled *c, Root *r, int n, int *status) {
   }
   if (!ad_watchable(L, S)) c->rec.doubt = 1;
   watched = ad_watchready(L, S, &c->rec);
-  pushvalues(L, 1, &r->in, r->given, NULL, S);
+  pushvalues(L, 1, r, &r->in, r->given, NULL, S);
   c->rec.order = 0;
   if (!r->in.numbers) {
     lua_rawgetp(L, LUA_REGISTRYINDEX, &c->rec.frame); /* see ad_watchready */
@@ -1450,6 +1635,7 @@ static int record(lua_State *L, Compiled *c, Root *r, int n, int *status) {
       lua_pushnil(L);
       t.slot = last + 1;
       set = resultset(L, c, &t, first, last);
+      ad_recordarrays(L, S);
       if (c->rec.failed)
         ;
       else if (t.foreign)
@@ -1503,7 +1689,36 @@ static int eager(lua_State *L, Compiled *c, int n) {
 typedef struct Difference {
   double largest, by; /* numbers: of f's own; of the differences */
   int other;          /* something else differs */
+  State *S;
 } Difference;
+
+static void comparenumbers(Difference *d, double x, double y) {
+  if (isfinite(y) && fabs(y) > d->largest) d->largest = fabs(y);
+  if (x == y || (x != x && y != y)) return;
+  if (isfinite(x) && isfinite(y))
+    d->by = fmax(d->by, fabs(x - y));
+  else
+    d->other = 1;
+}
+
+/* 0: they are no arrays */
+static int comparearrays(lua_State *L, Difference *d, int a, int b) {
+  const int top = lua_gettop(L);
+  const Array *x = ad_arrayhere(L, d->S, a), *y = ad_arrayhere(L, d->S, b);
+  if (x == NULL || y == NULL) return 0;
+  ad_checkstack(L, 4, NULL);
+  if (x->ndim != y->ndim ||
+      memcmp(x->shape, y->shape, sizeof *x->shape * (size_t)x->ndim) != 0)
+    d->other = 1;
+  else {
+    x = ad_packed(L, d->S, a);
+    y = ad_packed(L, d->S, b);
+    for (size_t i = 0; i < x->size; i++)
+      comparenumbers(d, x->data[i], y->data[i]);
+  }
+  lua_settop(L, top);
+  return 1;
+}
 
 /* adds the value at 'a', recorded, and that at 'b', f's own */
 static void compare(lua_State *L, Difference *d, int a, int b, int depth) {
@@ -1514,16 +1729,11 @@ static void compare(lua_State *L, Difference *d, int a, int b, int depth) {
     return;
   }
   if (type == LUA_TNUMBER) {
-    const double x = lua_tonumber(L, a), y = lua_tonumber(L, b);
-    if (isfinite(y) && fabs(y) > d->largest) d->largest = fabs(y);
-    if (x == y || (x != x && y != y)) return;
-    if (isfinite(x) && isfinite(y))
-      d->by = fmax(d->by, fabs(x - y));
-    else
-      d->other = 1;
+    comparenumbers(d, lua_tonumber(L, a), lua_tonumber(L, b));
     return;
   }
   if (lua_rawequal(L, a, b)) return;
+  if (type == LUA_TUSERDATA && comparearrays(L, d, a, b)) return;
   if (type != LUA_TTABLE || isresource(L, b)) {
     d->other = 1;
     return;
@@ -1573,7 +1783,7 @@ static int compiled_close(lua_State *L) {
 static int verified(lua_State *L, int status, lua_KContext ctx) {
   Compiled *c = lua_touserdata(L, 1);
   const int first = (int)ctx, slot = c->verifying, last = lua_gettop(L);
-  Difference d = {0, 0, 0};
+  Difference d = {0, 0, 0, c->S};
   (void)status;
   lua_closeslot(L, slot);
   ad_checkstack(L, 10, NULL);
@@ -1602,7 +1812,7 @@ static int verified(lua_State *L, int status, lua_KContext ctx) {
 */
 static int verify(lua_State *L, Compiled *c, int n, int first) {
   const int slot = lua_gettop(L) + 1;
-  if (!c->rec.doubt) return slot - first;
+  if (!c->rec.doubt && !c->rec.arrays) return slot - first;
   ad_checkstack(L, n + 20, "too many arguments");
   lua_pushvalue(L, 1);
   lua_toclose(L, slot);
@@ -1629,7 +1839,14 @@ static int has(lua_State *L, int idx, const char *text) {
 
 /* f ran without the recorder: then with it, it should have */
 static int notrecorded(lua_State *L, int status, lua_KContext ctx) {
-  (void)status, (void)ctx;
+  (void)status;
+  if (ctx) { /* of what is done with arrays not all can be recorded */
+    Compiled *c = lua_touserdata(L, 1);
+    c->eagercalls++;
+    if (++c->poisoned >= MAXPOISONED)
+      c->eager = "what f does with arrays could not be recorded";
+    return lua_gettop(L) - 2;
+  }
   lua_settop(L, 2); /* f is gone; the message */
   if (lua_type(L, 2) != LUA_TSTRING) {
     lua_pushfstring(L, "(error object is a %s value)", luaL_typename(L, 2));
@@ -1647,9 +1864,13 @@ static int notrecorded(lua_State *L, int status, lua_KContext ctx) {
 static int asgradient(lua_State *L, Compiled *c, Root *r, int n);
 
 static int once(lua_State *L, Compiled *c, Root *r, int n, int *status) {
-  matches(L, r, 1, 2, n + 1, r->given);
+  int ok;
+  matches(L, c->S, r, 1, 2, n + 1, r->given);
   findintegers(L, r, 1, 2);
-  if (!record(L, c, r, n, status)) return 0;
+  ad_callarguments(L, r);
+  ok = record(L, c, r, n, status);
+  ad_forgetarguments(L, r);
+  if (!ok) return 0;
   if (c->rec.failed && c->rec.looped) { /* from now on as it comes */
     c->noloops = 1;
     while (c->nroot > 0) droproot(L, c, c->root[0]);
@@ -1678,7 +1899,7 @@ static int callslow(lua_State *L, Compiled *c, Root *r, int n) {
   if (r == NULL || !findintegers(L, r, 1, 2)) return eager(L, c, n);
   if (r->prog.nins >= c->maxoperations) return eager(L, c, n);
   if (c->isgrad) {
-    const int k = asgradient(L, c, r, n);
+    const int k = r->in.narray ? -1 : asgradient(L, c, r, n);
     if (k >= 0) return k;
     /* not so: then as what it is, a function like any other */
     c->isgrad = 0;
@@ -1715,8 +1936,8 @@ static int callslow(lua_State *L, Compiled *c, Root *r, int n) {
   lua_settop(L, top + 1);
   lua_getiuservalue(L, 1, AD_CF);
   lua_insert(L, 3);
-  lua_callk(L, n, LUA_MULTRET, 0, notrecorded);
-  return notrecorded(L, LUA_OK, 0);
+  lua_callk(L, n, LUA_MULTRET, c->rec.arrays, notrecorded);
+  return notrecorded(L, LUA_OK, c->rec.arrays);
 }
 
 #define MISSED (-2)
@@ -1740,8 +1961,12 @@ static int results(lua_State *L, Compiled *c, Root *r, const Code *code,
       ad_checkstack(L, (int)f->nval, "too many results");
     for (uint32_t i = 0; i < f->nval; i++) lua_pushnumber(L, v[out[i]]);
   } else
-    pushvalues(L, 1, f, v, out, NULL);
+    pushvalues(L, 1, r, f, v, out, NULL);
   return (int)f->nval;
+}
+
+int ad_callresults(lua_State *L, Compiled *c, Root *r, const Block *b) {
+  return results(L, c, r, &r->code, b, r->frame.v);
 }
 
 /*
@@ -1783,7 +2008,7 @@ static int asgradient(lua_State *L, Compiled *c, Root *r, int n) {
   const int top = lua_gettop(L);
   int status, k;
   if (!wanted(L, c, r)) return -1;
-  matches(L, r, 1, 2, n + 1, r->given);
+  matches(L, c->S, r, 1, 2, n + 1, r->given);
   findintegers(L, r, 1, 2);
   if (!record(L, c, r, n, &status)) {
     if (status == LUA_ERRMEM) lua_error(L);
@@ -1971,15 +2196,33 @@ static int taped(lua_State *L, Compiled *c, int n) {
   return 1;
 }
 
+/* the program of a root that has arrays, for n arguments */
+static int callarrays(lua_State *L, Compiled *c, Root *r, int n) {
+  const int top = lua_gettop(L);
+  const uint32_t at = ad_runcalls(L, c, r, n);
+  if (c->nroot > BUSYROOTS) ad_arraysidle(L, c->root[BUSYROOTS]);
+  if (at == P_FULL) return NORESULT;
+  return r->code.block[at].end == P_RETURN ? lua_gettop(L) - top : MISSED;
+}
+
 static int compiled_call(lua_State *L) {
   Compiled *c = lua_touserdata(L, 1);
   const int n = lua_gettop(L) - 1;
   Root *r;
   int k;
   c->calls++;
-  if (c->eager || c->verifying || c->S->recorder || c->S->debug)
+  if (c->eager || c->verifying || c->running || c->S->recorder || c->S->debug)
     return eager(L, c, n);
   r = ad_rootof(L, c, 1, 2, n + 1);
+  if (r != NULL && r->read && !ad_unwritten(L, c->S, r)) {
+    c->traces -= c->traces < r->prog.ntrace ? c->traces : r->prog.ntrace;
+    droproot(L, c, r);
+    r = NULL;
+    if (++c->stale >= MAXPOISONED) {
+      c->eager = "f reads an array that is written to between calls";
+      return eager(L, c, n);
+    }
+  }
   if (r == NULL) {
     k = taped(L, c, n);
     return k >= 0 ? k : callslow(L, c, NULL, n);
@@ -1994,7 +2237,10 @@ static int compiled_call(lua_State *L) {
     return callslow(L, c, r, n);
   }
   if (++r->runs == r->pays) tonative(c, r);
-  k = answer(L, c, r, r->backend->run(r->made, &r->frame));
+  if (ad_hasarrays(&r->code))
+    k = callarrays(L, c, r, n);
+  else
+    k = answer(L, c, r, r->backend->run(r->made, &r->frame));
   if (k >= 0) return k;
   if (k != MISSED) return eager(L, c, n);
   r->misses++;
@@ -2014,12 +2260,13 @@ static uint64_t guards(const Prog *p) {
 
 static int l_stats(lua_State *L) {
   Compiled *c = ad_tocompiled(L, 1);
-  uint64_t operations = 0, nguard = 0, loops = 0;
+  uint64_t operations = 0, nguard = 0, loops = 0, arraycalls = 0;
   const char *backend = "none";
   for (uint32_t k = 0; k < c->nroot; k++) {
     Root *r = c->root[k];
     if (r->prog.ntrace == 0 || !ad_rootcode(L, c, r)) continue;
     operations += r->code.nins;
+    arraycalls += r->code.ncall;
     nguard += guards(&r->prog);
     for (uint32_t b = 0; b < r->prog.nblock; b++)
       loops += r->prog.block[b].end == P_GOTO && r->prog.block[b].yes <= b;
@@ -2028,7 +2275,7 @@ static int l_stats(lua_State *L) {
     else if (strcmp(backend, "none") == 0)
       backend = r->backend->name;
   }
-  lua_createtable(L, 0, 12);
+  lua_createtable(L, 0, 13);
 #define FIELD(name, x)                                                         \
   (lua_pushinteger(L, (lua_Integer)(x)), lua_setfield(L, -2, name))
   FIELD("traces", c->traces);
@@ -2038,6 +2285,7 @@ static int l_stats(lua_State *L) {
   FIELD("calls", c->calls);
   FIELD("retraces", c->retraces);
   FIELD("eager_calls", c->eagercalls);
+  FIELD("array_calls", arraycalls);
 #undef FIELD
   lua_pushnumber(L, c->seconds);
   lua_setfield(L, -2, "seconds_compiling");
@@ -2061,7 +2309,16 @@ static int l_stats(lua_State *L) {
 
 static void addslot(luaL_Buffer *b, const Code *c, uint32_t s) {
   char text[48];
-  if (s < c->nconst)
+  if (s == P_NONE)
+    snprintf(text, sizeof text, "_");
+  else if (s & P_A && (s & ~P_A) < c->nain)
+    snprintf(text, sizeof text, "X%u", (unsigned)(s & ~P_A) + 1);
+  else if (s & P_A && (s & ~P_A) < c->nain + c->nakon)
+    snprintf(text, sizeof text, "K%u", (unsigned)(s & ~P_A) - c->nain + 1);
+  else if (s & P_A)
+    snprintf(text, sizeof text, "A%u",
+             (unsigned)(s & ~P_A) - c->nain - c->nakon + 1);
+  else if (s < c->nconst)
     snprintf(text, sizeof text, "%.17g", c->constant[s]);
   else if (s < c->nconst + c->nin)
     snprintf(text, sizeof text, "x%u", (unsigned)(s - c->nconst + 1));
@@ -2102,6 +2359,16 @@ static void listing(luaL_Buffer *b, const Compiled *c, const Root *r) {
       const Ins *s = &o->ins[i];
       const int n = ad_insarity(s->op);
       luaL_addstring(b, "  ");
+      if (s->op == P_CALL) {
+        const uint32_t *made = o->list + s->a + s->b;
+        addlist(b, o, s->a + s->b + 1, made[0]);
+        luaL_addstring(b, " = ");
+        ad_addcalled(b, &c->called[s->c]);
+        luaL_addchar(b, '(');
+        addlist(b, o, s->a, s->b);
+        luaL_addstring(b, ")\n");
+        continue;
+      }
       if (s->op != P_PUSH) {
         addslot(b, o, s->d);
         luaL_addstring(b, " = ");

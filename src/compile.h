@@ -5,9 +5,9 @@
 #ifndef ad_compile_h
 #define ad_compile_h
 
+#include "array.h"
 #include "batch.h"
 #include "program.h"
-#include "state.h"
 
 /*
 ** The form of arguments or results, as a string of words:
@@ -18,16 +18,40 @@
 **                            a key (index of a constant) and its value; 'meta'
 **                            is the index of the metatable or 0. If 'all', the
 **                            values 1 .. seq are numbers, and no words follow.
+**      F_ARRAY ndim len ..   an array: the next leaf; of each length the low and
+**                            the high word; of results ndim is 0
 */
-enum { F_NUM, F_CONST, F_TABLE };
+enum { F_NUM, F_CONST, F_TABLE, F_ARRAY };
 
 typedef struct Form {
   uint32_t *word;
   uint32_t n, cap;
   uint32_t nval;   /* values: arguments, or results */
-  uint32_t nleaf;  /* numbers in them */
+  uint32_t nleaf;  /* numbers, and arrays, in them */
+  uint32_t narray; /* arrays */
   uint8_t numbers; /* each value is a number */
 } Form;
+
+/*
+** What a P_CALL does. The table that 'described' refers to has for number k of
+** these at 2k + 1 a function of Lua, and at 2k + 2 its first argument; and the
+** number by what it is, as a string.
+*/
+enum {
+  C_ELEMENT,  /* operation 'op' of ops.h, into memory of the program's */
+  C_FUNCTION, /* the function of Lua */
+  C_SAME      /* 1 if two arrays are the same to the bit, else 0 */
+};
+
+typedef struct Called {
+  uint8_t kind, op;
+  uint8_t listed;   /* the operands come as a list ... */
+  uint8_t together; /* ... and so do the results */
+  uint32_t nresult;
+  Shape *shape; /* of each result; ndim 0: a number */
+  char name[24];
+  size_t size; /* C_ELEMENT: of the result, and at least 1 */
+} Called;
 
 enum { C_AUTO, C_INTERPRETER, C_NATIVE }; /* option "backend" */
 
@@ -60,6 +84,15 @@ typedef struct Root {
   uint32_t *want, nwant, capwant;
   Form *grad;
   uint32_t ngrad, capgrad;
+  /* arrays (calls.c): references to the registry: tables of what is in the
+     slots, from 1; of the constants, with their numbers by themselves; and,
+     weak, of arrays that f has read as they are; 0: none */
+  int slots, konstants, read;
+  uint32_t nkonst, nlook; /* constants; guards on what is in arrays */
+  uint64_t writes; /* S->writes when none of the latter had been written to */
+  Array **array;   /* by slot: what is there ... */
+  Array **memory;  /* ... and what belongs to the program */
+  uint32_t narray;
 } Root;
 
 /* functions of Lua's own that watch.c knows */
@@ -74,6 +107,9 @@ typedef struct Recorder {
   const void *frame; /* of who has called f */
   uint32_t epoch;    /* rounds of loops so far */
   int looped;
+  int arrays;      /* there are some in what is recorded */
+  int inside;      /* in an operation that is recorded */
+  uint64_t writes; /* S->writes when it began */
   int doubt; /* f did what nobody watches: see verify */
   int order; /* the keys of its arguments come in another order */
   int given; /* are there integers among its arguments? */
@@ -128,7 +164,12 @@ typedef struct Compiled {
   /* f is a gradient: its function is recorded, the derivative is the
      program's; as long as that can be done */
   int isgrad, gradvalue, gradn;
-  int notscalar; /* f's result is not one number: see taped */
+  Called *called; /* what calls do */
+  uint32_t ncalled, capcalled;
+  int described;  /* reference to the registry, see above; 0: none */
+  int running;    /* a program with calls: it cannot be entered again */
+  uint32_t stale; /* how often an array was written to that f had read */
+  int notscalar;  /* f's result is not one number: see taped */
   unsigned char gradarg[250];
 } Compiled;
 
@@ -141,11 +182,43 @@ static inline Compiled *ad_compiling(const State *S) {
   while (((r) = (call)) == P_NOMEM) ad_recnomem(L, S)
 
 void ad_recnomem(lua_State *L, State *S);
+uint32_t ad_recref(lua_State *L, State *S, val v, double *x);
 int ad_recwent(lua_State *L, State *S, uint32_t r);
 val ad_pushrecorded(lua_State *L, State *S, double x, uint32_t ref);
 int ad_isstale(const State *S, const Cell *cell);
 void ad_recordsubtypes(State *S);
 int ad_recplain(const State *S, const Cell *c);
+
+/* calls.c */
+val ad_recordelement(lua_State *L, State *S, int op, int n, const Arg *a);
+val ad_pushrecordedarray(lua_State *L, State *S, int idx, uint32_t ref);
+uint32_t ad_konstarray(lua_State *L, State *S, int idx);
+void ad_callfree(lua_State *L, Compiled *c);
+void ad_arraysfree(lua_State *L, Root *r);
+void ad_arraysdrop(Root *r);               /* what belongs to its code */
+void ad_arraysidle(lua_State *L, Root *r); /* ... until it runs again */
+/* was the array made by the recording? a reference to a copy of it */
+int ad_madehere(lua_State *L, const State *S, int idx);
+uint32_t ad_recordcopy(lua_State *L, State *S, int idx);
+void ad_addcalled(luaL_Buffer *b, const Called *d);
+size_t ad_callsize(const void *ud, uint32_t call);
+/* has f, whose recording ends, done with arrays what it must not? */
+void ad_recordarrays(lua_State *L, State *S);
+int ad_unwritten(lua_State *L, State *S, Root *r);
+/* pushes the table of the slots */
+void ad_pushslots(lua_State *L, Root *r);
+uint32_t ad_runcalls(lua_State *L, Compiled *c, Root *r, int n);
+/* compile.c: the arrays among the arguments, at 2 .., go to the slots; pushes
+   the results of the block where a run has ended */
+void ad_callarguments(lua_State *L, Root *r);
+int ad_callresults(lua_State *L, Compiled *c, Root *r, const Block *b);
+/* array number 'leaf' of the arguments */
+void ad_putarray(lua_State *L, Root *r, int slots, uint32_t k, int idx);
+void ad_forgetarguments(lua_State *L, Root *r);
+/* pushes the array of a slot, for who gets the results */
+void ad_takearray(lua_State *L, Root *r, int slots, uint32_t slot);
+/* raises the error that 'what' cannot be done with arrays, if there are any */
+void ad_refusearrays(lua_State *L, const Root *r, const char *what);
 
 /* watch.c */
 int ad_watchable(lua_State *L, const State *S);

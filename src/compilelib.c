@@ -585,6 +585,7 @@ static int l_map(lua_State *L) {
                       : c->rec.failed ? c->rec.failed
                                       : "no program");
   ad_rootcode(L, c, m.r);
+  ad_refusearrays(L, m.r, "map");
   pushcall(L, &m, 0); /* new code has no inputs yet */
   ad_rootof(L, c, 1, top + 2, lua_gettop(L));
   lua_settop(L, top);
@@ -733,6 +734,7 @@ static int l_csource(lua_State *L) {
                                : "nothing recorded yet: call the function "
                                  "first");
   ad_rootcode(L, c, r);
+  ad_refusearrays(L, r, "c_source");
   code = &r->code;
   if (code->relaxed) {
     ad_rootexact(L, c, r);

@@ -13,10 +13,14 @@ static void highest_leaf(lua_State *L, State *S, void *ud, int numeric) {
   if (!numeric) return;
   ad_resolve(L, S, -1, &a);
   /* what is recorded of a program needs no rule: the function itself is */
-  if (a.key > best->key && !AD_ISREC(a.kind)) *best = a;
+  if (a.key && AD_ISREC(a.kind)) {
+    if (best->key == 0) best->kind = a.kind;
+  } else if (a.key > best->key)
+    *best = a;
 }
 
-/* highest(...): key and kind of the highest level in the arguments, or nil */
+/* highest(...): key and kind of the highest level in the arguments, or nil;
+   "record" behind that if there is something recorded */
 static int c_highest(lua_State *L) {
   State *S = ad_state(L);
   const int n = lua_gettop(L);
@@ -33,7 +37,9 @@ static int c_highest(lua_State *L) {
   }
   if (best.key == 0) {
     lua_pushnil(L);
-    return 1;
+    if (!AD_ISREC(best.kind)) return 1;
+    lua_pushliteral(L, "record");
+    return 2;
   }
   lua_pushinteger(L, (lua_Integer)best.key);
   lua_pushstring(L, AD_ISVAR(best.kind)     ? "var"

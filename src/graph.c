@@ -492,7 +492,7 @@ static val seedat(lua_State *L, State *S, int i, const char *fname) {
   lua_rawgeti(L, 1, i);
   if (ad_hasarray(L, S, ad_at(lua_gettop(L)))) {
     ad_pushplain(L, S, -1);
-    shape = ad_toarray(L, S, -1);
+    shape = ad_arrayhere(L, S, -1);
   }
   if (lua_isnil(L, 3) && shape == NULL) return ad_num(1);
   if (lua_isnil(L, 3))
@@ -693,7 +693,7 @@ static int l_dual(lua_State *L) {
     if (k > 0 && (lua_isuserdata(L, 4) || lua_isuserdata(L, -1))) {
       ad_pushplain(L, S, 4);
       lua_insert(L, -2);
-      ad_checkfits(L, S, ad_toarray(L, S, -2), -1, "dual: tangent");
+      ad_checkfits(L, S, ad_arrayhere(L, S, -2), -1, "dual: tangent");
       lua_remove(L, -2);
     }
   }

@@ -190,7 +190,7 @@ int ad_isend(lua_State *L) {
 
 static int mm_index(lua_State *L) {
   State *S = ad_state(L);
-  const Array *a = ad_toarray(L, S, 1);
+  const Array *a = ad_arrayhere(L, S, 1);
   if (a == NULL) return luaL_typeerror(L, 1, "array");
   if (lua_type(L, 2) == LUA_TSTRING) {
     const char *key = lua_tostring(L, 2);
@@ -199,6 +199,7 @@ static int mm_index(lua_State *L) {
     return ad_arrayfield(L, S, key);
   }
   if (lua_tointeger(L, 2) > a->shape[0] && ad_isend(L)) return 0;
+  if (S->recorder != NULL) ad_recordread(L, S, 1);
   return getpart(L, S, 1, 2);
 }
 
@@ -260,6 +261,12 @@ static int mm_newindex(lua_State *L) {
   if (lua_type(L, 2) == LUA_TSTRING && !lua_isnumber(L, 2))
     return ad_error(L, "an array has no field '%s' to set", lua_tostring(L, 2));
   lua_settop(L, 3);
+  if (S->recorder != NULL && ad_tocell(L, S, 3) &&
+      AD_ISREC(ad_kindof(S, lua_touserdata(L, 3)))) {
+    ad_recordfail(S, "f writes into an array");
+    ad_pushplain(L, S, 3);
+    lua_replace(L, 3);
+  }
   if (lua_type(L, 3) != LUA_TNUMBER && !ad_toarray(L, S, 3)) {
     if (ad_tocell(L, S, 3))
       return ad_error(L,
@@ -413,7 +420,7 @@ static void measure(lua_State *L, State *S, int idx, Nest *w) {
   for (;;) {
     const Array *a;
     ad_pushplain(L, S, -1);
-    a = ad_toarray(L, S, -1);
+    a = ad_arrayhere(L, S, -1);
     if (a != NULL) {
       if (w->ndim + a->ndim > AD_MAXDIM)
         ad_error(L, "array: at most %d dimensions", AD_MAXDIM);
@@ -570,7 +577,7 @@ static int l_shapeof(lua_State *L) {
   const Array *a;
   lua_settop(L, 1);
   ad_pushplain(L, S, 1);
-  a = ad_toarray(L, S, -1);
+  a = ad_arrayhere(L, S, -1);
   if (a == NULL) return 0;
   ad_pushshape(L, a);
   return 1;
@@ -585,7 +592,7 @@ static int l_isarray(lua_State *L) {
 
 /* isplain(x): is it a plain array? */
 static int l_isplain(lua_State *L) {
-  lua_pushboolean(L, ad_toarray(L, ad_state(L), 1) != NULL);
+  lua_pushboolean(L, ad_arrayhere(L, ad_state(L), 1) != NULL);
   return 1;
 }
 

@@ -19,6 +19,11 @@ void ad_codefree(Code *c) {
   release(c->alloc, c->ud, c->ins, c->capins * sizeof *c->ins);
   release(c->alloc, c->ud, c->block, c->nblock * sizeof *c->block);
   release(c->alloc, c->ud, c->list, c->caplist * sizeof *c->list);
+  release(c->alloc, c->ud, c->akon, (c->nakon + 1) * sizeof *c->akon);
+  release(c->alloc, c->ud, c->asize, c->capsize * sizeof *c->asize);
+  c->akon = NULL;
+  c->asize = NULL;
+  c->narray = c->nakon = c->capsize = c->ncall = 0;
   c->constant = NULL;
   c->ins = NULL;
   c->block = NULL;
@@ -28,7 +33,8 @@ void ad_codefree(Code *c) {
 
 size_t ad_codebytes(const Code *c) {
   return c->nconst * sizeof *c->constant + c->capins * sizeof *c->ins +
-         c->nblock * sizeof *c->block + c->caplist * sizeof *c->list;
+         c->nblock * sizeof *c->block + c->caplist * sizeof *c->list +
+         c->nakon * sizeof *c->akon + c->capsize * sizeof *c->asize;
 }
 
 #define ALIGN 64
@@ -96,7 +102,7 @@ int ad_framespill(Frame *f, size_t n) {
 **      | I_RUN   | n | d a b c | d a b c | ...
 **      | I_OP1   | op | d a |      I_OP2 | op | d a b |      I_OP3 ...
 **      | I_LIST  | op | d n | a ...
-**      | I_PUSH  | a |    I_POP | d |
+**      | I_PUSH  | a |    I_POP | d |    I_CALL | instruction |
 **      | I_IF    | cmp | a b | yes no | block |
 **      | I_GOTO  | where |
 **      | I_END   | block |
@@ -116,6 +122,7 @@ enum {
   I_IF,
   I_GOTO,
   I_END,
+  I_CALL,
   I_OPS /* + operation */
 };
 
@@ -124,6 +131,7 @@ typedef struct Interpreter {
   void *ud;
   uint32_t *word;
   size_t n, cap;
+  const Code *code;
 } Interpreter;
 
 #define AT(slot) ((uint32_t)((slot) * sizeof(double)))
@@ -144,30 +152,36 @@ static void fusible(const Code *c, uint32_t *user, uint32_t *lastuse) {
       const Ins *x = &c->ins[i];
       const int n = ad_insarity(x->op);
       uint32_t in[3];
-      if (x->op != P_PUSH) {
+      if (x->op == P_CALL) { /* not to be moved past it */
+        const uint32_t *d = c->list + x->a + x->b;
+        for (uint32_t j = 1; j <= d[0]; j++)
+          if (!(d[j] & P_A)) lastuse[d[j]] = 0;
+      } else if (x->op != P_PUSH) {
         user[i] = x->flags & P_KEEP ? 0 : lastuse[x->d];
         lastuse[x->d] = 0;
       }
       in[0] = x->a, in[1] = x->b, in[2] = x->c;
       for (int j = 0; j < n; j++)
         lastuse[in[j]] = lastuse[in[j]] ? UINT32_MAX : i + 1;
-      if (ad_islist(x->op))
+      if (ad_islist(x->op) || x->op == P_CALL)
         for (uint32_t j = 0; j < x->b; j++)
-          lastuse[c->list[x->a + j]] = UINT32_MAX;
+          if (!(c->list[x->a + j] & P_A))
+            lastuse[c->list[x->a + j]] = UINT32_MAX;
     }
     for (uint32_t i = b->first; i < b->last; i++) { /* all 0 again */
       const Ins *x = &c->ins[i];
       const int n = ad_insarity(x->op);
-      if (x->op != P_PUSH) lastuse[x->d] = 0;
+      if (x->op != P_PUSH && x->op != P_CALL) lastuse[x->d] = 0;
       if (n > 0) lastuse[x->a] = 0;
       if (n > 1) lastuse[x->b] = 0;
       if (n > 2) lastuse[x->c] = 0;
-      if (ad_islist(x->op))
-        for (uint32_t j = 0; j < x->b; j++) lastuse[c->list[x->a + j]] = 0;
+      if (ad_islist(x->op) || x->op == P_CALL)
+        for (uint32_t j = 0; j < x->b; j++)
+          if (!(c->list[x->a + j] & P_A)) lastuse[c->list[x->a + j]] = 0;
     }
     if (b->end == P_IF) { /* reads too */
       for (uint32_t i = b->last; i-- > b->first;) {
-        if (c->ins[i].op == P_PUSH) continue;
+        if (c->ins[i].op == P_PUSH || c->ins[i].op == P_CALL) continue;
         if (c->ins[i].d == b->a || c->ins[i].d == b->b) user[i] = 0;
       }
     }
@@ -181,7 +195,8 @@ static int untouched(const Code *c, uint32_t m, uint32_t to) {
   const uint32_t a = c->ins[m].a, b = c->ins[m].b;
   if (to - m > LOOKAHEAD) return 0;
   for (uint32_t i = m + 1; i < to; i++)
-    if (c->ins[i].op != P_PUSH && (c->ins[i].d == a || c->ins[i].d == b))
+    if (c->ins[i].op == P_CALL ||
+        (c->ins[i].op != P_PUSH && (c->ins[i].d == a || c->ins[i].d == b)))
       return 0;
   return 1;
 }
@@ -247,6 +262,9 @@ static void encode(const Code *c, Interpreter *p, uint32_t *where,
       if (x->op == P_PUSH || x->op == P_POP) {
         *at++ = x->op == P_PUSH ? I_PUSH : I_POP;
         *at++ = AT(x->op == P_PUSH ? x->a : x->d);
+      } else if (x->op == P_CALL) {
+        *at++ = I_CALL;
+        *at++ = i;
       } else if (ad_islist(x->op)) {
         *at++ = I_LIST;
         *at++ = x->op;
@@ -310,6 +328,7 @@ static void *make(const Code *c, const char **why) {
   p->alloc = c->alloc;
   p->ud = c->ud;
   p->n = p->cap = 0;
+  p->code = c;
   p->word = c->alloc(c->ud, NULL, 0, words(c) * sizeof *p->word);
   if (p->word != NULL) p->cap = words(c);
   work = c->alloc(c->ud, NULL, 0, n * sizeof *work);
@@ -387,6 +406,10 @@ static uint32_t run(void *self, Frame *f) {
       at += 4 + n;
       break;
     }
+    case I_CALL:
+      f->call(f->callud, &p->code->ins[at[1]]);
+      at += 2;
+      break;
     case I_PUSH:
       if (!ad_framepush(f, V(at[1]))) return P_FULL;
       at += 2;

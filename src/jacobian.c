@@ -23,7 +23,7 @@ static const Array *noteshape(lua_State *L, State *S, int idx, int shapes,
   const Array *a;
   if (!lua_isuserdata(L, idx) || !ad_hasarray(L, S, ad_at(idx))) return NULL;
   ad_pushplain(L, S, idx);
-  a = ad_toarray(L, S, -1);
+  a = ad_arrayhere(L, S, -1);
   if (a != NULL) {
     if (lua_isnil(L, shapes)) {
       lua_newtable(L);

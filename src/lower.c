@@ -79,19 +79,8 @@ static int above(const Lower *w, uint32_t a, uint32_t b) {
   return w->pre[a] <= w->pre[b] && w->pre[b] < w->pre[a] + w->size[a];
 }
 
-static uint32_t number(Lower *w, int op, uint32_t a, uint32_t b, uint32_t c) {
-  uint32_t h = (uint32_t)op * 0x9e3779b1u, r;
-  h = (h ^ a) * 0x85ebca6bu;
-  h = (h ^ (h >> 15) ^ b) * 0xc2b2ae35u;
-  h = (h ^ (h >> 13) ^ c) * 0x9e3779b1u;
-  h = (h ^ (h >> 16)) & (w->nhead - 1);
-  for (r = w->head[h]; r != 0; r = w->next[r - 1]) {
-    const Ins *i = &w->q.ins[r - 1];
-    if (i->op == op && i->a == a && i->b == b && i->c == c &&
-        above(w, w->home[r - 1], w->block))
-      return r - 1;
-  }
-  r = emit(w, op, a, b, c);
+/* instruction r is the value of that hash in its block */
+static uint32_t added(Lower *w, uint32_t h, uint32_t r) {
   if (w->failed) return r;
   if (r >= w->caphome) {
     const uint32_t ncap = w->caphome * 2;
@@ -114,6 +103,40 @@ static uint32_t number(Lower *w, int op, uint32_t a, uint32_t b, uint32_t c) {
   w->next[r] = w->head[h];
   w->head[h] = r + 1;
   return r;
+}
+
+static uint32_t number(Lower *w, int op, uint32_t a, uint32_t b, uint32_t c) {
+  uint32_t h = (uint32_t)op * 0x9e3779b1u, r;
+  h = (h ^ a) * 0x85ebca6bu;
+  h = (h ^ (h >> 15) ^ b) * 0xc2b2ae35u;
+  h = (h ^ (h >> 13) ^ c) * 0x9e3779b1u;
+  h = (h ^ (h >> 16)) & (w->nhead - 1);
+  for (r = w->head[h]; r != 0; r = w->next[r - 1]) {
+    const Ins *i = &w->q.ins[r - 1];
+    if (i->op == op && i->a == a && i->b == b && i->c == c &&
+        above(w, w->home[r - 1], w->block))
+      return r - 1;
+  }
+  return added(w, h, emit(w, op, a, b, c));
+}
+
+/* the same for a call, whose operands have just been put into the list */
+static uint32_t numbercall(Lower *w, uint32_t first, uint32_t n,
+                           uint32_t call) {
+  const uint32_t *x = w->q.list + first;
+  uint32_t h = (call + P_CALL) * 0x9e3779b1u, r;
+  for (uint32_t k = 0; k < n; k++) h = (h ^ (h >> 15) ^ x[k]) * 0x85ebca6bu;
+  h = (h ^ (h >> 16)) & (w->nhead - 1);
+  for (r = w->head[h]; r != 0; r = w->next[r - 1]) {
+    const Ins *i = &w->q.ins[r - 1];
+    if (i->op == P_CALL && i->c == call && i->b == n &&
+        (n == 0 || memcmp(w->q.list + i->a, x, n * sizeof *x) == 0) &&
+        above(w, w->home[r - 1], w->block)) {
+      w->q.nlist = first;
+      return r - 1;
+    }
+  }
+  return added(w, h, emit(w, P_CALL, first, n, call));
 }
 
 /* is 1/x exact, so that to divide is to multiply? */
@@ -172,7 +195,7 @@ static int canrelax(Lower *w) {
                    (n > 2 && TAINTED(x->c));
     tainted[i] = (uint8_t)(in || x->op == OP_cmul || x->op == OP_cadd);
     if (in && !passesnan(x->op) && x->op != OP_cmul) ok = 0;
-    if (ad_islist(x->op))
+    if (ad_islist(x->op) || x->op == P_CALL)
       for (uint32_t k = 0; k < x->b; k++)
         if (TAINTED(p->list[x->a + k])) ok = 0;
   }
@@ -371,6 +394,15 @@ static void optimise(Lower *w) {
       uint32_t r;
       if (x->op == P_INPUT)
         r = i;
+      else if (x->op == P_CALL) {
+        uint32_t first;
+        listed(w, x->b, p->list + x->a, &first);
+        if (w->failed) return;
+        r = numbercall(w, first, x->b, x->c);
+      } else if (x->op == P_RESULT)
+        r = number(w, P_RESULT, mapped(w, x->a), x->b, 0);
+      else if (x->op == P_KARRAY)
+        r = number(w, P_KARRAY, x->a, 0, 0);
       else if (ad_islist(x->op)) {
         uint32_t first;
         listed(w, x->b, p->list + x->a, &first);
@@ -390,6 +422,7 @@ static void optimise(Lower *w) {
                             : simplify(w, x->op, a, c, d);
       }
       w->to[i] = r;
+      if (x->flags & P_ARRAY && !w->failed) q->ins[r].flags |= P_ARRAY;
     }
     if (w->failed) return;
     o = &q->block[w->block];
@@ -453,7 +486,8 @@ static void mark(Lower *w) {
       if (n > 0) need(w, x->a);
       if (n > 1) need(w, x->b);
       if (n > 2) need(w, x->c);
-      if (ad_islist(x->op))
+      if (x->op == P_RESULT) need(w, x->a);
+      if (ad_islist(x->op) || x->op == P_CALL)
         for (uint32_t j = 0; j < x->b; j++) need(w, q->list[x->a + j]);
     }
     for (uint32_t k = 0; k < q->nblock; k++) {
@@ -475,14 +509,15 @@ static void mark(Lower *w) {
 */
 
 static uint32_t slotof(const Lower *w, uint32_t r) {
-  return r & P_K ? w->kslot[r & ~P_K] : w->slot[r];
+  if (r & P_K) return w->kslot[r & ~P_K];
+  return w->q.ins[r].flags & P_ARRAY ? w->slot[r] | P_A : w->slot[r];
 }
 
 /* notes that block k, at instruction 'at', uses a value */
 static void use(Lower *w, uint32_t r, uint32_t k, uint32_t at) {
   if (r & P_K) return;
   if (w->home[r] != k)
-    w->q.ins[r].flags = P_KEEP;
+    w->q.ins[r].flags |= P_KEEP;
   else if (w->last[r] < at + 1)
     w->last[r] = at + 1;
 }
@@ -495,11 +530,11 @@ static void uses(Lower *w) {
       const Ins *x = &q->ins[i];
       const int n = ad_insarity(x->op);
       if (!w->live[i]) continue;
-      if (x->op == P_PHI) q->ins[i].flags = P_KEEP;
+      if (x->op == P_PHI) q->ins[i].flags |= P_KEEP;
       if (n > 0) use(w, x->a, k, i);
       if (n > 1) use(w, x->b, k, i);
       if (n > 2) use(w, x->c, k, i);
-      if (ad_islist(x->op))
+      if (ad_islist(x->op) || x->op == P_CALL)
         for (uint32_t j = 0; j < x->b; j++) use(w, q->list[x->a + j], k, i);
     }
     if (b->end == P_IF) {
@@ -512,8 +547,161 @@ static void uses(Lower *w) {
     } else
       for (uint32_t j = 0; j < b->b; j++)
         if (!(q->list[b->a + j] & P_K))
-          q->ins[q->list[b->a + j]].flags = P_KEEP;
+          q->ins[q->list[b->a + j]].flags |= P_KEEP;
   }
+}
+
+/*
+** Arrays. Those that come out of a call as they are may share the memory of its
+** operands.
+*/
+
+/* the memory that the value of a call is to be written into; 0: none */
+static size_t sizeofcall(const Lower *w, uint32_t r) {
+  const Ins *x = &w->q.ins[r];
+  if (x->op != P_CALL || w->p->callsize == NULL) return 0;
+  return w->p->callsize(w->p->callud, x->c);
+}
+
+static int isvalue(const Lower *w, uint32_t r) {
+  const int op = w->q.ins[r].op;
+  return w->q.ins[r].flags & P_ARRAY && (op == P_CALL || op == P_RESULT);
+}
+
+/* operands live as long as results that may share their memory */
+static void share(Lower *w) {
+  const Prog *q = &w->q;
+  for (uint32_t r = q->nins; r-- > 0;) {
+    const Ins *x;
+    if (!w->live[r] || !isvalue(w, r) || sizeofcall(w, r) != 0) continue;
+    if (!(q->ins[r].flags & P_KEEP) && w->last[r] == 0) continue;
+    x = &q->ins[q->ins[r].op == P_RESULT ? q->ins[r].a : r];
+    for (uint32_t j = 0; j < x->b; j++) {
+      const uint32_t o = q->list[x->a + j];
+      if (o & P_K || !(q->ins[o].flags & P_ARRAY)) continue;
+      if (q->ins[r].flags & P_KEEP || w->home[o] != w->home[r])
+        q->ins[o].flags |= P_KEEP;
+      else if (w->last[o] < w->last[r])
+        w->last[o] = w->last[r];
+    }
+  }
+}
+
+/* a slot for a value of block k; 'busy' is k + 1 for those that are taken */
+static uint32_t arrayslot(const Lower *w, uint32_t *busy, uint32_t k,
+                          size_t size) {
+  Code *c = w->c;
+  uint32_t s = c->nain + c->nakon;
+  while (s < c->narray && (busy[s] == k + 1 || c->asize[s] != size)) s++;
+  if (s == c->narray) c->asize[c->narray++] = size;
+  busy[s] = k + 1;
+  return s;
+}
+
+/* is an array operand of x, last used there, in memory that may be reused? */
+static int dies(const Lower *w, uint32_t r, uint32_t k, uint32_t i) {
+  return !(r & P_K) && isvalue(w, r) && w->home[r] == k &&
+         w->last[r] == i + 1 && !(w->q.ins[r].flags & P_KEEP);
+}
+
+/*
+** The arrays that are kept make a list up the tree: 'kept' by block, 'next' by
+** value. Of the others 'next' makes lists by the instruction where they end:
+** 'end', 1 + value.
+*/
+static void arrayslots(Lower *w, uint32_t *busy, uint32_t *kept, uint32_t *next,
+                       uint32_t *end) {
+  const Prog *q = &w->q;
+  for (uint32_t r = 0; r < q->nins; r++)
+    if (w->live[r] && isvalue(w, r) && !(q->ins[r].flags & P_KEEP) &&
+        w->last[r] != 0) {
+      next[r] = end[w->last[r] - 1];
+      end[w->last[r] - 1] = r + 1;
+    }
+  for (uint32_t k = 0; k < q->nblock; k++) {
+    const Block *b = &q->block[k];
+    kept[k] = b->parent == P_NONE ? P_NONE : kept[b->parent];
+    for (uint32_t r = kept[k]; r != P_NONE; r = next[r])
+      busy[w->slot[r]] = k + 1;
+    for (uint32_t i = b->first; i < b->last; i++) {
+      const Ins *x = &q->ins[i];
+      const size_t size = x->op == P_CALL ? sizeofcall(w, i) : 0;
+      int views = 0;
+      if (!w->live[i]) continue;
+      if (x->op == P_CALL)
+        for (uint32_t j = 0; j < x->b; j++) {
+          const uint32_t r = q->list[x->a + j];
+          if (!(r & P_K) && isvalue(w, r)) views |= sizeofcall(w, r) == 0;
+        }
+      if (isvalue(w, i)) {
+        uint32_t in = P_NONE;
+        for (uint32_t j = 0; size > 0 && !views && j < x->b; j++) {
+          const uint32_t r = q->list[x->a + j];
+          if (dies(w, r, k, i) && w->c->asize[w->slot[r]] == size) in = r;
+        }
+        if (!(x->flags & P_KEEP) && w->last[i] == 0)
+          w->slot[i] = P_NONE;   /* nobody wants it */
+        else if (in != P_NONE) { /* where that was */
+          w->slot[i] = w->slot[in];
+          w->last[in] = 0;
+        } else
+          w->slot[i] = arrayslot(w, busy, k, size);
+        if (x->flags & P_KEEP) {
+          next[i] = kept[k];
+          kept[k] = i;
+        }
+      }
+      for (uint32_t r = end[i]; r != 0; r = next[r - 1])
+        if (w->last[r - 1] != 0) busy[w->slot[r - 1]] = 0;
+    }
+  }
+}
+
+/* slots of inputs and constants, then of values; 0: no memory */
+static int arrays(Lower *w) {
+  const Prog *q = &w->q;
+  Code *c = w->c;
+  uint32_t n = 0, nk = 0, *map, *busy, *kept, *next, *end;
+  for (uint32_t i = 0; i < q->nins; i++) {
+    if (!(q->ins[i].flags & P_ARRAY)) continue;
+    if (q->ins[i].op == P_INPUT)
+      w->slot[i] = c->nain++;
+    else if (w->live[i])
+      n++;
+    if (q->ins[i].op == P_KARRAY && q->ins[i].a >= nk) nk = q->ins[i].a + 1;
+  }
+  c->narray = c->nain;
+  if (n + c->nain == 0) return 1;
+  map = get(w, nk, sizeof *map);
+  for (uint32_t i = 0; i < q->nins && !w->failed; i++)
+    if (q->ins[i].op == P_KARRAY && w->live[i]) {
+      uint32_t *s = &map[q->ins[i].a];
+      if (*s == 0) *s = c->nain + ++c->nakon;
+      w->slot[i] = *s - 1;
+    }
+  c->narray += c->nakon;
+  n += c->nain;
+  c->akon = c->alloc(c->ud, NULL, 0, (c->nakon + 1) * sizeof *c->akon);
+  c->asize = c->alloc(c->ud, NULL, 0, n * sizeof *c->asize);
+  c->capsize = c->asize ? n : 0;
+  if (c->akon == NULL || c->asize == NULL) w->failed = 1;
+  busy = get(w, n, sizeof *busy);
+  kept = get(w, q->nblock, sizeof *kept);
+  next = get(w, q->nins, sizeof *next);
+  end = get(w, q->nins, sizeof *end);
+  if (!w->failed) {
+    memset(c->asize, 0, n * sizeof *c->asize);
+    for (uint32_t k = 0; k < nk; k++)
+      if (map[k] != 0) c->akon[map[k] - 1 - c->nain] = k;
+    share(w);
+    arrayslots(w, busy, kept, next, end);
+  }
+  put(w, map, nk, sizeof *map);
+  put(w, busy, n, sizeof *busy);
+  put(w, kept, q->nblock, sizeof *kept);
+  put(w, next, q->nins, sizeof *next);
+  put(w, end, q->nins, sizeof *end);
+  return !w->failed;
 }
 
 /*
@@ -530,7 +718,8 @@ static uint32_t allocate(Lower *w, uint32_t *base, uint32_t *spare,
     uint32_t top = b->parent == P_NONE ? firstslot : base[b->parent];
     uint32_t nspare = 0;
     for (uint32_t i = b->first; i < b->last; i++)
-      if (w->live[i] && q->ins[i].op != P_INPUT && q->ins[i].flags & P_KEEP)
+      if (w->live[i] && q->ins[i].op != P_INPUT &&
+          (q->ins[i].flags & (P_KEEP | P_ARRAY)) == P_KEEP)
         w->slot[i] = top++;
     base[k] = top;
     for (uint32_t i = b->first; i < b->last; i++) {
@@ -539,19 +728,20 @@ static uint32_t allocate(Lower *w, uint32_t *base, uint32_t *spare,
       const uint32_t *operand = in;
       if (!w->live[i] || x->op == P_INPUT) continue;
       in[0] = x->a, in[1] = x->b, in[2] = x->c;
-      if (ad_islist(x->op)) {
+      if (ad_islist(x->op) || x->op == P_CALL) {
         operand = q->list + x->a;
         n = x->b;
       }
       for (uint32_t j = 0; j < n; j++) {
         const uint32_t r = operand[j];
         if (!(r & P_K) && w->home[r] == k && w->last[r] == i + 1 &&
-            q->ins[r].op != P_INPUT && !(q->ins[r].flags & P_KEEP)) {
+            q->ins[r].op != P_INPUT &&
+            !(q->ins[r].flags & (P_KEEP | P_ARRAY))) {
           spare[nspare++] = w->slot[r];
           w->last[r] = 0; /* once */
         }
       }
-      if (x->flags & P_KEEP || x->op == P_PUSH) continue;
+      if (x->flags & (P_KEEP | P_ARRAY) || x->op == P_PUSH) continue;
       w->slot[i] = nspare ? spare[--nspare] : top++;
     }
     if (top > most) most = top;
@@ -631,14 +821,15 @@ static void count(const Lower *w, Code *c, uint32_t *nmoves, uint32_t *most) {
     for (uint32_t i = b->first; i < b->last; i++) {
       const Ins *x = &q->ins[i];
       const int n = ad_insarity(x->op);
+      if (x->op == P_RESULT) c->caplist++; /* its call may be live */
       if (!w->live[i]) continue;
       c->capins++;
       if (n > 0) USED(x->a);
       if (n > 1) USED(x->b);
       if (n > 2) USED(x->c);
-      if (ad_islist(x->op)) {
-        c->caplist += x->b;
-        if (x->b > c->maxlist) c->maxlist = x->b;
+      if (ad_islist(x->op) || x->op == P_CALL) {
+        c->caplist += x->b + 2;
+        if (x->op != P_CALL && x->b > c->maxlist) c->maxlist = x->b;
         for (uint32_t j = 0; j < x->b; j++) USED(q->list[x->a + j]);
       }
       if (x->op == P_PUSH) c->stack = 1;
@@ -690,6 +881,24 @@ static void keep(const Lower *w, Code *c, uint32_t r) {
     c->ins[w->last[r]].flags |= P_KEEP;
 }
 
+/* a call with the slots of its results */
+static void putcall(const Lower *w, Code *c, uint32_t i) {
+  const Prog *q = &w->q;
+  const Ins *x = &q->ins[i];
+  uint32_t *n;
+  put_ins(c, P_CALL, x->flags, 0, c->nlist, x->b, x->c);
+  for (uint32_t j = 0; j < x->b; j++)
+    c->list[c->nlist++] = slotof(w, q->list[x->a + j]);
+  n = &c->list[c->nlist++];
+  *n = 0;
+  for (uint32_t r = i; r < q->nins && (r == i || q->ins[r].op == P_RESULT);
+       r++) {
+    (*n)++;
+    c->list[c->nlist++] = w->live[r] ? slotof(w, r) : P_NONE;
+  }
+  c->ncall++;
+}
+
 static void write(const Lower *w, Code *c, uint32_t *to, uint32_t *from,
                   uint32_t *reads, uint32_t temp) {
   const Prog *q = &w->q;
@@ -703,13 +912,19 @@ static void write(const Lower *w, Code *c, uint32_t *to, uint32_t *from,
       for (uint32_t j = 0; j < b->b; j++) {
         const uint32_t r = q->list[b->a + j];
         if (w->live[phi + j] && !(r & P_K) && w->slot[r] == w->slot[phi + j])
-          q->ins[r].flags = P_KEEP;
+          q->ins[r].flags |= P_KEEP;
       }
     }
     for (uint32_t i = b->first; i < b->last; i++) {
       const Ins *x = &q->ins[i];
       const int n = ad_insarity(x->op);
-      if (!w->live[i] || x->op == P_INPUT || x->op == P_PHI) continue;
+      if (!w->live[i] || x->op == P_INPUT || x->op == P_PHI ||
+          x->op == P_RESULT || x->op == P_KARRAY)
+        continue;
+      if (x->op == P_CALL) {
+        putcall(w, c, i);
+        continue;
+      }
       w->last[i] = c->nins; /* from now on: where it is */
       if (ad_islist(x->op)) {
         put_ins(c, x->op, x->flags, w->slot[i], c->nlist, x->b, 0);
@@ -787,6 +1002,8 @@ static int build(Lower *w) {
   if (!w->failed) {
     uses(w);
     for (uint32_t k = 0; k < q->nin; k++) w->slot[k] = c->nconst + k;
+  }
+  if (!w->failed && arrays(w)) {
     temp = allocate(w, base, spare, c->nconst + q->nin);
     c->nslot = temp + (most > 0);
     reads = get(w, c->nslot, sizeof *reads);
@@ -852,6 +1069,7 @@ int ad_lower(const Prog *p, Code *c, int options) {
   while (w.nhead < p->nins) w.nhead *= 2;
   w.caphome = p->nins + 16;
   if (!ad_proginit(&w.q, p->alloc, p->ud, p->nin)) return 0;
+  for (uint32_t k = 0; k < p->nin; k++) w.q.ins[k].flags = p->ins[k].flags;
   ok = lower(&w);
   put(&w, w.live, w.q.nins, 1);
   put(&w, w.slot, w.q.nins, sizeof *w.slot);

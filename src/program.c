@@ -19,6 +19,7 @@ int ad_insarity(int op) {
 const char *ad_insname(int op) {
   static const char *const name[] = {"input", "phi",  "mov",
                                      "root",  "push", "pop"};
+  if (op >= P_CALL) return "call";
   if (op >= OP_list_sum && op < OP_count && ad_opinfo[op].name[0] == 'l' &&
       (op == OP_list_lmax || op == OP_list_lmin))
     return ad_opinfo[op].name + 1;
@@ -263,22 +264,45 @@ uint32_t ad_recop(Prog *p, int op, uint32_t a, uint32_t b, uint32_t c) {
   return p->at++;
 }
 
-uint32_t ad_reclist(Prog *p, int op, uint32_t n, const uint32_t *x) {
+static uint32_t listop(Prog *p, int op, uint32_t n, const uint32_t *x,
+                       uint32_t c) {
   const Ins *i;
   uint32_t r;
   if (p->state == P_APPEND) {
     if (!roomlist(p, n)) return P_NOMEM;
-    r = append(p, op, p->nlist, n, 0);
+    r = append(p, op, p->nlist, n, c);
     if (r == P_NOMEM) return P_NOMEM;
     for (uint32_t k = 0; k < n; k++) p->list[p->nlist++] = x[k];
     return r;
   }
   if (p->at == p->block[p->here].last) return P_DIFFERS;
   i = &p->ins[p->at];
-  if (i->op != op || i->b != n) return P_DIFFERS;
+  if (i->op != op || i->b != n || i->c != c) return P_DIFFERS;
   for (uint32_t k = 0; k < n; k++)
     if (p->list[i->a + k] != x[k]) return P_DIFFERS;
   return p->at++;
+}
+
+uint32_t ad_reclist(Prog *p, int op, uint32_t n, const uint32_t *x) {
+  return listop(p, op, n, x, 0);
+}
+
+static uint32_t flagged(Prog *p, uint32_t r, int array) {
+  if (r != P_NOMEM && r != P_DIFFERS) p->ins[r].flags = (uint16_t)array;
+  return r;
+}
+
+uint32_t ad_reccall(Prog *p, uint32_t call, uint32_t n, const uint32_t *x,
+                    int array) {
+  return flagged(p, listop(p, P_CALL, n, x, call), array);
+}
+
+uint32_t ad_recresult(Prog *p, uint32_t made, uint32_t k, int array) {
+  return flagged(p, ad_recop(p, P_RESULT, made, k, 0), array);
+}
+
+uint32_t ad_reckarray(Prog *p, uint32_t k) {
+  return flagged(p, ad_recop(p, P_KARRAY, k, 0, 0), P_ARRAY);
 }
 
 /* on to the side of the P_IF at the end of 'here' that is taken */

@@ -17,6 +17,14 @@
 **                        (of 'dot' the first half with the second)
 **      P_...             see below
 **
+** Values are numbers, or arrays, which nothing here looks into: those have
+** P_ARRAY set where they are made. What is done with them is calls:
+**
+**      P_CALL      number c of what can be called, with list[a] .. list[a+b-1];
+**                  its value is the first result
+**      P_RESULT    (Prog only) result b of the call a, which precedes it
+**      P_KARRAY    (Prog only) array constant number a
+**
 ** In a Prog operands are 'references': the index of the instruction that
 ** makes the value, or P_K + index of a constant; d is not used, but in P_PHI.
 ** In a Code d and operands are slots.
@@ -66,6 +74,18 @@
 ** reads, or that is a result, has P_KEEP set where it is made: a back end that
 ** keeps values in registers must have it in its slot when the block ends, and
 ** need not for others.
+**
+** Arrays have slots of their own, which in lists are marked by P_A:
+**
+**      | inputs | constants | values               |
+**      0        nain        nain + nakon           narray
+**
+** A slot of a value is either for results that are written into the memory
+** that the slot has, asize[slot] elements of it, or (0) for those that come as
+** they are. These may share the memory of an operand of their call, which
+** therefore is as long alive as they are. In the list of a P_CALL the slots of
+** the operands are followed by the number of results and their slots, P_NONE
+** where nobody wants one.
 */
 #ifndef ad_program_h
 #define ad_program_h
@@ -88,11 +108,17 @@ enum {
   P_ROOT,             /* d = a^0.5: sqrt(a + 0.0), but inf for -inf */
   P_PUSH,             /* a onto the frame's stack (d is not used) */
   P_POP,              /* d = top of the stack, which is removed */
-  P_COUNT
+  P_COUNT,
+  P_CALL = P_COUNT + 32, /* of arrays: see above */
+  P_RESULT,
+  P_KARRAY
 };
 
 /* flags of an instruction */
-#define P_KEEP 1 /* Code: in its slot at the end of the block */
+#define P_KEEP 1  /* Code: in its slot at the end of the block */
+#define P_ARRAY 2 /* the value is an array */
+
+#define P_A 0x80000000u /* Code: the slot of an array */
 
 /* ends of blocks, and comparisons */
 enum { P_OPEN, P_GOTO, P_IF, P_RETURN };
@@ -140,7 +166,19 @@ typedef struct Code {
   Ins *ins;
   Block *block;
   uint32_t *list;
+  /* arrays: slots, inputs, constants; the number of the array constant in each
+     of the latter's slots */
+  uint32_t narray, nain, nakon, capsize;
+  uint32_t *akon;
+  size_t *asize; /* capsize of them */
+  uint32_t ncall;
 } Code;
+
+/* has it to do with arrays? Most of what there is to do with programs cannot
+   be done with such */
+static inline int ad_hasarrays(const Code *c) {
+  return c->narray > 0 || c->ncall > 0;
+}
 
 void ad_codefree(Code *c);
 size_t ad_codebytes(const Code *c);
@@ -160,6 +198,8 @@ typedef struct Frame {
   size_t capspill;
   void *mem; /* what v and scratch are in */
   size_t size;
+  void (*call)(void *ud, const Ins *x); /* does a P_CALL; may not return */
+  void *callud;
 } Frame;
 
 /* 0, or the bytes that could not be had. Constants are in place then. */
@@ -235,6 +275,10 @@ typedef struct Prog {
   uint32_t *list;
   double *constant;
   uint32_t *map;
+  /* the elements that the memory for the first result of a call has to have;
+     0: it comes as it is */
+  size_t (*callsize)(const void *ud, uint32_t call);
+  const void *callud;
   uint32_t ntrace; /* P_RETURNs */
   /* the recording that is going on */
   uint32_t here, at;     /* block, and the next instruction in it */
@@ -273,6 +317,11 @@ static inline double ad_progvalue(const Prog *p, uint32_t ref) {
 void ad_recstart(Prog *p);
 uint32_t ad_recop(Prog *p, int op, uint32_t a, uint32_t b, uint32_t c);
 uint32_t ad_reclist(Prog *p, int op, uint32_t n, const uint32_t *x);
+/* 'array': P_ARRAY, or 0 where the first result is a number */
+uint32_t ad_reccall(Prog *p, uint32_t call, uint32_t n, const uint32_t *x,
+                    int array);
+uint32_t ad_recresult(Prog *p, uint32_t made, uint32_t k, int array);
+uint32_t ad_reckarray(Prog *p, uint32_t k);
 /* the comparison was seen to be 'holds': 0, P_NOMEM or P_DIFFERS */
 uint32_t ad_recif(Prog *p, int cmp, uint32_t a, uint32_t b, int holds,
                   uint32_t place);

@@ -71,6 +71,7 @@ static int l_sparsity(lua_State *L) {
   Pattern *a;
   if (c->eager || r == NULL || r->prog.ntrace == 0) return 0;
   ad_rootcode(L, c, r);
+  if (ad_hasarrays(&r->code)) return 0;
   for (uint32_t k = 0; k < r->code.nblock; k++) {
     const Block *b = &r->code.block[k];
     if (b->end != P_RETURN) continue;

@@ -273,7 +273,7 @@ static void forgetfast(State *S, const Level *lv) {
     S->varstamp = AD_NOSTAMP(S);
   }
   /* those made by hand in it included */
-  if (AD_TRANSFORM((S->dualstamp ^ S->secret) >> 3) == AD_TRANSFORM(lv->key))
+  if (AD_TRANSFORM((S->dualstamp ^ S->secret) >> 4) == AD_TRANSFORM(lv->key))
     S->dualstamp = AD_NOSTAMP(S);
 }
 

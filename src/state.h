@@ -6,7 +6,7 @@
 ** A value (userdata 'Cell') opens with a stamp, 64 bits:
 **
 **      | level's key: transform's number  | sub | kind |  xor  secret
-**        53 bits                            8     3
+**        52 bits                            8     4
 **
 ** so that one comparison tells "a value of the level that the fast path is
 ** set to, in numeric form". Numbers of transforms only grow, and so the
@@ -29,20 +29,21 @@
 
 /* kinds of value: bit 0 is set when parts are values of lower levels */
 enum {
-  AD_VARN,  /* a node of a tape, its primal a number */
-  AD_VARG,  /* ... its primal in user value 1 */
-  AD_DUALN, /* primal and tangents numbers */
-  AD_DUALG, /* user value 1 the primal, 2.. the tangents */
-  AD_SERN,  /* Taylor coefficients, all numbers */
-  AD_SERG,  /* user value k+1 is coefficient k */
-  AD_RECN,  /* an operation of a program: primal, and reference (compile.c) */
-  AD_BATCH  /* user value 1 has one more dimension, the first: vmap */
+  AD_VARN,    /* a node of a tape, its primal a number */
+  AD_VARG,    /* ... its primal in user value 1 */
+  AD_DUALN,   /* primal and tangents numbers */
+  AD_DUALG,   /* user value 1 the primal, 2.. the tangents */
+  AD_SERN,    /* Taylor coefficients, all numbers */
+  AD_SERG,    /* user value k+1 is coefficient k */
+  AD_RECN,    /* an operation of a program: primal, and reference (compile.c) */
+  AD_BATCH,   /* user value 1 has one more dimension, the first: vmap */
+  AD_RECA = 9 /* as AD_RECN, of an array: user value 1 */
 };
 
 #define AD_ISVAR(kind) ((kind) <= AD_VARG)
 #define AD_ISDUAL(kind) ((kind) == AD_DUALN || (kind) == AD_DUALG)
 #define AD_ISSER(kind) ((kind) == AD_SERN || (kind) == AD_SERG)
-#define AD_ISREC(kind) ((kind) == AD_RECN)
+#define AD_ISREC(kind) ((kind) == AD_RECN || (kind) == AD_RECA)
 #define AD_GENERALKIND(kind) ((kind)&1)
 
 typedef struct Cell {
@@ -195,12 +196,13 @@ typedef struct State {
   uint32_t sweptline;
   uint8_t sweptop;
   char sweptsource[LUA_IDSIZE];
-  int savers;     /* registry reference: weak, the tables that hold arrays for
+  int savers;      /* registry reference: weak, the tables that hold arrays for
                    tapes; LUA_NOREF: none */
-  uint8_t arrays; /* there has been an array */
-  uint8_t keeps;  /* the allocator keeps what large arrays leave (array.c) */
-  int arraylib;   /* registry reference: autodiff.array, once it is needed */
-  int features;   /* of the CPU, once they have been asked for */
+  uint64_t writes; /* to elements of arrays, so far */
+  uint8_t arrays;  /* there has been an array */
+  uint8_t keeps;   /* the allocator keeps what large arrays leave (array.c) */
+  int arraylib;    /* registry reference: autodiff.array, once it is needed */
+  int features;    /* of the CPU, once they have been asked for */
   uint8_t hasfeatures;
   struct Recorder *recorder; /* of the function that is being compiled */
   lua_Hook hook;             /* the user's, while there is another ... */
@@ -236,7 +238,7 @@ static inline val ad_at(int i) {
   return v;
 }
 
-#define AD_NOSTAMP(S) ((S)->secret ^ 7) /* no value has it */
+#define AD_NOSTAMP(S) ((S)->secret ^ 15) /* no value has it */
 
 static inline int ad_isnum(val v, double n) { return v.i == 0 && v.n == n; }
 
@@ -246,15 +248,15 @@ static inline State *ad_state(lua_State *L) {
 }
 
 static inline uint64_t ad_stamp(const State *S, uint64_t key, int kind) {
-  return ((key << 3) | (unsigned)kind) ^ S->secret;
+  return ((key << 4) | (unsigned)kind) ^ S->secret;
 }
 
 static inline uint64_t ad_keyof(const State *S, const Cell *c) {
-  return (c->stamp ^ S->secret) >> 3;
+  return (c->stamp ^ S->secret) >> 4;
 }
 
 static inline int ad_kindof(const State *S, const Cell *c) {
-  return (int)((c->stamp ^ S->secret) & 7);
+  return (int)((c->stamp ^ S->secret) & 15);
 }
 
 /* does the tape of this level get notes? */
@@ -369,6 +371,10 @@ void ad_recordclose(lua_State *L, State *S);
 void ad_loophere(lua_State *L, State *S);
 void ad_recordopaque(const State *S);
 int ad_recordgrad(const State *S);
+/* calls.c, likewise */
+void ad_recordread(lua_State *L, State *S, int idx);
+int ad_recordelements(lua_State *L, State *S, int idx);
+int ad_recordwrite(lua_State *L, State *S, int idx);
 void ad_opencompile(lua_State *L, State *S);
 
 /* series.c */

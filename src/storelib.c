@@ -197,6 +197,7 @@ static int l_save(lua_State *L) {
                                : "nothing recorded yet: call the function "
                                  "first");
   ad_rootcode(L, c, r);
+  ad_refusearrays(L, r, "save");
   if (r->code.relaxed) ad_rootexact(L, c, r);
   code = r->code.relaxed ? r->exact : r->code;
   prepare(L, c, r, &code);

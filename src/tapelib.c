@@ -107,7 +107,7 @@ static void addtarget(lua_State *L, State *S, Sweep *w, int seeds,
   uint32_t node;
   Arg a;
   ad_pushplain(L, S, target);
-  shape = ad_toarray(L, S, -1);
+  shape = ad_arrayhere(L, S, -1);
   if (seeds == 0 || lua_geti(L, seeds, i) == LUA_TNIL) {
     lua_pushnumber(L, 1);
     if (shape != NULL) ad_shapelike(L, S, target);

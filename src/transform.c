@@ -47,7 +47,8 @@ static int isours(const lua_Debug *ar) {
       "joint.lua",        "linalg.lua",       "math.lua",
       "npy.lua",          "optim/nlopt.lua",  "optim.lua",
       "prim.lua",         "product.lua",      "reduce.lua",
-      "shapes.lua",       "trace.lua",        "vmap.lua"};
+      "shapes.lua",       "trace.lua",        "vmap.lua",
+      "calls.lua"};
   for (size_t i = 0; i < sizeof file / sizeof file[0]; i++) {
     const char *at = strstr(ar->source, "autodiff/");
     for (; at != NULL; at = strstr(at + 1, "autodiff/"))
@@ -298,7 +299,7 @@ static int grad_finish(lua_State *L, int status, lua_KContext ctx) {
   int out, found;
   (void)status;
   c = top == base ? NULL : ad_tocell(L, S, base + 1);
-  if (c == NULL && top > base && ad_toarray(L, S, base + 1))
+  if (c == NULL && top > base && ad_arrayhere(L, S, base + 1))
     return badresult(L, S, base + 1, fname);
   if (c == NULL && (top == base || lua_type(L, base + 1) != LUA_TNUMBER))
     return ad_error(L,
@@ -514,7 +515,7 @@ static void seed_leaf(lua_State *L, State *S, void *ud, int numeric) {
 static void checkseed(lua_State *L, State *S, int arg) {
   if (ad_isleaf(L, S, arg)) return;
   if (lua_type(L, -2) == LUA_TNUMBER) luaL_typeerror(L, arg, "number");
-  if (ad_toarray(L, S, -2)) luaL_typeerror(L, arg, "array");
+  if (ad_arrayhere(L, S, -2)) luaL_typeerror(L, arg, "array");
 }
 
 /* pull(ybar): upvalues state, level, skeleton of y, list of skeletons, n */
@@ -655,7 +656,7 @@ typedef struct Forward {
 static void checktangent(lua_State *L, State *S, const Forward *f, int idx) {
   const Array *shape;
   ad_pushplain(L, S, idx - 1);
-  shape = ad_toarray(L, S, -1);
+  shape = ad_arrayhere(L, S, -1);
   if (shape != NULL || !ad_isleaf(L, S, idx) || ad_arrayvalued(L, S, idx))
     ad_checkfits(
         L, S, shape, idx,

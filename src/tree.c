@@ -17,7 +17,7 @@
 /* is the value a number or an AD value? */
 int ad_isleaf(lua_State *L, const State *S, int idx) {
   return lua_type(L, idx) == LUA_TNUMBER || ad_tocell(L, S, idx) != NULL ||
-         ad_toarray(L, S, idx) != NULL;
+         ad_arrayhere(L, S, idx) != NULL;
 }
 
 /*

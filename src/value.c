@@ -234,7 +234,7 @@ val ad_checkarg(lua_State *L, State *S, int arg) {
 
 /* the same, or an array */
 val ad_checkoperand(lua_State *L, State *S, int arg) {
-  return ad_toarray(L, S, arg) ? ad_at(arg) : ad_checkarg(L, S, arg);
+  return ad_arrayhere(L, S, arg) ? ad_at(arg) : ad_checkarg(L, S, arg);
 }
 
 /* an operand of an operator, with the error that Lua's own would raise */
@@ -242,7 +242,7 @@ val ad_operand(lua_State *L, State *S, int arg) {
   int isnum;
   double n = lua_tonumberx(L, arg, &isnum);
   if (isnum) return ad_num(n);
-  if (ad_tocell(L, S, arg) == NULL && ad_toarray(L, S, arg) == NULL) {
+  if (ad_tocell(L, S, arg) == NULL && ad_arrayhere(L, S, arg) == NULL) {
     const char *name = luaL_typename(L, arg);
     if (luaL_getmetafield(L, arg, "__name") == LUA_TSTRING)
       name = lua_tostring(L, -1);
@@ -340,10 +340,12 @@ static int l_type(lua_State *L) {
   luaL_checkany(L, 1);
   if (lua_type(L, 1) == LUA_TNUMBER)
     lua_pushliteral(L, "number");
-  else if (ad_toarray(L, S, 1))
+  else if (ad_arrayhere(L, S, 1))
     lua_pushliteral(L, "array");
   else if ((c = ad_tocell(L, S, 1)) == NULL)
     luaL_pushfail(L);
+  else if (ad_kindof(S, c) == AD_RECA)
+    lua_pushliteral(L, "array");
   else if (AD_ISREC(ad_kindof(S, c)))
     lua_pushstring(L, ad_recordgrad(S) ? "var" : "number"); /* as it is when
                                                                nobody records */
@@ -367,10 +369,11 @@ static int l_value(lua_State *L) {
     lua_settop(L, 1); /* integers stay integers */
     return 1;
   }
-  if ((c = ad_tocell(L, S, 1)) == NULL && ad_toarray(L, S, 1) == NULL)
+  if ((c = ad_tocell(L, S, 1)) == NULL && ad_arrayhere(L, S, 1) == NULL)
     return luaL_typeerror(L, 1, "number");
   if (S->arrays && ad_byelement(L, S, 1)) {
     if (ad_isbatch(L, S, 1)) ad_differs(L);
+    if (S->recorder) ad_recordelements(L, S, 1);
     ad_pushplain(L, S, 1);
     return 1;
   }
@@ -406,13 +409,17 @@ static int mm_index(lua_State *L) {
   int kind;
   if (c == NULL) return luaL_typeerror(L, 1, "autodiff value");
   kind = ad_kindof(S, c);
-  if (AD_ISREC(kind)) { /* which is a number to whoever has it */
+  if (kind == AD_RECN) { /* which is a number to whoever has it */
     if (S->recorder) ad_recordopaque(S);
     return luaL_error(L, "attempt to index a number value");
   }
   if (key == NULL && ad_arrayvalued(L, S, 1)) /* as arrays themselves do */
     return ad_isend(L) ? 0 : ad_arraycall(L, S, "index");
   if (key == NULL || strncmp(key, "__", 2) == 0) return 0;
+  if (kind == AD_RECA) {
+    ad_pushplain(L, S, 1);
+    return ad_arrayfield(L, S, key);
+  }
   if (strcmp(key, "value") == 0)
     pushpart(L, S, 1, 0);
   else if (strcmp(key, "grad") == 0 && AD_ISVAR(kind)) {
@@ -451,7 +458,7 @@ static int mm_len(lua_State *L) {
   State *S = ad_state(L);
   luaL_checkany(L, 1);
   ad_pushplain(L, S, 1);
-  if (!ad_toarray(L, S, -1))
+  if (!ad_arrayhere(L, S, -1))
     return luaL_error(L, "attempt to get length of a number value");
   lua_pushinteger(L, (lua_Integer)((Array *)lua_touserdata(L, -1))->shape[0]);
   return 1;
@@ -459,6 +466,7 @@ static int mm_len(lua_State *L) {
 
 static int mm_newindex(lua_State *L) {
   State *S = ad_state(L);
+  if (S->recorder && ad_recordwrite(L, S, 1)) return 0;
   if (ad_tocell(L, S, 1) && ad_arrayvalued(L, S, 1))
     return ad_error(L, "cannot write into an array that is being "
                        "differentiated: make a new one (where, concat, stack, "
@@ -485,6 +493,12 @@ static int mm_tostring(lua_State *L) {
   luaL_Buffer b;
   int n, lines = 0;
   if (c == NULL) return luaL_typeerror(L, 1, "autodiff value");
+  if (ad_kindof(S, c) == AD_RECA) {
+    if (S->recorder) ad_recordelements(L, S, 1);
+    ad_pushplain(L, S, 1);
+    luaL_tolstring(L, -1, NULL);
+    return 1;
+  }
   if (AD_ISREC(ad_kindof(S, c))) {
     if (S->recorder) ad_recordopaque(S);
     lua_pushnumber(L, ad_plain(L, S, 1));

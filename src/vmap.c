@@ -30,7 +30,7 @@ static int dimensions(lua_State *L, State *S, val v) {
   int n;
   if (v.i == 0) return 0;
   ad_pushplain(L, S, v.i);
-  a = ad_toarray(L, S, -1);
+  a = ad_arrayhere(L, S, -1);
   n = a == NULL ? 0 : a->ndim;
   lua_pop(L, 1);
   return n;

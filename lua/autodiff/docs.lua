@@ -441,16 +441,22 @@ section "Compilation"
 ---------------------------------------------------------------------------------------------------
 
 def("compile", "compile(f [, options])", [[
-A callable that does what f does, for any f of numbers and structures, most usefully for
+A callable that does what f does, for any f of numbers, arrays and structures, most usefully for
 `ad.value_and_grad(f)`. The first call records the operations of f into a program; later calls run
 the program, not f. Wherever f looked at a value (comparisons, ad.value, ad.floor, tostring) the
 program has a guard: a call that takes another path is recorded too, and loops whose length depends
 on the data become loops of the program. What Lua asks no value about (x == 1, type(x), t[x]) is
 seen to as well, by a debug hook while f is recorded. Where f calls what cannot be seen into
-(math.random, a coroutine, other libraries in C), f itself runs once more after it was recorded; if
-its results are others, f is called as it is from then on. f must have no other effects, and what it
-closes over must not change. A key that is a number takes a trace for each value. Strings and the
-lengths of tables are part of what is recorded; integers are, where f needs them. Options: max_traces (default 4096) and max_operations bound what is recorded, beyond them f itself
+(math.random, a coroutine, other libraries in C), or computes with arrays, f itself runs once more
+after it was recorded; if its results are others, f is called as it is from then on. f must have no
+other effects, and what it closes over must not change. A key that is a number takes a trace for
+each value. Strings and the lengths of tables are part of what is recorded; integers are, where f
+needs them. Operations on arrays are recorded as a whole, with their shapes: an argument of another
+shape has a program of its own. What a program has from outside f of arrays may be written to
+between calls. A loop that arrays go round takes a trace for each number of rounds; an f that writes
+into arrays is called as it is; and c:map, c:c_source and c:save are for programs without operations
+on arrays. Options: max_traces (default 4096) and max_operations bound what is recorded, beyond them
+f itself
 is called; memory bounds the bytes that the gradient of a loop may keep; fast = true allows sums and
 products to be rounded otherwise; backend = "interpreter" keeps to the portable interpreter, and
 "native" makes machine code at once, where usually it waits until that pays. tostring gives a
@@ -467,10 +473,10 @@ print(("%.6f %.6f"):format(c(1e6)))         --> 1000.000000 0.000500
 print(c:stats().loops)                      --> 1]])
 
 def("compiled:stats", "c:stats()", [[
-What a compiled function has come to: a table with the numbers of traces, operations, guards, loops,
-calls, retraces (calls that took a new path) and eager_calls (that ran f itself), the backend that
-runs the program, seconds_compiling, and, if the function is not run as a program, a note that says
-why.]], [[
+What a compiled function has come to: a table with the numbers of traces, operations, array_calls
+(those on arrays among them), guards, loops, calls, retraces (calls that took a new path) and
+eager_calls (that ran f itself), the backend that runs the program, seconds_compiling, and, if the
+function is not run as a program, a note that says why.]], [[
 local c = ad.compile(function(x) if x < 0 then return -x end return x * x end)
 print(c(1.5), c(-2.0), c(2.5))              --> 2.25	2.0	6.25
 print(c:stats().traces, c:stats().calls)    --> 2	3]])

@@ -2,6 +2,7 @@
 -- number of operands or results, none of which goes through Lua's stack.
 local core = require "autodiff.core"
 local prim = require "autodiff.prim"
+local calls = require "autodiff.calls"
 
 local kernel = core.array
 local highest, members, record = core.highest, core.members, core.call
@@ -54,7 +55,10 @@ function M.define(def)
 
   function op(at, x)
     local key, kind = highest(x)
-    if not key then return f(at, plain(x)) end
+    if not key then
+      if kind then return calls.listed(name, f, at, x) end
+      return f(at, plain(x))
+    end
     if kind == "batch" then return require("autodiff.vmap").joint(name, op, at, key, x) end
     local primal = parts(key, 0, x)
     local y = op(at, primal)

@@ -39,7 +39,8 @@ function M.merge(outer, inner, first, list)
     return v
   end
   inner = inner or {}
-  if not core.highest(list) then return core.merge(outer, inner, first, list) end
+  local key, kind = core.highest(list)
+  if not key and not kind then return core.merge(outer, inner, first, list) end
   for i = 1, #list do
     if #inner > 0 and not kernel.isarray(list[i]) then list[i] = kernel.full(inner, list[i]) end
   end
@@ -116,7 +117,8 @@ end
 function M.vector(x, list)
   list = list or core.flatten(x)
   local at, n = places(list)
-  if not core.highest(list) then return core.flat(list), n end
+  local key, kind = core.highest(list)
+  if not key and not kind then return core.flat(list), n end
   return flat(at, table.unpack(list)), n
 end
 

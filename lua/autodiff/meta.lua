@@ -182,10 +182,10 @@ local Dual = {}
 ---@overload fun(...: any): any
 local Compiled = {}
 
----What a compiled function has come to: a table with the numbers of traces, operations, guards,
----loops, calls, retraces (calls that took a new path) and eager_calls (that ran f itself), the
----backend that runs the program, seconds_compiling, and, if the function is not run as a program,
----a note that says why.
+---What a compiled function has come to: a table with the numbers of traces, operations,
+---array_calls (those on arrays among them), guards, loops, calls, retraces (calls that took a new
+---path) and eager_calls (that ran f itself), the backend that runs the program, seconds_compiling,
+---and, if the function is not run as a program, a note that says why.
 ---@return table
 function Compiled:stats() end
 
@@ -502,7 +502,7 @@ function ad.tape(options) end
 ---@return F
 function ad.checkpoint(f) end
 
----A callable that does what f does, for any f of numbers and structures, most usefully for
+---A callable that does what f does, for any f of numbers, arrays and structures, most usefully for
 ---`ad.value_and_grad(f)`. The first call records the operations of f into a program; later calls
 ---run the program, not f.
 ---@param f function

@@ -167,7 +167,8 @@ end
 --- Nested lists of a's elements.
 function M.tolist(...)
   local a = check.array(1, "tolist", ...)
-  if not core.highest(a) then return kernel.tolist(core.stop(a)) end
+  local key, kind = core.highest(a)
+  if not key and not kind then return kernel.tolist(core.stop(a)) end
   local shape, at = shapeof(a), 0
   local size = check.size(shape)
   local flat = #shape == 1 and a or reshape({ size }, a)
@@ -269,6 +270,10 @@ function M.split(...)
   return split({ axis = axis, ends = ends }, a)
 end
 
+local places = prim.plainly("positions", function(at, indices)
+  return kernel.positions(indices, at.length, at.name)
+end)
+
 -- What take and scatter_add do: at, and the array (flat if there is no axis).
 local function choice(name, a, indices, axis, n)
   local shape = shapeof(a)
@@ -290,11 +295,11 @@ local function choice(name, a, indices, axis, n)
     end
     indices = kernel.plain(indices) or badarg(2, name, "indices must not be differentiated")
   elseif kernel.isarray(indices) then
-    indices = core.value(indices)
+    indices = core.stop(indices)
   else
     badarg(2, name, ("indices expected, got %s"):format(check.typename(indices)))
   end
-  local positions = kernel.positions(indices, shape[axis], name)
+  local positions = places({ length = shape[axis], name = name }, indices)
   if not drop and #positions.shape + #shape > 9 then badarg(2, name, "at most 8 dimensions") end
   return { axis = axis, positions = positions, drop = drop }, a, flat
 end
@@ -387,7 +392,7 @@ function M.tile(...)
       a = take({ axis = d, positions = positions, drop = false }, a)
     end
   end
-  if a == whole and kernel.isplain(a) then return kernel.copy(a) end
+  if rawequal(a, whole) and kernel.isplain(a) then return kernel.copy(a) end
   return a
 end
 

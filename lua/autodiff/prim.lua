@@ -15,6 +15,7 @@ local highest, members, record = core.highest, core.members, core.call
 local isplain = core.array.isplain
 local parts, join, count, shapeof = core.parts, core.join, core.count, core.array.shapeof
 local operands = core.array.operands
+local calls = require "autodiff.calls"
 
 --- All operations by name, for the tests that run through them.
 M.all = {}
@@ -51,6 +52,16 @@ end
 local function batched(...)
   batched = require("autodiff.vmap").apply
   return batched(...)
+end
+
+--- f(at, ...), of numbers and plain arrays, for where nothing is differentiated: what is recorded
+-- when a function is compiled is called likewise.
+function M.plainly(name, f)
+  return function(at, ...)
+    local key, kind = highest(...)
+    if not key and kind then return calls.call(name, f, at, ...) end
+    return f(at, operands(...))
+  end
 end
 
 --- Defines an operation. Fields of `def`:
@@ -165,7 +176,10 @@ function M.define(def)
     local first, second = ...
     if second == nil and isplain(first) then return f(at, first) end
     local key, kind = highest(...)
-    if not key then return f(at, operands(...)) end
+    if not key then
+      if kind then return calls.call(name, f, at, ...) end
+      return f(at, operands(...))
+    end
     if kind == "batch" then return batched(op, def, key, at, ...) end
     local x = pack(parts(key, 0, ...))
     local y = pack(op(at, unpack(x, 1, x.n)))

@@ -98,9 +98,11 @@ local function byhalves(x, n, ndim)
   return parts.concat(list, ndim)
 end
 
+local plainothers = prim.plainly("others", function(at, x) return kernel.others(x, at.axes) end)
+
 -- The same along any axes, made of operations where x is being differentiated.
 local function others(at, x)
-  if not core.highest(x) then return kernel.others(x, at.axes) end
+  if not core.highest(x) then return plainothers({ axes = at.axes }, x) end
   local shape, gone, size = shapeof(x), {}, length(at, shapeof(x))
   if check.size(shape) == 0 then return x end
   for _, d in ipairs(at.axes) do gone[d] = true end
@@ -303,9 +305,11 @@ function M.argsort(...)
   return positions.argsort({ axes = { axis } }, core.stop(a))
 end
 
+local sorted = prim.plainly("sort", function(axis, x) return kernel.sort(x, axis, false) end)
+
 function M.sort(...)
   local axis, a = along("sort", ...)
-  if not core.highest(a) then return kernel.sort(core.stop(a), axis, false) end
+  if not core.highest(a) then return sorted(axis, a) end
   local order = positions.argsort({ axes = { axis } }, core.stop(a))
   return permuted({ axis = axis, positions = order, back = false }, a)
 end
