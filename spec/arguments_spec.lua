@@ -659,6 +659,8 @@ describe("transforms", function()
         function(t) return ad.linearize(first, t) end,
         function(t) return ad.hvp(first, t, t) end,
         function(t) return ad.stop(t) end,
+        function(t) return ad.check(first, {t}) end,
+        function(t) return ad.compile(first)(t) end,
         function(t) local tape <close> = ad.tape() return tape:var(t) end} do
       local ok, e = pcall(f, loop)
       assert.is_false(ok)

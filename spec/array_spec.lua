@@ -143,6 +143,35 @@ describe("arrays", function()
     end)
   end)
 
+  it("are gone through by ipairs, as lists are", function()
+    local m = ad.array { { 1, 2 }, { 3, 4 }, { 5, 6 } }
+    local function total(x)
+      local s, n = 0, 0
+      for i, row in ipairs(x) do
+        for _, y in ipairs(row) do s = s + i * y end
+        n = n + 1
+      end
+      return s, n
+    end
+    local s, n = total(m)
+    assert.are.equal(50, s)
+    assert.are.equal(3, n)
+    assert.are.equal(0, (select(2, total(ad.zeros(0, 2)))))
+    assert.are.same({ { 1, 1 }, { 2, 2 }, { 3, 3 } }, ad.grad(total)(m):tolist())
+    assert.are.equal(14, (select(2, ad.jvp(function(x) return (total(x)) end, { m },
+      { ad.array { { 0, 0 }, { 3, 4 }, { 0, 0 } } }))))
+    assert.are.same({ 3, 7, 11 }, ad.vmap(function(row)
+      local sum = 0
+      for _, y in ipairs(row) do sum = sum + y end
+      return sum
+    end)(m):tolist())
+    -- whoever else asks for what is not there is told
+    for _, x in ipairs { m, ad.var(m) } do
+      assert.has_error(function() return x[4] end)
+      assert.has_error(function() for i = 1, 4 do total { x[i] } end end)
+    end
+  end)
+
   describe("assignment", function()
     it("takes numbers, arrays that broadcast, and lists", function()
       a[1] = 0

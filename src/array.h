@@ -160,6 +160,8 @@ Array *ad_owner(lua_State *L, int idx);
 void ad_copyelements(const Array *to, const Array *from);
 /* what x[key] is, for the array at the top and a string; 0: nothing */
 int ad_arrayfield(lua_State *L, State *S, const char *key);
+/* is it ipairs that asks for self[key], behind the last element? */
+int ad_isend(lua_State *L);
 /* pushes autodiff.array */
 void ad_arraylib(lua_State *L, State *S);
 int ad_addpart(lua_State *L, State *S, val acc, int key, int shape);

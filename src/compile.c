@@ -37,6 +37,11 @@ void ad_recordfail(State *S, const char *why) {
   if (S->recorder) fail(S, why);
 }
 
+/* f does what need not be the same the next time */
+void ad_recorddoubt(const State *S) {
+  if (S->recorder) S->recorder->doubt = 1;
+}
+
 static Prog *progof(const State *S) { return &S->recorder->root->prog; }
 
 static int isours(const State *S, const Cell *c) {
@@ -228,6 +233,7 @@ void ad_recordlook(lua_State *L, State *S, const Cell *c) {
     fail(S, "f has kept a value of an earlier round of a loop");
     return;
   }
+  if (r->given) r->doubt = 1; /* as text an integer is another */
   ad_checkstack(L, 10, NULL);
   where = place(L, S);
   AD_UNTIL(went, ad_recsame(progof(S), c->u.var.node, c->value, where));
@@ -278,6 +284,7 @@ int ad_recplain(const State *S, const Cell *c) {
 */
 void ad_recordsubtypes(State *S) {
   Root *r = S->recorder->root;
+  S->recorder->doubt = 1; /* what is computed has a subtype, too */
   if (S->recorder->failed) return;
   if (!r->in.numbers)
     fail(S, "f asks for the subtype of a number");
@@ -1560,6 +1567,46 @@ static uint32_t resultset(lua_State *L, Compiled *c, Taker *t, int first,
 ** the level (at 'slot'), without the recorder's values; 0: an error message
 ** is there instead.
 */
+/*
+** f gets copies of its tables. Can it tell the copy at b from the table at a,
+** by its length, or since that is in two places? Or does only the order of
+** its keys differ? 'seen': the tables so far, also the copies, for the watch
+*/
+static void copied(lua_State *L, Recorder *r, int a, int b, int seen,
+                   int depth) {
+  if (r->doubt || lua_type(L, a) != LUA_TTABLE || lua_rawequal(L, a, b)) return;
+  ad_checkstack(L, 10, NULL);
+  lua_pushvalue(L, a);
+  r->doubt = lua_rawget(L, seen) != LUA_TNIL || depth > MAXDEPTH ||
+             lua_rawlen(L, a) != lua_rawlen(L, b);
+  for (int i = 0; i < 2; i++) {
+    lua_pushvalue(L, i ? a : b);
+    lua_pushboolean(L, 1);
+    lua_rawset(L, seen);
+  }
+  lua_pushnil(L); /* the key in b */
+  lua_pushnil(L);
+  while (lua_next(L, a)) { /* key in b, key, value */
+    if (!r->order) {
+      lua_pushvalue(L, -3);
+      if (lua_next(L, b)) {
+        lua_pop(L, 1);
+        r->order = !lua_rawequal(L, -1, -3);
+        lua_replace(L, -4);
+      } else
+        r->order = 1;
+    }
+    if (lua_type(L, -1) == LUA_TTABLE) {
+      lua_pushvalue(L, -2);
+      lua_rawget(L, b);
+      copied(L, r, lua_gettop(L) - 1, lua_gettop(L), seen, depth + 1);
+      lua_pop(L, 1);
+    }
+    lua_pop(L, 1);
+  }
+  lua_pop(L, 2);
+}
+
 static int record(lua_State *L, Compiled *c, Root *r, int n, int *status) {
   State *S = c->S;
   const int slot = lua_gettop(L) + 1;
@@ -1582,6 +1629,9 @@ static int record(lua_State *L, Compiled *c, Root *r, int n, int *status) {
   c->rec.arrays = r->in.narray > 0;
   c->rec.inside = 0;
   c->rec.writes = S->writes;
+  c->rec.doubt = 0;
+  c->rec.given = memchr(r->isint, 1, r->in.nleaf) != NULL;
+  if (c->isgrad && r->nwant == r->in.nleaf) c->rec.given = 0; /* vars */
   lua_getstack(L, 0, &ar);
   c->rec.frame = ar.i_ci;
   c->nloop = c->nloopplace = c->nsaved = 0;
@@ -1593,13 +1643,22 @@ static int record(lua_State *L, Compiled *c, Root *r, int n, int *status) {
     lua_pushvalue(L, -1);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &c->rec);
   }
+  if (!ad_watchable(L, S)) c->rec.doubt = 1;
+  watched = ad_watchready(L, S, &c->rec);
   pushvalues(L, 1, r, &r->in, r->given, NULL, S);
-  /* by all of its arguments, the function of a gradient sees no numbers */
-  watched = !c->isgrad || r->nwant < r->in.nleaf;
-  if (watched && !ad_watchready(L, S, &c->rec)) {
-    watched = 0;
-    fail(S, "what this Lua does cannot be watched");
+  c->rec.order = 0;
+  if (!r->in.numbers) {
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &c->rec.frame); /* see ad_watchready */
+    for (int i = 1; i <= n; i++)
+      copied(L, &c->rec, i + 1, slot + 1 + i, slot + n + 2, 0);
+    lua_settop(L, slot + n + 1);
   }
+  /* by all of its arguments, the function of a gradient sees no numbers, and
+     only what it calls matters */
+  if (!watched && c->isgrad && r->nwant == r->in.nleaf)
+    c->rec.doubt = 1;
+  else if (!watched)
+    fail(S, "what this Lua does cannot be watched");
   if (watched) ad_watchbegin(L, S);
   *status = lua_pcall(L, n, LUA_MULTRET, 0);
   if (watched) ad_watchend(L, S);
@@ -1655,13 +1714,15 @@ static int eager(lua_State *L, Compiled *c, int n) {
 ** Verification
 **
 ** Lua asks nobody for x == 1, type(x) or t[x], which are something else for a
-** recorded value than for a number. So what a recording has come to is
-** compared with what f gives for the plain arguments.
+** recorded value than for a number. The watch sees to that as far as Lua's own
+** instructions and libraries go. Where f has called something else, what the
+** recording has come to is compared with what f gives for the plain arguments.
 */
 
 #define DIFFERENT                                                              \
-  "f compares a number with ==, or looks at its type or uses it as a key: it " \
-  "runs as it is (write ad.eq)"
+  "f gives other results where it is recorded: it runs as it is (what "        \
+  "depends "                                                                   \
+  "on the arguments alone, and writes ad.eq for ==, can be compiled)"
 
 typedef struct Difference {
   double largest, by; /* numbers: of f's own; of the differences */
@@ -1775,18 +1836,21 @@ static int verified(lua_State *L, int status, lua_KContext ctx) {
   if (c->isgrad) { /* then as a function like any other */
     c->isgrad = 0;
     dropall(L, c);
-  } else
+  } else {
+    dropall(L, c); /* it is nothing to export */
     c->eager = DIFFERENT;
+  }
   return last - slot;
 }
 
 /*
-** The results first .. of what was recorded are returned, if f itself agrees,
-** else those of f. Meanwhile, and until an f that yields has come back, calls
+** The results first .. of what was recorded are returned, if nothing speaks
+** against them, or f itself agrees, else those of f. Meanwhile, and until an f that yields has come back, calls
 ** of this are calls of f.
 */
 static int verify(lua_State *L, Compiled *c, int n, int first) {
   const int slot = lua_gettop(L) + 1;
+  if (!c->rec.doubt && !c->rec.arrays) return slot - first;
   ad_checkstack(L, n + 20, "too many arguments");
   lua_pushvalue(L, 1);
   lua_toclose(L, slot);

@@ -115,6 +115,9 @@ typedef struct Recorder {
   int arrays;      /* there are some in what is recorded */
   int inside;      /* in an operation that is recorded */
   uint64_t writes; /* S->writes when it began */
+  int doubt; /* f did what nobody watches: see verify */
+  int order; /* the keys of its arguments come in another order */
+  int given; /* are there integers among its arguments? */
   lua_CFunction library[AD_NLIBRARY];
 } Recorder;
 
@@ -226,6 +229,7 @@ int ad_rootarrays(const Root *r);
 void ad_refusearrays(lua_State *L, const Root *r, const char *what);
 
 /* watch.c */
+int ad_watchable(lua_State *L, const State *S);
 int ad_watchready(lua_State *L, State *S, Recorder *r);
 void ad_watchbegin(lua_State *L, State *S);
 void ad_watchend(lua_State *L, State *S);

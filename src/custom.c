@@ -245,24 +245,25 @@ static void flatten_leaf(lua_State *L, State *S, void *ud, int numeric) {
 }
 
 /*
-** flatten(x[, other]): the numeric leaves of x in order, or what stands in
-** their places in another structure; and their number
+** flatten(x[, other[, fname]]): the numeric leaves of x in order, or what
+** stands in their places in another structure; and their number
 */
 static int c_flatten(lua_State *L) {
   State *S = ad_state(L);
+  const char *fname = luaL_optstring(L, 3, "custom");
   Split s;
-  lua_settop(L, 2);
+  lua_settop(L, 3);
   if (lua_isnil(L, 2)) {
     lua_pushvalue(L, 1);
     lua_replace(L, 2);
   }
   lua_newtable(L);
-  s.list = 3;
+  s.list = 4;
   s.n = 0;
   lua_pushvalue(L, 1);
   lua_pushvalue(L, 2);
-  ad_tree(L, S, 2, 0, flatten_leaf, &s, "custom");
-  lua_settop(L, 3);
+  ad_tree(L, S, 2, 0, flatten_leaf, &s, fname);
+  lua_settop(L, 4);
   lua_pushinteger(L, s.n);
   return 2;
 }

@@ -176,15 +176,29 @@ int ad_arrayfield(lua_State *L, State *S, const char *key) {
   return 1;
 }
 
+/*
+** Does ipairs ask for what is behind the last element? Then there is nothing,
+** as in a table; from whoever else it is an error. (Stack: self, key)
+*/
+int ad_isend(lua_State *L) {
+  lua_Debug ar;
+  return lua_isinteger(L, 2) && lua_getstack(L, 1, &ar) &&
+         lua_getinfo(L, "Sn", &ar) && *ar.what == 'C' &&
+         strcmp(ar.namewhat, "for iterator") == 0 &&
+         lua_tointeger(L, 2) == luaL_len(L, 1) + 1;
+}
+
 static int mm_index(lua_State *L) {
   State *S = ad_state(L);
-  if (ad_arrayhere(L, S, 1) == NULL) return luaL_typeerror(L, 1, "array");
+  const Array *a = ad_arrayhere(L, S, 1);
+  if (a == NULL) return luaL_typeerror(L, 1, "array");
   if (lua_type(L, 2) == LUA_TSTRING) {
     const char *key = lua_tostring(L, 2);
     if (strncmp(key, "__", 2) == 0) return 0;
     lua_settop(L, 1);
     return ad_arrayfield(L, S, key);
   }
+  if (lua_tointeger(L, 2) > a->shape[0] && ad_isend(L)) return 0;
   if (S->recorder != NULL) ad_recordread(L, S, 1);
   return getpart(L, S, 1, 2);
 }

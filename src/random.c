@@ -112,6 +112,7 @@ static uint64_t below(Random *r, uint64_t most) {
 }
 
 static Random *checkrandom(lua_State *L) {
+  ad_recorddoubt(ad_state(L)); /* a state that changes */
   return luaL_checkudata(L, 1, RANDOM);
 }
 

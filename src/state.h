@@ -366,6 +366,7 @@ int ad_recordif(lua_State *L, State *S, int cmp, val x, val y);
 void ad_recordlook(lua_State *L, State *S, const Cell *c);
 int ad_recordsint(const State *S, const Cell *c);
 void ad_recordfail(State *S, const char *why);
+void ad_recorddoubt(const State *S);
 void ad_recordclose(lua_State *L, State *S);
 void ad_loophere(lua_State *L, State *S);
 void ad_recordopaque(const State *S);

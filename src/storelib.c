@@ -375,10 +375,14 @@ static int nopath(lua_State *L) {
 static void *contents(lua_State *L, const char *path, size_t *n) {
   FILE *f = fopen(path, "rb");
   long size = -1;
+  int k;
   unsigned char *s;
   if (f == NULL) return NULL;
-  if (fseek(f, 0, SEEK_END) == 0) size = ftell(f);
+  getc(f); /* of a directory only this says that it is none */
+  if (!ferror(f) && fseek(f, 0, SEEK_END) == 0) size = ftell(f);
+  k = errno; /* which fclose may change */
   fclose(f);
+  errno = k;
   if (size < 0) return NULL;
   s = room(L, (size_t)size, 1);
   f = fopen(path, "rb");

@@ -414,7 +414,7 @@ static int mm_index(lua_State *L) {
     return luaL_error(L, "attempt to index a number value");
   }
   if (key == NULL && ad_arrayvalued(L, S, 1)) /* as arrays themselves do */
-    return ad_arraycall(L, S, "index");
+    return ad_isend(L) ? 0 : ad_arraycall(L, S, "index");
   if (key == NULL || strncmp(key, "__", 2) == 0) return 0;
   if (kind == AD_RECA) {
     ad_pushplain(L, S, 1);

@@ -361,13 +361,28 @@ static void unrecord(lua_State *L, State *S, lua_Debug *ar, int reg,
   if (lua_setlocal(L, ar, reg + 1) == NULL) lua_pop(L, 1);
 }
 
+/* what is compared, or a key: is it a copy that f got as an argument? Then
+   it is not the table that it stands for */
+static void isargument(lua_State *L, int idx) {
+  State *S;
+  if (lua_type(L, idx) != LUA_TTABLE || (S = recording(L)) == NULL ||
+      S->recorder->root->in.numbers)
+    return;
+  lua_pushvalue(L, idx);
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &S->recorder->frame);
+  lua_insert(L, -2);
+  if (lua_rawget(L, -2) != LUA_TNIL) S->recorder->doubt = 1;
+  lua_pop(L, 2);
+}
+
 /* a register that is a key, if what is in the other is a table */
 static void key(lua_State *L, lua_Debug *ar, int table, int reg) {
+  const int type = pushregister(L, ar, reg);
   State *S;
   const Cell *c;
-  if (pushregister(L, ar, reg) == LUA_TUSERDATA &&
-      pushregister(L, ar, table) == LUA_TTABLE && (S = recording(L)) != NULL &&
-      (c = ours(L, S, -2)) != NULL) {
+  isargument(L, -1);
+  if (type == LUA_TUSERDATA && pushregister(L, ar, table) == LUA_TTABLE &&
+      (S = recording(L)) != NULL && (c = ours(L, S, -2)) != NULL) {
     ad_recordlook(L, S, c);
     unrecord(L, S, ar, reg, c);
   }
@@ -388,6 +403,10 @@ static void registers(lua_State *L, lua_Debug *ar, int a, int b) {
   const int ta = pushregister(L, ar, a), tb = pushregister(L, ar, b);
   const int top = lua_gettop(L);
   State *S;
+  if (ta == LUA_TTABLE && tb == LUA_TTABLE) {
+    isargument(L, top - 1);
+    isargument(L, top);
+  }
   if ((ta != LUA_TUSERDATA && tb != LUA_TUSERDATA) ||
       (S = recording(L)) == NULL)
     return;
@@ -444,6 +463,78 @@ static const struct {
     {"_G", "type", W_KIND, 1},      {"math", "tointeger", W_VALUE, 1},
     {"math", "type", W_SUBTYPE, 1}};
 
+/*
+** Functions that do the same with a recorded value as with a number, or raise
+** an error, beside the library's own: 1, or 2 where the order of keys matters.
+*/
+static const char harmlesskey = 0; /* its address is a key in the registry */
+
+static void harmless(lua_State *L) {
+  static const char *const lib[] = {"math", "string", "table", "utf8"};
+  static const char *const base[] = {
+      "next",  "pairs",  "assert", "error",        "ipairs",
+      "print", "rawlen", "select", "setmetatable", "tostring"};
+  const int set = lua_gettop(L) + 2;
+  lua_getfield(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+  lua_newtable(L);
+  for (int k = 0; k < (int)(sizeof lib / sizeof *lib); k++) {
+    lua_pushstring(L, lib[k]);
+    if (lua_rawget(L, set - 1) == LUA_TTABLE) {
+      lua_pushnil(L);
+      while (lua_next(L, -2))
+        if (lua_iscfunction(L, -1) && lua_type(L, -2) == LUA_TSTRING) {
+          lua_pushinteger(L, strncmp(lua_tostring(L, -2), "random", 6) != 0);
+          lua_rawset(L, set);
+        } else
+          lua_pop(L, 1);
+    }
+    lua_pop(L, 1);
+  }
+  lua_pushliteral(L, "_G");
+  if (lua_rawget(L, set - 1) == LUA_TTABLE)
+    for (int k = 0; k < (int)(sizeof base / sizeof *base); k++) {
+      lua_pushstring(L, base[k]);
+      if (lua_rawget(L, -2) == LUA_TFUNCTION) {
+        lua_pushinteger(L, !lua_iscfunction(L, -1) ? 0 : k < 2 ? 2 : 1);
+        lua_rawset(L, set);
+      } else
+        lua_pop(L, 1);
+    }
+  lua_settop(L, set);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &harmlesskey);
+  lua_pop(L, 1);
+}
+
+/* what is at the top: is it a function of Lua, or one of our own? */
+int ad_watchable(lua_State *L, const State *S) {
+  int is = lua_type(L, -1) == LUA_TFUNCTION;
+  if (is && lua_iscfunction(L, -1)) {
+    is = lua_getupvalue(L, -1, 1) != NULL;
+    if (is) {
+      is = lua_touserdata(L, -1) == S;
+      lua_pop(L, 1);
+    }
+  }
+  return is;
+}
+
+/* the function at the top is called; is it one of those, or of our own? */
+static int isharmless(lua_State *L, const State *S) {
+  const int f = lua_gettop(L);
+  int is;
+  ad_checkstack(L, 5, NULL);
+  is = ad_watchable(L, S);
+  if (!is) {
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &harmlesskey);
+    lua_pushvalue(L, f);
+    lua_rawget(L, -2);
+    is = (int)lua_tointeger(L, -1);
+    if (is == 2) is = !S->recorder->order;
+  }
+  lua_settop(L, f);
+  return is;
+}
+
 static void call(lua_State *L, lua_Debug *ar, int a) {
   State *S;
   const Cell *c;
@@ -453,9 +544,13 @@ static void call(lua_State *L, lua_Debug *ar, int a) {
     if (pushregister(L, ar, a) != LUA_TFUNCTION ||
         (f = lua_tocfunction(L, -1)) == NULL || (S = recording(L)) == NULL)
       return;
-    lua_pop(L, 1);
     for (k = 0; k < AD_NLIBRARY && f != S->recorder->library[k];) k++;
-    if (k == AD_NLIBRARY) return;
+    if (k == AD_NLIBRARY) {
+      if (!isharmless(L, S)) S->recorder->doubt = 1;
+      return;
+    }
+    lua_pop(L, 1);
+    if (known[k].what == W_CALL) S->recorder->doubt = 1; /* hides errors */
     a += known[k].arg;
   } while (known[k].what == W_CALL);
   if (known[k].what == W_EQUAL) {
@@ -537,6 +632,7 @@ static void library(lua_State *L, Recorder *r) {
 int ad_watchready(lua_State *L, State *S, Recorder *r) {
   if (!S->triedwatch) {
     S->canwatch = (uint8_t)trial(L);
+    harmless(L);
     S->triedwatch = 1;
   }
   library(L, r);

@@ -50,7 +50,7 @@ end
 
 -- Every number in the arguments: its value and how a report names it.
 local function inputs(list)
-  local leaves = {}
+  local leaves, inside = {}, {}
   local function walk(v, name)
     if core.type(v) and isarray(v) then
       local shape = shapeof(v)
@@ -60,10 +60,13 @@ local function inputs(list)
     elseif core.type(v) then
       leaves[#leaves + 1] = { value = core.value(v) + 0.0, name = name }
     elseif type(v) == "table" then
+      if inside[v] then error("check: a structure contains itself", 0) end
+      inside[v] = true
       for k, w in pairs(v) do
         local key = math.type(k) and ("[%s]"):format(k) or ("." .. tostring(k))
         walk(w, name .. key)
       end
+      inside[v] = nil
     end
   end
   for i = 1, list.n do walk(list[i], "argument " .. i) end
@@ -153,7 +156,7 @@ end
 
 -- All numbers and arrays among f's results, as one list.
 local function outputs(...)
-  core.flatten({ ... }) -- refuses what contains itself
+  core.flatten({ ... }, nil, "check") -- refuses what contains itself
   return require "autodiff.leaves".sorted({ ... })
 end
 

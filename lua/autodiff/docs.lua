@@ -446,19 +446,22 @@ A callable that does what f does, for any f of numbers, arrays and structures, m
 the program, not f. Wherever f looked at a value (comparisons, ad.value, ad.floor, tostring) the
 program has a guard: a call that takes another path is recorded too, and loops whose length depends
 on the data become loops of the program. What Lua asks no value about (x == 1, type(x), t[x]) is
-seen to as well, by a debug hook while f is recorded, and each recording is followed by a run of f
-itself; if its results are others, f is called as it is from then on. f must have no other effects,
-and what it closes over must not change. A key that is a number takes a trace for each value.
-Strings and the lengths of tables are part of what is recorded; integers are, where f needs them.
-Operations on arrays are recorded as a whole, with their shapes: an argument of another shape has a
-program of its own. What a program has from outside f of arrays may be written to between calls. A
-loop that arrays go round takes a trace for each number of rounds; an f that writes into arrays is
-called as it is; and c:map, c:c_source and c:save are for programs without operations on arrays.
-Options: max_traces (default 4096) and max_operations bound what is recorded, beyond them f itself
+seen to as well, by a debug hook while f is recorded. Where f calls what cannot be seen into
+(math.random, a coroutine, other libraries in C), or computes with arrays, f itself runs once more
+after it was recorded; if its results are others, f is called as it is from then on. f must have no
+other effects, and what it closes over must not change. A key that is a number takes a trace for
+each value. Strings and the lengths of tables are part of what is recorded; integers are, where f
+needs them. Operations on arrays are recorded as a whole, with their shapes: an argument of another
+shape has a program of its own. What a program has from outside f of arrays may be written to
+between calls. A loop that arrays go round takes a trace for each number of rounds; an f that writes
+into arrays is called as it is; and c:map, c:c_source and c:save are for programs without operations
+on arrays. Options: max_traces (default 4096) and max_operations bound what is recorded, beyond them
+f itself
 is called; memory bounds the bytes that the gradient of a loop may keep; fast = true allows sums and
 products to be rounded otherwise; backend = "interpreter" keeps to the portable interpreter, and
 "native" makes machine code at once, where usually it waits until that pays. tostring gives a
-listing.]], [[
+listing; what else can be done with it are c:stats, c:map, c:jacobian, c:hessian, c:c_source and
+c:save.]], [[
 local function newton(a)
   local x = a
   while ad.abs(x * x - a) > 1e-12 * a do x = 0.5 * (x + a / x) end

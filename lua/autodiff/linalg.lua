@@ -15,6 +15,7 @@ local prim = require "autodiff.prim"
 local array = require "autodiff.array"
 
 local kernel = core.array
+local shapetext = require "autodiff.arrayargs".shapetext
 local define, shapeof = prim.define, prim.shapeof
 local matmul, like, eye = array.matmul, array.like, kernel.eye
 local where, le = core.where, core.le
@@ -481,9 +482,12 @@ for name, op in pairs {
 end
 
 -- f(a, b) for a matrix b; a vector is a matrix of one column.
-local function forvector(f, a, b)
-  local shape = shapeof(b)
+local function forvector(f, a, b, name)
+  local shape, of = shapeof(b), shapeof(a)
   if #shape > 1 then return f(a, b) end
+  if #of > 1 and of[#of - 1] ~= shape[1] then -- named as it was given
+    kernel.fail(("%s: shapes %s and %s do not align"):format(name, shapetext(of), shapetext(shape)))
+  end
   local x = f(a, reshape(b, { shape[1], 1 }))
   return reshape(x, withshape(shapeof(x), 1))
 end
@@ -494,14 +498,14 @@ local function solution(a, b) return solve(false, a, b, factors("solve", a)) end
 function M.solve(a, b)
   checkarray(a, 1, "solve")
   checkarray(b, 2, "solve")
-  return forvector(solution, a, b)
+  return forvector(solution, a, b, "solve")
 end
 
 --- x with the least sum of squares of a x - b; of these the one of least norm.
 function M.lstsq(a, b)
   checkarray(a, 1, "lstsq")
   checkarray(b, 2, "lstsq")
-  return forvector(function(...) return lstsq(nil, ...) end, a, b)
+  return forvector(function(...) return lstsq(nil, ...) end, a, b, "lstsq")
 end
 
 return M
