@@ -1599,7 +1599,7 @@ static int record(lua_State *L, Compiled *c, Root *r, int n, int *status) {
     }
   }
   ad_exit(L, slot); /* which the next line may be too deep to call */
-  lua_closeslot(L, slot);
+  ad_closeslot(L, slot);
   return *status == LUA_OK;
 }
 
@@ -1724,7 +1724,7 @@ static int verified(lua_State *L, int status, lua_KContext ctx) {
   const int first = (int)ctx, slot = c->verifying, last = lua_gettop(L);
   Difference d = {0, 0, 0, c->S};
   (void)status;
-  lua_closeslot(L, slot);
+  ad_closeslot(L, slot);
   ad_checkstack(L, 10, NULL);
   d.other = last - slot != slot - first;
   for (int k = 0; k < slot - first && !d.other; k++)
