@@ -55,12 +55,17 @@ WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wcast-qual -Wpointer-arith \
 
 WARNINGS_CXX = -Wall -Wextra -Wpedantic -Wshadow -Wundef -Werror
 
+# What the 387 keeps in its registers is no double.
+SSE := $(if $(shell echo __i386__ | $(CC) $(CPPFLAGS) $(CFLAGS) -E - \
+         2>/dev/null | grep '^1$$'),-msse2 -mfpmath=sse)
+
 # Nothing that depends on the compiler's taste: no fused operations, and no
 # -ffast-math from outside. Without errno, sqrt is one instruction with the
 # same result; but clang then takes pow(x, 0.5) for it, as every compiler takes
 # pow(x, 2) for x*x, so pow is always a call. The order matters: -fno-fast-math
 # sets the next two to their defaults.
-FLOAT  = -fno-fast-math -ffp-contract=off -fno-math-errno -fno-builtin-pow
+FLOAT  = -fno-fast-math -ffp-contract=off -fno-math-errno -fno-builtin-pow \
+         $(SSE)
 NEEDED = -std=c11 -fPIC -pthread -fno-plt $(FLOAT) -I$(LUA_INCDIR)
 
 # A module does not link Lua's library: the program that loads it has it.

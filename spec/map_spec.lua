@@ -389,6 +389,111 @@ describe("a stored program", function()
     assert.equal(f:c_source("f"), g:c_source("f"))
   end)
 
+  local function contents()
+    local file <close> = assert(io.open(path, "rb"))
+    return file:read("a")
+  end
+
+  it("has what was recorded for arguments of each form", function()
+    local function sum(x, scale)
+      if type(x) ~= "table" then return x * scale end
+      local s = 0
+      for _, y in ipairs(x) do s = s + y * y end
+      return s * scale, { n = #x, first = x[1] }
+    end
+    local forms = { { 3, 2 }, { { 1, 2 }, 2 }, { { 1, 2, 3 }, 2 }, { { 4, 5, 6 }, 0.5 } }
+    for _, f in ipairs { ad.compile(sum), ad.compile(ad.value_and_grad(sum)) } do
+      local expected = {}
+      for i, a in ipairs(forms) do expected[i] = { f(a[1], a[2]) } end
+      assert.is_true(f:save(path))
+      local g = assert(ad.load_program(path))
+      for i, a in ipairs(forms) do assert.same(expected[i], { g(a[1], a[2]) }) end
+      assert.has_error(function() g({ 1, 2, 3, 4 }, 2) end)
+      assert.has_error(function() g({ 1, 2 }) end)
+      local a, b = f:stats(), g:stats()
+      assert.equal(a.traces, b.traces)
+      assert.is_true(b.traces >= 3)
+      -- and stored again it is the same, in the same order
+      g = ad.load_program(path)
+      local text = contents()
+      assert.is_true(g:save(path))
+      assert.is_true(text == contents())
+    end
+  end)
+
+  it("knows which arguments have to be integers", function()
+    local function kind(x, y)
+      if math.type(x) == "integer" then return x + y end
+      return x * y
+    end
+    local f = ad.compile(kind)
+    assert.equal(7, f(3, 4))
+    assert.equal(12, f(3.0, 4))
+    assert.equal(2, f:stats().traces)
+    f:save(path)
+    local g = ad.load_program(path)
+    assert.equal(9, g(4, 5))
+    assert.equal(20, g(4.0, 5))
+    assert.has_error(function() g(4.0, 5.0) end)
+    assert.has_error(function() g(4, 5.0) end)
+    -- in a structure integers are constants, where f needs them
+    f = ad.compile(function(t) return ("x"):rep(t.n) .. "y", t.x * 2 end)
+    assert.same({ "xxxy", 5 }, { f { n = 3, x = 2.5 } })
+    assert.is_nil(f:stats().note)
+    f:save(path)
+    g = ad.load_program(path)
+    assert.same({ "xxxy", 3 }, { g { n = 3, x = 1.5 } })
+    assert.has_error(function() g { n = 4, x = 1.5 } end)
+    assert.has_error(function() g { n = 3.0, x = 1.5 } end)
+  end)
+
+  it("says what it is", function()
+    local f = ad.compile(function(x)
+      while x > 1 do x = x / 2 end
+      if x < 0 then return -x end
+      return x
+    end)
+    for _, x in ipairs { 0.5, 3, 1000, -1 } do f(x) end
+    f:save(path)
+    local g = ad.load_program(path)
+    local a, b = f:stats(), g:stats()
+    assert.equal("a stored program: other paths are errors", b.note)
+    assert.equal(a.loops, b.loops)
+    assert.is_true(a.loops > 0)
+    assert.equal(a.guards, b.guards)
+    assert.equal(a.traces, b.traces)
+    g(3)
+    pcall(g, "x")
+    assert.equal("a stored program: other paths are errors", g:stats().note)
+    assert.equal(2, g:stats().calls)
+  end)
+
+  it("is none of a function that does something else when it is recorded", function()
+    local f = ad.compile(function(x)
+      if coroutine.wrap(type)(x) == "number" then return x end
+      return 2 * x
+    end)
+    assert.equal(3, f(3))
+    assert.is_truthy(f:stats().note:find("it runs as it is", 1, true))
+    assert.equal(0, f:stats().traces)
+    assert.has_error(function() f:save(path) end)
+  end)
+
+  it("of another version is refused", function()
+    local f = ad.compile(function(x) return x end)
+    f(1)
+    f:save(path)
+    local text = contents()
+    for _, version in ipairs { 0, 1, 3 } do
+      local file = io.open(path, "wb")
+      file:write(text:sub(1, 8), ("<I4"):pack(version), text:sub(13))
+      file:close()
+      local ok, message = pcall(ad.load_program, path)
+      assert.is_false(ok)
+      assert.is_truthy(message:find("it was stored by another version", 1, true))
+    end
+  end)
+
   it("has clear errors", function()
     local f = ad.compile(function(x) if x < 0 then return -x end return x end)
     f(1)
@@ -411,6 +516,7 @@ describe("a stored program", function()
   it("that is damaged is not loaded", function()
     local f = ad.compile(function(w) return w.a * w.b[1], "text", { w.b[2], c = 2 } end)
     f { a = 1, b = { 2, 3 } }
+    f { a = 1, b = { 2, 3, 4 } }
     f:save(path)
     local file = io.open(path, "rb")
     local s = file:read("a")

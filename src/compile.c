@@ -1378,7 +1378,7 @@ void ad_storedcode(lua_State *L, Compiled *c, Root *r) {
   r->pays = paysafter(c, r);
   for (uint32_t k = 0; k < r->code.nblock; k++)
     r->prog.ntrace += r->code.block[k].end == P_RETURN;
-  c->traces = r->prog.ntrace;
+  c->traces += r->prog.ntrace;
 }
 
 /*
@@ -1696,7 +1696,7 @@ static int record(lua_State *L, Compiled *c, Root *r, int n, int *status) {
     }
   }
   ad_exit(L, slot); /* which the next line may be too deep to call */
-  lua_closeslot(L, slot);
+  ad_closeslot(L, slot);
   return *status == LUA_OK;
 }
 
@@ -1823,7 +1823,7 @@ static int verified(lua_State *L, int status, lua_KContext ctx) {
   const int first = (int)ctx, slot = c->verifying, last = lua_gettop(L);
   Difference d = {0, 0, 0, c->S};
   (void)status;
-  lua_closeslot(L, slot);
+  ad_closeslot(L, slot);
   ad_checkstack(L, 10, NULL);
   d.other = last - slot != slot - first;
   for (int k = 0; k < slot - first && !d.other; k++)
@@ -1833,13 +1833,11 @@ static int verified(lua_State *L, int status, lua_KContext ctx) {
     return slot - first;
   }
   c->eagercalls++;
-  if (c->isgrad) { /* then as a function like any other */
+  dropall(L, c);
+  if (c->isgrad) /* then as a function like any other */
     c->isgrad = 0;
-    dropall(L, c);
-  } else {
-    dropall(L, c); /* it is nothing to export */
+  else
     c->eager = DIFFERENT;
-  }
   return last - slot;
 }
 
@@ -2290,10 +2288,13 @@ static int compiled_call(lua_State *L) {
 ** Looking at it
 */
 
-static uint64_t guards(const Prog *p) {
-  uint64_t n = 0;
-  for (uint32_t k = 0; k < p->nblock; k++) n += p->block[k].end == P_IF;
-  return n;
+/* of a program that was stored there is only the code */
+static void count(const Block *b, uint32_t n, uint64_t *guards,
+                  uint64_t *loops) {
+  for (uint32_t k = 0; k < n; k++) {
+    *guards += b[k].end == P_IF;
+    *loops += b[k].end == P_GOTO && b[k].yes <= k;
+  }
 }
 
 static int l_stats(lua_State *L) {
@@ -2305,9 +2306,10 @@ static int l_stats(lua_State *L) {
     if (r->prog.ntrace == 0 || !ad_rootcode(L, c, r)) continue;
     operations += r->code.nins;
     arraycalls += r->code.ncall;
-    nguard += guards(&r->prog);
-    for (uint32_t b = 0; b < r->prog.nblock; b++)
-      loops += r->prog.block[b].end == P_GOTO && r->prog.block[b].yes <= b;
+    if (c->stored)
+      count(r->code.block, r->code.nblock, &nguard, &loops);
+    else
+      count(r->prog.block, r->prog.nblock, &nguard, &loops);
     if (r->backend == &ad_native)
       backend = ad_nativename(r->made);
     else if (strcmp(backend, "none") == 0)
@@ -2342,6 +2344,9 @@ static int l_stats(lua_State *L) {
   }
   if (c->eager) {
     lua_pushstring(L, c->eager);
+    lua_setfield(L, -2, "note");
+  } else if (c->stored) {
+    lua_pushliteral(L, "a stored program: other paths are errors");
     lua_setfield(L, -2, "note");
   } else if (c->traces >= c->maxtraces) {
     lua_pushliteral(L, "max_traces reached: other paths run eagerly");

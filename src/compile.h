@@ -165,6 +165,7 @@ typedef struct Compiled {
   uint32_t *entry; /* scratch: recorded values of a state */
   uint32_t capentry;
   int noloops;
+  int stored;    /* it was loaded: there is no f */
   int verifying; /* f runs, to be compared: the slot that tells when it ends */
   double noise;  /* differences that are no more than this do not count */
   /* f is a gradient: its function is recorded, the derivative is the

@@ -551,12 +551,19 @@ found:
   return top - 1;
 }
 
+static int norows(lua_State *L) {
+  return luaL_argerror(L, 2,
+                       "array has no rows, and what f returns for one is not "
+                       "known yet: call it first");
+}
+
 /*
 ** f itself for all rows, in Lua, as there is no program for them. At 'results',
 ** or nowhere if that is 0, is a table with those of the first.
 */
 static int byrow(lua_State *L, const Map *m, int results) {
   const int top = lua_gettop(L);
+  if (m->n == 0) return norows(L);
   m->c->mapped = C_BYROW;
   ad_checkstack(L, m->narg + 20, "too many arguments");
   ad_arraylib(L, m->c->S);
@@ -611,10 +618,7 @@ static int l_map(lua_State *L) {
   pushcall(L, &m, 0);
   m.r = c->eager ? NULL : ad_rootof(L, c, 1, top + 2, lua_gettop(L));
   if (m.r == NULL || m.r->prog.ntrace == 0) {
-    if (m.n == 0)
-      return luaL_argerror(L, 2,
-                           "array has no rows, and what f returns for one is "
-                           "not known yet: call it first");
+    if (m.n == 0) return norows(L);
     lua_call(L, m.narg, LUA_MULTRET);
     packed(L, top);
     called = ++top;

@@ -5,6 +5,12 @@
 #define AD_KEEP_NOTATION
 #include "kernel.h"
 
+#include <float.h>
+
+#if FLT_EVAL_METHOD == 2
+#error "doubles have to be doubles: -msse2 -mfpmath=sse"
+#endif
+
 const ad_OpInfo ad_opinfo[OP_count] = {
 #define ROW(name, arity, kind, l0, h0, l1, h1, l2, h2)                         \
   {#name, arity, (#kind)[0], {l0, l1, l2}, {h0, h1, h2}},

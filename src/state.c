@@ -29,11 +29,12 @@
 ** also have made room.
 */
 void ad_nomem(lua_State *L, size_t size) {
-  if (size < (size_t)1 << 60) {
-    lua_newuserdatauv(L, size, 0);
-    lua_pop(L, 1);
-  } else
+  if (size == SIZE_MAX)
     luaL_error(L, "tape is full (%f operations)", (double)AD_MAXNODES);
+  if (size > SIZE_MAX - 4096) /* no more than that is known of it */
+    luaL_error(L, "not enough memory");
+  lua_newuserdatauv(L, size, 0);
+  lua_pop(L, 1);
 }
 
 void *ad_realloc(lua_State *L, void *p, size_t osize, size_t nsize) {
@@ -46,6 +47,28 @@ void *ad_realloc(lua_State *L, void *p, size_t osize, size_t nsize) {
   }
   return np;
 }
+
+#ifdef AD_NOCLOSESLOT
+static int nothing(lua_State *L) {
+  (void)L;
+  return 0;
+}
+
+/* what is left in the slot is closed once more, and so does not mind */
+void ad_closeslot(lua_State *L, int slot) {
+  ad_checkstack(L, 6, NULL);
+  lua_newtable(L);
+  lua_createtable(L, 0, 1);
+  lua_pushcfunction(L, nothing);
+  lua_setfield(L, -2, "__close");
+  lua_setmetatable(L, -2);
+  luaL_getmetafield(L, slot, "__close");
+  lua_pushvalue(L, slot);
+  lua_pushnil(L);
+  lua_call(L, 2, 0);
+  lua_replace(L, slot);
+}
+#endif
 
 /*
 ** luaL_checkstack says "stack overflow" also when there is no memory for the

@@ -272,6 +272,14 @@ State *ad_getstate(lua_State *L);  /* from the registry */
 void *ad_realloc(lua_State *L, void *p, size_t osize, size_t nsize);
 void ad_nomem(lua_State *L, size_t size);
 void ad_checkstack(lua_State *L, int n, const char *message);
+
+/* lua_closeslot, which Lua has since 5.4.3 */
+#if LUA_VERSION_RELEASE_NUM < 50403
+#define AD_NOCLOSESLOT
+void ad_closeslot(lua_State *L, int slot);
+#else
+#define ad_closeslot lua_closeslot
+#endif
 Level *ad_findlevel(const State *S, uint64_t key);
 Level *ad_enter(lua_State *L, State *S, int kind); /* pushes the level */
 Level *ad_newlevel(lua_State *L, State *S, int kind, int nuv);

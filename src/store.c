@@ -9,7 +9,7 @@
 static const unsigned char magic[8] = {0x89, 'A',  'D', 'P',
                                        '\r', '\n', 26,  '\n'};
 
-#define VERSION 1
+#define VERSION 2
 #define ORDER 0x04030201u
 
 uint64_t ad_checksum(const void *data, size_t n) {
@@ -53,7 +53,7 @@ static void name(Out *o, int op) {
   bytes(o, s, strlen(s));
 }
 
-static void body(Out *o, const Code *c, const void *extra, size_t nextra) {
+static void program(Out *o, const Code *c) {
   uint32_t index[P_COUNT] = {0}, n = 0;
   put32(o, c->nconst);
   put32(o, c->nin);
@@ -96,8 +96,14 @@ static void body(Out *o, const Code *c, const void *extra, size_t nextra) {
     put32(o, b->parent);
   }
   for (uint32_t k = 0; k < c->nlist; k++) put32(o, c->list[k]);
+}
+
+static void body(Out *o, const Code *c, uint32_t n, const void *extra,
+                 size_t nextra) {
   number(o, nextra, 8);
   bytes(o, extra, nextra);
+  put32(o, n);
+  for (uint32_t k = 0; k < n; k++) program(o, &c[k]);
 }
 
 static void head(Out *o, size_t n, uint64_t sum) {
@@ -108,21 +114,21 @@ static void head(Out *o, size_t n, uint64_t sum) {
   number(o, sum, 8);
 }
 
-int ad_store(const Code *c, const void *extra, size_t nextra,
+int ad_store(const Code *c, uint32_t n, const void *extra, size_t nextra,
              int (*write)(void *ud, const char *s, size_t n), void *ud) {
   Out o = {NULL, 0};
-  size_t n;
+  size_t size;
   int ok;
-  body(&o, c, extra, nextra);
-  n = o.n;
-  o.at = c->alloc(c->ud, NULL, 0, AD_STOREHEAD + n);
+  body(&o, c, n, extra, nextra);
+  size = o.n;
+  o.at = c->alloc(c->ud, NULL, 0, AD_STOREHEAD + size);
   if (o.at == NULL) return 0;
   o.n = AD_STOREHEAD;
-  body(&o, c, extra, nextra);
+  body(&o, c, n, extra, nextra);
   o.n = 0;
-  head(&o, n, ad_checksum(o.at + AD_STOREHEAD, n));
-  ok = write(ud, (const char *)o.at, AD_STOREHEAD + n) != 0;
-  c->alloc(c->ud, o.at, AD_STOREHEAD + n, 0);
+  head(&o, size, ad_checksum(o.at + AD_STOREHEAD, size));
+  ok = write(ud, (const char *)o.at, AD_STOREHEAD + size) != 0;
+  c->alloc(c->ud, o.at, AD_STOREHEAD + size, 0);
   return ok;
 }
 
@@ -389,56 +395,57 @@ static const char *check(Code *c) {
   return why;
 }
 
-static int load(In *in, Code *c, const void **extra, size_t *nextra) {
-  uint64_t n, sum;
-  if (in->left < AD_STOREHEAD || memcmp(in->at, magic, sizeof magic) != 0) {
-    in->why = "not a stored program";
-    return 0;
-  }
-  in->at += sizeof magic;
-  in->left -= sizeof magic;
-  if (take32(in) != VERSION) {
-    in->why = "it was stored by another version";
-    return 0;
-  }
-  if (take32(in) != ORDER) {
-    in->why = "its bytes are in another order";
-    return 0;
-  }
-  n = take(in, 8);
-  sum = take(in, 8);
-  if (n != in->left) {
-    in->why = n > in->left ? "file is truncated" : "file is too long";
-    return 0;
-  }
-  if (ad_checksum(in->at, in->left) != sum) {
-    in->why = "file is damaged";
-    return 0;
-  }
-  if (!read(in, c)) return 0;
-  n = take(in, 8);
-  if (in->why == NULL && n != in->left) in->why = "its length is wrong";
-  if (in->why != NULL) return 0;
-  *extra = in->at;
-  *nextra = in->left;
-  in->why = check(c);
-  if (in->why != NULL && in->why[0] == '\0') { /* no memory */
-    in->why = NULL;
-    return 0;
-  }
-  return in->why == NULL;
-}
-
-int ad_load(Code *c, ad_Alloc alloc, void *ud, const void *data, size_t n,
-            const void **extra, size_t *nextra, const char **why) {
+const char *ad_loadbegin(Stored *s, const void *data, size_t n) {
   In in;
+  uint64_t length, sum;
   in.at = data;
   in.left = n;
+  in.why = NULL;
+  if (n < AD_STOREHEAD || memcmp(data, magic, sizeof magic) != 0)
+    return "not a stored program";
+  in.at += sizeof magic;
+  in.left -= sizeof magic;
+  if (take32(&in) != VERSION) return "it was stored by another version";
+  if (take32(&in) != ORDER) return "its bytes are in another order";
+  length = take(&in, 8);
+  sum = take(&in, 8);
+  if (length != in.left)
+    return length > in.left ? "file is truncated" : "file is too long";
+  if (ad_checksum(in.at, in.left) != sum) return "file is damaged";
+  length = take(&in, 8);
+  if (in.why == NULL && length > in.left) in.why = "file is truncated";
+  if (in.why != NULL) return in.why;
+  s->extra = in.at;
+  s->nextra = (size_t)length;
+  in.at += length;
+  in.left -= (size_t)length;
+  s->n = take32(&in);
+  if (in.why == NULL && s->n == 0) in.why = "it has no program";
+  s->at = in.at;
+  s->left = in.left;
+  return in.why;
+}
+
+int ad_load(Stored *s, Code *c, ad_Alloc alloc, void *ud, const char **why) {
+  In in;
+  in.at = s->at;
+  in.left = s->left;
   in.why = NULL;
   memset(c, 0, sizeof *c);
   c->alloc = alloc;
   c->ud = ud;
-  if (load(&in, c, extra, nextra)) return 1;
+  if (read(&in, c)) {
+    in.why = check(c);
+    if (in.why == NULL && s->n == 1 && in.left != 0)
+      in.why = "its length is wrong";
+    if (in.why == NULL) {
+      s->at = in.at;
+      s->left = in.left;
+      s->n--;
+      return 1;
+    }
+    if (in.why[0] == '\0') in.why = NULL; /* no memory */
+  }
   *why = in.why;
   /* as if all had been read, for those that have */
   c->capins = c->ins != NULL ? c->capins : 0;

@@ -1,13 +1,16 @@
 /*
 ** storelib.c
-** c:save(path) and load_program(path). With the program (store.h) go the forms
-** of its arguments and results, and the constants in them:
+** c:save(path) and load_program(path). With the programs (store.h) go the forms
+** of their arguments and results, and the constants in them:
 **
 **      4   number of constants; each: 'n' (not in use), 't', 'f', 'i' and 8
 **          bytes, 'd' and 8 bytes, 's' and a length (4) and the bytes
+**          by program:
 **          form of the arguments
 **          by leaf of them: 1 byte (Root.sub)
 **      4   number of forms of results, which are these
+**
+** The program used last is the last one.
 **
 ** A form: number of values, of leaves, of words (4 each); the words (4 each).
 */
@@ -141,90 +144,119 @@ static int tofile(void *ud, const char *s, size_t n) {
   return 0;
 }
 
-/* the code with its results in the order of their forms; blocks stay on the
-   stack. Places in the source are left out. */
-static void ordered(lua_State *L, Compiled *c, Root *r, Code *code,
-                    const Form **set) {
+/* what is stored of a root */
+typedef struct Snapshot {
+  const Root *r;
+  const Form **set; /* of its results */
+  uint32_t nset;
+} Snapshot;
+
+/* the same as 'room', in a list */
+static void *kept(lua_State *L, int list, size_t n, size_t size) {
+  void *at = room(L, n, size);
+  lua_rawseti(L, list, (lua_Integer)lua_rawlen(L, list) + 1);
+  return at;
+}
+
+/*
+** The code with its results in the order of their forms, which are counted by
+** root. 'number' has a zero for each form that there is. Places in the source
+** are left out.
+*/
+static void ordered(lua_State *L, Compiled *c, Root *r, Code *code, Snapshot *s,
+                    uint32_t *number, int blocks) {
+  const Block *const old = code->block;
   uint32_t most = 0, *order;
-  uint32_t *list = room(L, code->nlist, sizeof *list);
-  Block *block = room(L, code->nblock, sizeof *block);
+  uint32_t *list = kept(L, blocks, code->nlist, sizeof *list);
+  Block *block = kept(L, blocks, code->nblock, sizeof *block);
   memcpy(list, code->list, code->nlist * sizeof *list);
-  memcpy(block, code->block, code->nblock * sizeof *block);
-  for (uint32_t k = 0; k < code->nblock; k++) {
-    block[k].place = 0;
+  memcpy(block, old, code->nblock * sizeof *block);
+  for (uint32_t k = 0; k < code->nblock; k++)
     if (block[k].end == P_RETURN && block[k].b > most) most = block[k].b;
-  }
   order = room(L, most, sizeof *order);
-  for (uint32_t k = 0; k < code->nblock; k++) {
-    Block *b = &block[k];
-    if (b->end != P_RETURN) continue;
-    set[b->set] = ad_rootresults(L, c, 1, r, b->set, order);
-    if (set[b->set] == NULL || set[b->set]->nleaf > b->b)
-      luaL_error(L, "save: f has results of a form that is not stored");
-    b->b = set[b->set]->nleaf;
-    for (uint32_t j = 0; j < b->b; j++)
-      list[b->a + j] = code->list[b->a + order[j]];
-  }
+  s->r = r;
+  s->set = kept(L, blocks, code->nblock, sizeof *s->set);
+  /* forms of gradients are made on demand, and move: all of them first */
+  for (int ready = 0; ready < 2; ready++)
+    for (uint32_t k = 0; k < code->nblock; k++) {
+      Block *b = &block[k];
+      const Form *f;
+      b->place = 0;
+      if (b->end != P_RETURN) continue;
+      f = ad_rootresults(L, c, 1, r, old[k].set, order);
+      if (f == NULL || f->nleaf > old[k].b)
+        luaL_error(L, "save: f has results of a form that is not stored");
+      if (!ready) continue;
+      b->b = f->nleaf;
+      for (uint32_t j = 0; j < b->b; j++)
+        list[b->a + j] = code->list[b->a + order[j]];
+      if (number[old[k].set] == 0) {
+        s->set[s->nset] = f;
+        number[old[k].set] = ++s->nset;
+      }
+      b->set = number[old[k].set] - 1;
+    }
+  for (uint32_t k = 0; k < code->nblock; k++)
+    if (old[k].end == P_RETURN) number[old[k].set] = 0;
+  lua_pop(L, 1);
   code->list = list;
   code->block = block;
 }
 
-/* forms of gradients are made on demand, and move: all of them first */
-static void prepare(lua_State *L, Compiled *c, Root *r, const Code *code) {
-  uint32_t *order = room(L, code->nlist, sizeof *order);
-  for (int twice = 0; twice < 2; twice++)
-    for (uint32_t k = code->nblock; k-- > 0;)
-      if (code->block[k].end == P_RETURN)
-        ad_rootresults(L, c, 1, r, code->block[k].set, order);
+static void forms(Out *o, const Snapshot *s) {
+  form(o, &s->r->in);
+  bytes(o, s->r->sub, s->r->in.nleaf);
+  number(o, s->nset, 4);
+  for (uint32_t k = 0; k < s->nset; k++) form(o, s->set[k]);
 }
 
 static int l_save(lua_State *L) {
   Compiled *c = ad_tocompiled(L, 1);
   const char *path = luaL_checkstring(L, 2);
-  Root *r = NULL;
-  Code code;
-  const Form **set;
+  uint32_t n = 0, *set;
+  Code *code;
+  Snapshot *s;
   uint8_t *used;
   Out o = {NULL, 0};
   File f = {NULL, 0};
-  int consts, ok;
+  int blocks, ok;
   lua_settop(L, 2);
-  for (uint32_t k = 0; k < c->nroot && r == NULL; k++)
-    if (c->root[k]->prog.ntrace > 0) r = c->root[k];
-  if (r == NULL)
+  code = room(L, c->nroot, sizeof *code);
+  s = room(L, c->nroot, sizeof *s);
+  set = room(L, c->nset, sizeof *set);
+  used = room(L, (size_t)c->nconst + 1, 1);
+  lua_newtable(L);
+  blocks = lua_gettop(L);
+  for (uint32_t k = c->nroot; k-- > 0;) {
+    Root *r = c->root[k];
+    if (r->prog.ntrace == 0) continue;
+    if (!ad_rootcode(L, c, r))
+      return luaL_error(L, "save: a gradient that is yet to be recorded anew");
+    ad_refusearrays(L, r, "save");
+    if (r->code.relaxed) ad_rootexact(L, c, r);
+    code[n] = r->code.relaxed ? r->exact : r->code;
+    ordered(L, c, r, &code[n], &s[n], set, blocks);
+    alluses(L, &r->in, used);
+    for (uint32_t j = 0; j < s[n].nset; j++) alluses(L, s[n].set[j], used);
+    n++;
+  }
+  if (n == 0)
     return luaL_error(L, "save: %s",
                       c->eager ? c->eager
                                : "nothing recorded yet: call the function "
                                  "first");
-  ad_rootcode(L, c, r);
-  ad_refusearrays(L, r, "save");
-  if (r->code.relaxed) ad_rootexact(L, c, r);
-  code = r->code.relaxed ? r->exact : r->code;
-  prepare(L, c, r, &code);
-  set = room(L, c->nset, sizeof *set);
-  ordered(L, c, r, &code, set);
-  used = room(L, (size_t)c->nconst + 1, 1);
-  alluses(L, &r->in, used);
-  for (uint32_t k = 0; k < c->nset; k++)
-    if (set[k] != NULL) alluses(L, set[k], used);
   lua_getiuservalue(L, 1, AD_CCONST);
-  consts = lua_gettop(L);
   for (int pass = 0; pass < 2; pass++) {
+    const int consts = blocks + 1;
     if (pass == 1) o.at = room(L, o.n, 1);
     o.n = 0;
     constants(L, &o, consts, c->nconst, used);
-    form(&o, &r->in);
-    bytes(&o, r->sub, r->in.nleaf);
-    number(&o, c->nset, 4);
-    for (uint32_t k = 0; k < c->nset; k++) {
-      static const Form none;
-      form(&o, set[k] != NULL ? set[k] : &none);
-    }
+    for (uint32_t k = 0; k < n; k++) forms(&o, &s[k]);
   }
   errno = 0;
   f.f = fopen(path, "wb");
   if (f.f == NULL) return luaL_fileresult(L, 0, path);
-  ok = ad_store(&code, o.at, o.n, tofile, &f);
+  ok = ad_store(code, n, o.at, o.n, tofile, &f);
   if (fclose(f.f) != 0 && f.error == 0) f.error = errno;
   if (!ok && f.error == 0) {
     remove(path);
@@ -360,6 +392,8 @@ static uint8_t *readconstants(lua_State *L, In *in, int consts, uint32_t *n) {
   return type;
 }
 
+#define FORMS "its forms are wrong"
+
 static int wrong(lua_State *L, const char *path, const char *why) {
   return luaL_error(L, "load_program: '%s': %s", path, why);
 }
@@ -393,71 +427,80 @@ static void *contents(lua_State *L, const char *path, size_t *n) {
   return s;
 }
 
+/* the next program; what is wrong, or NULL */
+static const char *program(lua_State *L, Compiled *c, Stored *s, In *x,
+                           const uint8_t *type) {
+  const int top = lua_gettop(L);
+  const uint32_t first = c->nset;
+  const char *why;
+  uint32_t nset;
+  void *ud;
+  lua_Alloc alloc = lua_getallocf(L, &ud);
+  Form f;
+  Root *r;
+  readform(L, x, &f, type, c->nconst);
+  if (x->bad || f.nleaf > x->left) return FORMS;
+  r = ad_storedroot(L, c, &f);
+  for (uint32_t k = 0; k < f.nleaf; k++) {
+    r->sub[k] = (uint8_t)take(x, 1);
+    if (r->sub[k] > 2) x->bad = 1;
+    if (r->sub[k] != 0) r->subs = 1;
+  }
+  nset = (uint32_t)take(x, 4);
+  lua_settop(L, top);
+  for (uint32_t k = 0; k < nset && !x->bad; k++) {
+    readform(L, x, &f, type, c->nconst);
+    if (!x->bad) ad_storedset(L, c, &f);
+    lua_settop(L, top);
+  }
+  if (x->bad) return FORMS;
+  while (!ad_load(s, &r->code, alloc, ud, &why)) {
+    if (why != NULL) return why;
+    ad_nomem(L, s->left);
+  }
+  if (r->code.nin != r->in.nleaf) return FORMS;
+  for (uint32_t k = 0; k < r->code.nblock; k++) {
+    Block *b = &r->code.block[k];
+    b->place = 0;
+    if (b->end != P_RETURN) continue;
+    if (b->set >= nset || c->set[first + b->set].nleaf != b->b) return FORMS;
+    b->set += first;
+  }
+  ad_storedcode(L, c, r);
+  return NULL;
+}
+
 int ad_loadprogram(lua_State *L) {
   State *S = ad_state(L);
   const char *path = luaL_checkstring(L, 1);
-  const void *extra;
   const char *why;
   const uint8_t *type;
-  void *data, *ud;
-  lua_Alloc alloc = lua_getallocf(L, &ud);
+  void *data;
   Compiled *c;
-  Root *r;
-  Code code;
-  Form in, set;
+  Stored s;
   In x;
   size_t n = 0;
   int self;
-  uint32_t nconst, nset;
   lua_settop(L, 1);
   errno = 0;
   data = contents(L, path, &n);
   if (data == NULL) return luaL_fileresult(L, 0, path);
   c = ad_newcompiled(L, S);
   self = lua_gettop(L);
+  c->stored = 1;
   c->maxstack = ((size_t)1 << 28) / sizeof(double);
   lua_pushcfunction(L, nopath);
   lua_setiuservalue(L, self, AD_CF);
-  while (!ad_load(&code, alloc, ud, data, n, &extra, &x.left, &why)) {
-    if (why != NULL) return wrong(L, path, why);
-    ad_nomem(L, n);
-  }
-  /* only to see the counts: nothing may be held while errors can be raised */
-  in.nleaf = code.nin;
-  ad_codefree(&code);
-  x.at = extra;
+  why = ad_loadbegin(&s, data, n);
+  if (why != NULL) return wrong(L, path, why);
+  x.at = s.extra;
+  x.left = s.nextra;
   x.bad = 0;
   lua_getiuservalue(L, self, AD_CCONST);
-  type = readconstants(L, &x, lua_gettop(L), &nconst);
-  c->nconst = nconst;
-  {
-    const uint32_t nin = in.nleaf;
-    readform(L, &x, &in, type, nconst);
-    if (x.bad || in.nleaf != nin || nin > x.left)
-      return wrong(L, path, "its forms are wrong");
-  }
-  r = ad_storedroot(L, c, &in);
-  for (uint32_t k = 0; k < in.nleaf; k++) {
-    r->sub[k] = (uint8_t)take(&x, 1);
-    if (r->sub[k] > 2) x.bad = 1;
-  }
-  nset = (uint32_t)take(&x, 4);
-  for (uint32_t k = 0; k < nset && !x.bad; k++) {
-    readform(L, &x, &set, type, nconst);
-    ad_storedset(L, c, &set);
-    lua_settop(L, self + 2); /* the constants, their types */
-  }
-  if (x.bad || x.left != 0) return wrong(L, path, "its forms are wrong");
-  while (!ad_load(&r->code, alloc, ud, data, n, &extra, &x.left, &why))
-    ad_nomem(L, n);
-  for (uint32_t k = 0; k < r->code.nblock; k++) {
-    Block *b = &r->code.block[k];
-    b->place = 0;
-    if (b->end == P_RETURN &&
-        (b->set >= c->nset || c->set[b->set].nleaf != b->b))
-      return wrong(L, path, "its forms are wrong");
-  }
-  ad_storedcode(L, c, r);
+  type = readconstants(L, &x, lua_gettop(L), &c->nconst);
+  while (s.n > 0 && why == NULL) why = program(L, c, &s, &x, type);
+  if (why == NULL && x.left != 0) why = FORMS;
+  if (why != NULL) return wrong(L, path, why);
   lua_settop(L, self);
   return 1;
 }

@@ -368,8 +368,8 @@ static void rerun(lua_State *L, Sweep *w, uint32_t c, int backward) {
   lv->tape.ninput = ninput;
   lv->ncall = ncall;
   w->size = end;
-  lua_closeslot(L, base + 2);
-  if (wasdead) lua_closeslot(L, base + 1);
+  ad_closeslot(L, base + 2);
+  if (wasdead) ad_closeslot(L, base + 1);
   lua_settop(L, base);
 }
 

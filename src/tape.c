@@ -48,6 +48,7 @@ static size_t resize(Tape *t, void **block, uint32_t *cap, uint32_t need,
   void *p;
   if (need <= *cap) return 0;
   ncap = grown(*cap, need, limit);
+  if (ncap > SIZE_MAX / size) return SIZE_MAX - 1;
   p = t->alloc(t->ud, *block, *cap * size, ncap * size);
   if (p == NULL) return ncap * size;
   *block = p;
@@ -83,7 +84,9 @@ size_t ad_tapereserve(Tape *t, uint32_t nodes, uint32_t entries) {
 size_t ad_tapedual(Tape *t, uint64_t dual, int dirs, uint32_t entries) {
   const uint32_t cap = t->nentry + entries;
   const size_t size = (size_t)cap * (size_t)dirs * sizeof *t->dmult;
-  double *dmult = t->alloc(t->ud, NULL, 0, size);
+  double *dmult;
+  if (cap > SIZE_MAX / sizeof *t->dmult / (size_t)dirs) return SIZE_MAX - 1;
+  dmult = t->alloc(t->ud, NULL, 0, size);
   if (dmult == NULL) return size;
   memset(dmult, 0, size);
   t->alloc(t->ud, t->dmult, tangents(t, t->capd), 0);

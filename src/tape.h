@@ -63,7 +63,8 @@ void ad_tapefree(Tape *t);
 
 /*
 ** Room for so many more nodes and entries. 0: there is; otherwise the bytes
-** that could not be had (SIZE_MAX: the tape is at its limit).
+** that could not be had (SIZE_MAX: the tape is at its limit;
+** one less: more than there are addresses for).
 */
 size_t ad_tapereserve(Tape *t, uint32_t nodes, uint32_t entries);
 

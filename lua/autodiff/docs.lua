@@ -953,7 +953,7 @@ c(3)
 print(c:c_source("square"):match "int square.-;") --> int square(const double *x, double *y);]])
 
 def("compiled:save", "c:save(path)", [[
-Writes the program for the arguments of the last call to a file, which `ad.load_program` makes a
+Writes what was recorded, for arguments of every form, to a file, which `ad.load_program` makes a
 compiled function of again. Constants in it may be numbers, strings and booleans; a structure with
 a metatable is an error.]], [[
 local c = ad.compile(function(x) return x * x end)

@@ -203,7 +203,7 @@ function Compiled:map(a, ...) end
 ---@return string
 function Compiled:c_source(name) end
 
----Writes the program for the arguments of the last call to a file, which `ad.load_program` makes a
+---Writes what was recorded, for arguments of every form, to a file, which `ad.load_program` makes a
 ---compiled function of again.
 ---@param path string
 ---@return boolean

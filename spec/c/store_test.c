@@ -103,13 +103,34 @@ static void use(const Code *c) {
   ad_batchfree(&b);
 }
 
+/* all programs of a text, or none; the number, or -1 and what is wrong */
+static int readall(const void *s, size_t n, Code *c, Stored *in,
+                   const char **why) {
+  int k = 0;
+  *why = ad_loadbegin(in, s, n);
+  if (*why != NULL) return -1;
+  CHECK(in->n > 0);
+  while (in->n > 0) {
+    /* nobody says that there are no more than we have stored */
+    if (k < 3 && ad_load(in, &c[k], allocate, NULL, why)) {
+      k++;
+      continue;
+    }
+    if (k == 3) *why = "too many";
+    while (k > 0) ad_codefree(&c[--k]);
+    return -1;
+  }
+  return k;
+}
+
 static void damage(const Text *t, int number, long *accepted) {
   unsigned char *s = malloc(t->n + 20);
   for (int k = 0; k < number; k++) {
-    Code c;
-    const void *extra = NULL;
-    size_t nextra = 0, n = t->n;
-    const char *why = "";
+    Code c[3];
+    Stored in;
+    int m;
+    size_t n = t->n;
+    const char *why;
     const int kind = (int)below(4);
     int changed = 1 + (int)below(4);
     memcpy(s, t->s, t->n);
@@ -130,11 +151,14 @@ static void damage(const Text *t, int number, long *accepted) {
       set(s + 16, n - AD_STOREHEAD, 8);
       set(s + 24, ad_checksum(s + AD_STOREHEAD, n - AD_STOREHEAD), 8);
     }
-    if (ad_load(&c, allocate, NULL, s, n, &extra, &nextra, &why)) {
+    m = readall(s, n, c, &in, &why);
+    if (m > 0) {
       CHECK(kind >= 2 || memcmp(s, t->s, t->n) == 0);
       if (kind >= 2) (*accepted)++;
-      use(&c);
-      ad_codefree(&c);
+      while (m > 0) {
+        use(&c[--m]);
+        ad_codefree(&c[m]);
+      }
     } else
       CHECK(why != NULL && why[0] != '\0');
   }
@@ -145,38 +169,45 @@ int main(int argc, char **argv) {
   const int number = argc > 1 ? atoi(argv[1]) : 10000;
   long accepted = 0;
   for (int k = 0; k < 50; k++) {
-    Prog p;
-    Code c, d;
+    const int m = 1 + k % 3;
+    Prog p[3];
+    Code c[3], d[3];
     Text t = {NULL, 0, 0};
-    const void *extra;
-    size_t nextra;
+    Stored in;
     const char *why;
     long before;
-    program(&p, &c, k % 2 ? P_PLAIN : 0);
-    CHECK(ad_store(&c, "form", 4, keep, &t));
-    CHECK(ad_load(&d, allocate, NULL, t.s, t.n, &extra, &nextra, &why));
-    CHECK(nextra == 4 && memcmp(extra, "form", 4) == 0);
-    CHECK(identical(&c, &d) && sameblocks(&c, &d));
-    ad_codefree(&d);
+    for (int i = 0; i < m; i++) program(&p[i], &c[i], k % 2 ? P_PLAIN : 0);
+    CHECK(ad_store(c, (uint32_t)m, "form", 4, keep, &t));
+    CHECK(readall(t.s, t.n, d, &in, &why) == m);
+    CHECK(in.nextra == 4 && memcmp(in.extra, "form", 4) == 0);
+    for (int i = 0; i < m; i++) {
+      CHECK(identical(&c[i], &d[i]) && sameblocks(&c[i], &d[i]));
+      ad_codefree(&d[i]);
+    }
     damage(&t, number / 50, &accepted);
     before = inuse;
     for (long n = 0;; n++) { /* every allocation fails */
       int ok;
       countdown = n;
-      ok = ad_load(&d, allocate, NULL, t.s, t.n, &extra, &nextra, &why);
-      if (ok) ad_codefree(&d);
-      CHECK(ok == (countdown >= 0) && (ok || why == NULL));
+      ok = readall(t.s, t.n, d, &in, &why);
+      CHECK((ok > 0) == (countdown >= 0) && (ok > 0 || why == NULL));
+      for (int i = 0; i < ok; i++) ad_codefree(&d[i]);
       CHECK(inuse == before);
-      if (ok) break;
+      if (ok > 0) break;
     }
     countdown = 0;
-    CHECK(!ad_store(&c, "", 0, keep, &t));
+    CHECK(!ad_store(c, 1, "", 0, keep, &t));
     countdown = -1;
     t.fails = 1;
-    CHECK(!ad_store(&c, "", 0, keep, &t));
+    CHECK(!ad_store(c, 1, "", 0, keep, &t));
+    t.s[8] = 1; /* the version before this one */
+    why = ad_loadbegin(&in, t.s, t.n);
+    CHECK(why != NULL && strcmp(why, "it was stored by another version") == 0);
     free(t.s);
-    ad_codefree(&c);
-    ad_progfree(&p);
+    for (int i = 0; i < m; i++) {
+      ad_codefree(&c[i]);
+      ad_progfree(&p[i]);
+    }
   }
   CHECK(accepted > 0);
   CHECK(inuse == 0);
