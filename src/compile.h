@@ -115,9 +115,9 @@ typedef struct Recorder {
   int arrays;      /* there are some in what is recorded */
   int inside;      /* in an operation that is recorded */
   uint64_t writes; /* S->writes when it began */
-  int doubt; /* f did what nobody watches: see verify */
-  int order; /* the keys of its arguments come in another order */
-  int given; /* are there integers among its arguments? */
+  int doubt;       /* f did what nobody watches: see verify */
+  int order;       /* the keys of its arguments come in another order */
+  int given;       /* are there integers among its arguments? */
   lua_CFunction library[AD_NLIBRARY];
 } Recorder;
 
