@@ -1558,11 +1558,10 @@ static int record(lua_State *L, Compiled *c, Root *r, int n, int *status) {
   pushvalues(L, 1, r, &r->in, r->given, NULL, S);
   /* by all of its arguments, the function of a gradient sees no numbers */
   watched = !c->isgrad || r->nwant < r->in.nleaf;
-  if (watched && !ad_watchready(L, S, &c->rec)) {
-    watched = 0;
-    fail(S, "what this Lua does cannot be watched");
+  if (watched) {
+    ad_watchready(L, &c->rec);
+    ad_watchbegin(L, S);
   }
-  if (watched) ad_watchbegin(L, S);
   *status = lua_pcall(L, n, LUA_MULTRET, 0);
   if (watched) ad_watchend(L, S);
   if (*status == LUA_OK) {
@@ -1845,6 +1844,10 @@ static int callslow(lua_State *L, Compiled *c, Root *r, int n) {
     r = newroot(L, c, 1, 2, n + 1, c->fixedints);
     if (r == NULL) return eager(L, c, n);
   }
+  if (!ad_canwatch(L, c->S)) {
+    c->eager = "what this Lua does cannot be watched";
+    return eager(L, c, n);
+  }
   if (once(L, c, r, n, &status)) return recorded(L, c, n, top + 2);
   if (status == LUA_ERRMEM) return lua_error(L);
   if (!r->fixedints) { /* once more, with integers as what they are */
@@ -1944,6 +1947,7 @@ static int asgradient(lua_State *L, Compiled *c, Root *r, int n) {
   const int top = lua_gettop(L);
   int status, k;
   if (!wanted(L, c, r)) return -1;
+  if (r->nwant < r->in.nleaf && !ad_canwatch(L, c->S)) return -1;
   matches(L, c->S, r, 1, 2, n + 1, r->given);
   findintegers(L, r, 1, 2);
   if (!record(L, c, r, n, &status)) {

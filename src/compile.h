@@ -219,7 +219,8 @@ void ad_takearray(lua_State *L, Root *r, int slots, uint32_t slot);
 void ad_refusearrays(lua_State *L, const Root *r, const char *what);
 
 /* watch.c */
-int ad_watchready(lua_State *L, State *S, Recorder *r);
+int ad_canwatch(lua_State *L, State *S);
+void ad_watchready(lua_State *L, Recorder *r);
 void ad_watchbegin(lua_State *L, State *S);
 void ad_watchend(lua_State *L, State *S);
 
