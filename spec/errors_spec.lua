@@ -443,3 +443,12 @@ describe("stack overflow inside f", function()
     T.check_battery()
   end)
 end)
+
+describe("another Lua", function()
+  it("is told which one is needed", function()
+    local path = assert(package.searchpath("autodiff", package.path))
+    local env = { _VERSION = "Lua 5.3", error = error }
+    assert.has_error(assert(loadfile(path, "t", env)),
+      "autodiff is for Lua 5.4, and this is Lua 5.3")
+  end)
+end)
