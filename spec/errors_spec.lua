@@ -241,16 +241,19 @@ describe("errors of to-be-closed variables", function()
   it("replace the first error, as in Lua", function()
     local first, second = {}, {}
     local seen
-    local ok, got = pcall(ad.grad(function()
+    local function f()
       local c <close> = setmetatable({}, {__close = function(_, err)
         seen = err
         error(second)
       end})
       error(c and first)
-    end), 3)
+    end
+    local _, expected = pcall(f, 3) -- until Lua 5.4.2 it is the first one
+    seen = nil
+    local ok, got = pcall(ad.grad(f), 3)
     assert.is_false(ok)
     assert.is_true(rawequal(first, seen))
-    assert.is_true(rawequal(second, got))
+    assert.is_true(rawequal(expected, got))
     T.check_battery()
   end)
 
