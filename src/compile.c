@@ -1871,8 +1871,14 @@ static int callslow(lua_State *L, Compiled *c, Root *r, int n) {
     lua_settop(L, top);
     return eager(L, c, n);
   }
+  /* the message below: not by way of the slots that were closed, which Lua
+     5.4.2 would miss (see ad_closeslot) */
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &c->rec);
+  lua_settop(L, top);
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &c->rec);
   lua_insert(L, 2);
-  lua_settop(L, top + 1);
+  lua_pushnil(L);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &c->rec);
   lua_getiuservalue(L, 1, AD_CF);
   lua_insert(L, 3);
   lua_callk(L, n, LUA_MULTRET, c->rec.arrays, notrecorded);
