@@ -5,6 +5,11 @@
 -- here say in Lua what is better said in Lua.
 -- @module autodiff
 
+-- What the loader says of a module for another Lua names whatever it misses first.
+if _VERSION ~= "Lua 5.4" then
+  error("autodiff is for Lua 5.4, and this is " .. _VERSION, 0)
+end
+
 local core = require "autodiff.core"
 
 local ad = { _VERSION = "autodiff 0.1" }

@@ -188,6 +188,16 @@ describe("compiled as it is when called with plain numbers:", function()
     same(function(n, x) return ad.derivative(function(z) return f(n, z) end)(x) end, lists)
   end)
 
+  it("a countdown in a gradient, which could miss its end", function()
+    local function f(x, k)
+      while k ~= 0 do x, k = x * x, k - 1 end
+      return x
+    end
+    local c = ad.compile(ad.grad(f, 1))
+    for k = 0, 3 do assert.equal(2 ^ k * 1.5 ^ (2 ^ k - 1), c(1.5, k)) end
+    assert.is_nil(c:stats().note)
+  end)
+
   it("what a gradient sees is no number, compiled or not", function()
     local f = function(x) if x == 1 then return 5 * x end return x * x end
     same(ad.value_and_grad(f), each { 1.0, 2.0, 0.5 })

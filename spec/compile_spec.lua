@@ -477,7 +477,10 @@ end)
 
 describe("what cannot be compiled", function()
   it("is an error that says what, where, and what to do", function()
-    local ok, err = pcall(ad.compile(function(x) return string.rep("a", x) end), 2.0)
+    local ok, err = pcall(ad.compile(function(x)
+      local s = string.rep("a", x)
+      return s
+    end), 2.0)
     assert.is_false(ok)
     assert.is_truthy(err:find("compile_spec.lua:%d+: bad argument #2 to 'rep'"))
     assert.is_truthy(err:find("ad.value(x)", 1, true))

@@ -241,16 +241,19 @@ describe("errors of to-be-closed variables", function()
   it("replace the first error, as in Lua", function()
     local first, second = {}, {}
     local seen
-    local ok, got = pcall(ad.grad(function()
+    local function f()
       local c <close> = setmetatable({}, {__close = function(_, err)
         seen = err
         error(second)
       end})
       error(c and first)
-    end), 3)
+    end
+    local _, expected = pcall(f, 3) -- until Lua 5.4.2 it is the first one
+    seen = nil
+    local ok, got = pcall(ad.grad(f), 3)
     assert.is_false(ok)
     assert.is_true(rawequal(first, seen))
-    assert.is_true(rawequal(second, got))
+    assert.is_true(rawequal(expected, got))
     T.check_battery()
   end)
 
@@ -441,5 +444,14 @@ describe("stack overflow inside f", function()
     e = T.failure(T.forward(forever), 3)
     assert.matches("stack overflow", tostring(e))
     T.check_battery()
+  end)
+end)
+
+describe("another Lua", function()
+  it("is told which one is needed", function()
+    local path = assert(package.searchpath("autodiff", package.path))
+    local env = { _VERSION = "Lua 5.3", error = error }
+    assert.has_error(assert(loadfile(path, "t", env)),
+      "autodiff is for Lua 5.4, and this is Lua 5.3")
   end)
 end)

@@ -233,7 +233,7 @@ describe("ad.load", function()
       check("<" .. case[1], little)
       check(">" .. case[1], table.concat(items))
       if case[1]:find "1" then check("|" .. case[1], little) end
-      check(("=I2"):pack(1) == "\1\0" and "=" .. case[1] or case[1], little)
+      check("=" .. case[1], ("=I2"):pack(1) == "\1\0" and little or table.concat(items))
     end
     local a = ad.load(store(described("<f2", "(2,)", "\1\x7e\1\xfe")))
     assert.is_true(a[1] ~= a[1] and a[2] ~= a[2])

@@ -149,8 +149,9 @@ static ptrdiff_t checkdim(lua_State *L, int idx, int arg) {
     luaL_argerror(L, arg,
                   lua_pushfstring(L, "shape: integer expected, got %s",
                                   luaL_typename(L, idx)));
-  if (n < 0 || (lua_Unsigned)n > PTRDIFF_MAX)
+  if (n < 0)
     luaL_argerror(L, arg, lua_pushfstring(L, "shape: bad length %I", n));
+  if ((lua_Unsigned)n > PTRDIFF_MAX) ad_error(L, "array is too large");
   return (ptrdiff_t)n;
 }
 

@@ -1644,7 +1644,11 @@ static int record(lua_State *L, Compiled *c, Root *r, int n, int *status) {
     lua_rawsetp(L, LUA_REGISTRYINDEX, &c->rec);
   }
   if (!ad_watchable(L, S)) c->rec.doubt = 1;
-  watched = ad_watchready(L, S, &c->rec);
+  /* without, there is only what sees no numbers (the function of a gradient by
+     all of its arguments), and of which only matters what it calls */
+  watched = ad_canwatch(L, S);
+  if (!watched) c->rec.doubt = 1;
+  ad_watchready(L, &c->rec);
   pushvalues(L, 1, r, &r->in, r->given, NULL, S);
   c->rec.order = 0;
   if (!r->in.numbers) {
@@ -1653,12 +1657,6 @@ static int record(lua_State *L, Compiled *c, Root *r, int n, int *status) {
       copied(L, &c->rec, i + 1, slot + 1 + i, slot + n + 2, 0);
     lua_settop(L, slot + n + 1);
   }
-  /* by all of its arguments, the function of a gradient sees no numbers, and
-     only what it calls matters */
-  if (!watched && c->isgrad && r->nwant == r->in.nleaf)
-    c->rec.doubt = 1;
-  else if (!watched)
-    fail(S, "what this Lua does cannot be watched");
   if (watched) ad_watchbegin(L, S);
   *status = lua_pcall(L, n, LUA_MULTRET, 0);
   if (watched) ad_watchend(L, S);
@@ -1945,6 +1943,10 @@ static int callslow(lua_State *L, Compiled *c, Root *r, int n) {
     r = newroot(L, c, 1, 2, n + 1, c->fixedints);
     if (r == NULL) return eager(L, c, n);
   }
+  if (!ad_canwatch(L, c->S)) {
+    c->eager = "what this Lua does cannot be watched";
+    return eager(L, c, n);
+  }
   if (once(L, c, r, n, &status)) return recorded(L, c, n, top + 2);
   if (status == LUA_ERRMEM) return lua_error(L);
   if (!r->fixedints) { /* once more, with integers as what they are */
@@ -1968,8 +1970,14 @@ static int callslow(lua_State *L, Compiled *c, Root *r, int n) {
     lua_settop(L, top);
     return eager(L, c, n);
   }
+  /* the message below: not by way of the slots that were closed, which Lua
+     5.4.2 would miss (see ad_closeslot) */
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &c->rec);
+  lua_settop(L, top);
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &c->rec);
   lua_insert(L, 2);
-  lua_settop(L, top + 1);
+  lua_pushnil(L);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &c->rec);
   lua_getiuservalue(L, 1, AD_CF);
   lua_insert(L, 3);
   lua_callk(L, n, LUA_MULTRET, c->rec.arrays, notrecorded);
@@ -2044,6 +2052,7 @@ static int asgradient(lua_State *L, Compiled *c, Root *r, int n) {
   const int top = lua_gettop(L);
   int status, k;
   if (!wanted(L, c, r)) return -1;
+  if (r->nwant < r->in.nleaf && !ad_canwatch(L, c->S)) return -1;
   matches(L, c->S, r, 1, 2, n + 1, r->given);
   findintegers(L, r, 1, 2);
   if (!record(L, c, r, n, &status)) {

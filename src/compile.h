@@ -231,7 +231,8 @@ void ad_refusearrays(lua_State *L, const Root *r, const char *what);
 
 /* watch.c */
 int ad_watchable(lua_State *L, const State *S);
-int ad_watchready(lua_State *L, State *S, Recorder *r);
+int ad_canwatch(lua_State *L, State *S);
+void ad_watchready(lua_State *L, Recorder *r);
 void ad_watchbegin(lua_State *L, State *S);
 void ad_watchend(lua_State *L, State *S);
 

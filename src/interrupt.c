@@ -201,7 +201,8 @@ static int auxwrap(lua_State *L) {
     int status = lua_status(co);
     if (status != LUA_OK && status != LUA_YIELD) { /* it has died of it */
       status = lua_resetthread(co);
-      lua_xmove(co, L, 1); /* perhaps another error, of a '__close' */
+      if (lua_gettop(co) > 0) /* perhaps another error, of a '__close' ... */
+        lua_xmove(co, L, 1);  /* ... which Lua has since 5.4.3 */
     }
     if (status != LUA_ERRMEM && lua_type(L, -1) == LUA_TSTRING) {
       luaL_where(L, 1);

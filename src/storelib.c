@@ -145,11 +145,11 @@ static int tofile(void *ud, const char *s, size_t n) {
 }
 
 /* what is stored of a root */
-typedef struct Snapshot {
+typedef struct Written {
   const Root *r;
   const Form **set; /* of its results */
   uint32_t nset;
-} Snapshot;
+} Written;
 
 /* the same as 'room', in a list */
 static void *kept(lua_State *L, int list, size_t n, size_t size) {
@@ -163,7 +163,7 @@ static void *kept(lua_State *L, int list, size_t n, size_t size) {
 ** root. 'number' has a zero for each form that there is. Places in the source
 ** are left out.
 */
-static void ordered(lua_State *L, Compiled *c, Root *r, Code *code, Snapshot *s,
+static void ordered(lua_State *L, Compiled *c, Root *r, Code *code, Written *s,
                     uint32_t *number, int blocks) {
   const Block *const old = code->block;
   uint32_t most = 0, *order;
@@ -203,7 +203,7 @@ static void ordered(lua_State *L, Compiled *c, Root *r, Code *code, Snapshot *s,
   code->block = block;
 }
 
-static void forms(Out *o, const Snapshot *s) {
+static void forms(Out *o, const Written *s) {
   form(o, &s->r->in);
   bytes(o, s->r->sub, s->r->in.nleaf);
   number(o, s->nset, 4);
@@ -215,7 +215,7 @@ static int l_save(lua_State *L) {
   const char *path = luaL_checkstring(L, 2);
   uint32_t n = 0, *set;
   Code *code;
-  Snapshot *s;
+  Written *s;
   uint8_t *used;
   Out o = {NULL, 0};
   File f = {NULL, 0};

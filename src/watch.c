@@ -22,7 +22,9 @@
 
 #include "compile.h"
 
-#define WORD 4      /* of CallInfo */
+#ifndef WORD   /* watch_test.c has others */
+#define WORD 4 /* of CallInfo */
+#endif
 #define MAXTRIED 48 /* instructions of the chunk: there are some 20 */
 
 typedef uint32_t Instruction;
@@ -53,14 +55,17 @@ static const Instruction *next(const lua_Debug *ar) {
 ** The trial
 */
 
-static const char chunk[] = "local a, b, t, f = ...\n"
-                            "local x = a == b\n"
-                            "x = a == 7\n"
-                            "x = a == 0.5\n"
-                            "x = t[b]\n"
-                            "t[b] = a\n"
-                            "x = f(a)\n"
-                            "return f(a)\n";
+#ifndef CHUNK
+#define CHUNK                                                                  \
+  "local a, b, t, f = ...\n"                                                   \
+  "local x = a == b\n"                                                         \
+  "x = a == 7\n"                                                               \
+  "x = a == 0.5\n"                                                             \
+  "x = t[b]\n"                                                                 \
+  "t[b] = a\n"                                                                 \
+  "x = f(a)\n"                                                                 \
+  "return f(a)\n"
+#endif
 
 static const struct {
   uint8_t op, a, b, c;
@@ -130,7 +135,7 @@ static int trial(lua_State *L) {
   co = lua_newthread(L); /* whose hook is nobody's */
   t = lua_newuserdatauv(L, sizeof *t, 0);
   memset(t, 0, sizeof *t);
-  status = luaL_loadbufferx(L, chunk, sizeof chunk - 1, "=trial", "t");
+  status = luaL_loadbufferx(L, CHUNK, strlen(CHUNK), "=trial", "t");
   if (status == LUA_ERRMEM) lua_error(L);
   if (status != LUA_OK) {
     lua_settop(L, top);
@@ -334,10 +339,14 @@ static int pushregister(lua_State *L, lua_Debug *ar, int reg) {
   return lua_type(L, -1);
 }
 
-/* the recorded value at idx, if it stands for a number */
+/* the recorded value at idx, if it stands for a number. Where that cannot be
+   told (in a gradient), f ends here: it could go on for ever */
 static const Cell *ours(lua_State *L, const State *S, int idx) {
   const Cell *c = ad_tocell(L, S, idx);
-  return c != NULL && ad_recplain(S, c) ? c : NULL;
+  if (c != NULL && ad_recplain(S, c)) return c;
+  if (S->recorder->failed != NULL && ad_compiling(S)->isgrad)
+    luaL_error(L, "%s", S->recorder->failed);
+  return NULL;
 }
 
 /* the recorder; no hook where there is none any more (a coroutine of f's) */
@@ -625,16 +634,19 @@ static void library(lua_State *L, Recorder *r) {
   lua_pop(L, 1);
 }
 
-/*
-** All that a watch needs; 0: this Lua is not as it should be. What may fail is
-** here, so that nothing can between ad_watchbegin and ad_watchend.
-*/
-int ad_watchready(lua_State *L, State *S, Recorder *r) {
+/* is this Lua as it should be? If not, f cannot be recorded: its own
+   comparisons might go on for ever */
+int ad_canwatch(lua_State *L, State *S) {
   if (!S->triedwatch) {
     S->canwatch = (uint8_t)trial(L);
     harmless(L);
     S->triedwatch = 1;
   }
+  return S->canwatch;
+}
+
+/* what may fail is here: nothing can from ad_watchbegin to ad_watchend */
+void ad_watchready(lua_State *L, Recorder *r) {
   library(L, r);
   lua_newtable(L); /* constants by function */
   lua_createtable(L, 0, 1);
@@ -642,7 +654,6 @@ int ad_watchready(lua_State *L, State *S, Recorder *r) {
   lua_setfield(L, -2, "__mode");
   lua_setmetatable(L, -2);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &r->frame);
-  return S->canwatch;
 }
 
 void ad_watchbegin(lua_State *L, State *S) {
