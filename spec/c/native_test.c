@@ -635,7 +635,7 @@ static void disassembler(void) {
       Wide w;
       for (uint32_t j = 0; j < c.nslot; j++)
         place[j] = j < c.nconst ? X_UNIFORM | j : j * MANY;
-      CHECK(ad_x64wide(&w, &c, place, 1, &why));
+      CHECK(ad_x64wide(&w, &c, place, X_FMA, 1, &why));
       disassembled(&w.x.s, w.x.entry);
       ad_x64widefree(&w);
     }
