@@ -166,6 +166,24 @@ describe("an optimised program", function()
     assert.are.equal(1, guards(function(x) return x <= x and 1 or 2 end))
   end)
 
+  it("has one value for variables that are always the same", function()
+    local f = function(x)
+      local n, list = x * 0, {}
+      while n < 10 do
+        n = n + 1
+        list.n = n
+        x = x * 0.5 + n
+      end
+      return x + list.n
+    end
+    local _, _, c = operations(f)
+    for i = 1, 5 do assert.are.equal(f(i + 0.5), c(i + 0.5)) end
+    assert.are.equal(1, c:stats().loops)
+    local inside = tostring(c):match("%(loop%):(.-)return")
+    local _, moves = inside:gsub("mov%(", "")
+    assert.are.equal(2, moves)
+  end)
+
   it("has out of its loops what does not change in them", function()
     local f = function(x, a, b)
       while x < 100 do

@@ -483,6 +483,28 @@ static uint32_t onlyvalue(const Lower *w, uint32_t head, uint32_t j) {
   return only;
 }
 
+/*
+** Two phis that get the same values are one: the recorder gives each variable
+** its own. Number k < j of the head that is the same as number j, or j. Looks
+** at so many.
+*/
+#define ALIKE 32
+
+static uint32_t samephi(const Lower *w, uint32_t head, uint32_t j) {
+  const Prog *p = w->p;
+  const uint32_t from = j > ALIKE ? j - ALIKE : 0;
+  for (uint32_t i = from; i < j; i++) {
+    int same = 1;
+    for (uint32_t k = p->block[head].parent; same && k < p->nblock; k++) {
+      const Block *b = &p->block[k];
+      if (b->end == P_GOTO && b->yes == head)
+        same = p->list[b->a + i] == p->list[b->a + j];
+    }
+    if (same) return i;
+  }
+  return j;
+}
+
 static void optimise(Lower *w) {
   const Prog *p = w->p;
   Prog *q = &w->q;
@@ -522,6 +544,9 @@ static void optimise(Lower *w) {
       } else if (x->op == P_PHI &&
                  (r = onlyvalue(w, w->block, i - b->first)) != P_NONE)
         r = mapped(w, r);
+      else if (x->op == P_PHI && !(w->options & P_PLAIN) &&
+               (r = samephi(w, w->block, i - b->first)) != i - b->first)
+        r = w->to[b->first + r];
       else if (x->op == P_PHI || x->op == P_POP)
         r = number(w, x->op, x->a, q->nins, 0); /* no two are the same */
       else {
@@ -558,10 +583,14 @@ static void optimise(Lower *w) {
       listed(w, b->b, p->list + b->a, &q->block[k].a);
     if (b->end == P_GOTO && b->b > 0 && !w->failed) { /* phis that are left */
       const uint32_t phi = p->block[b->yes].first;
-      uint32_t *x = q->list + q->block[k].a, n = 0;
-      for (uint32_t j = 0; j < b->b; j++)
-        if (isop(w, w->to[phi + j], P_PHI) && w->home[w->to[phi + j]] == b->yes)
+      uint32_t *x = q->list + q->block[k].a, n = 0, last = 0;
+      for (uint32_t j = 0; j < b->b; j++) {
+        const uint32_t r = w->to[phi + j];
+        if (isop(w, r, P_PHI) && w->home[r] == b->yes && r >= last) {
           x[n++] = x[j];
+          last = r + 1;
+        }
+      }
       q->block[k].b = n;
     }
   }
