@@ -96,7 +96,7 @@ COMPACT = $(if $(findstring clang,$(shell $(CC) --version 2>/dev/null)),,\
 
 # What runs once in a while may be small rather than fast.
 $(addprefix $(BUILD)/,adjoint.o api.o blas.o compilelib.o export.o graph.o \
-  look.o nlopt.o npy.o sparse.o sparselib.o store.o storelib.o): \
+  look.o nlopt.o npy.o regroup.o sparse.o sparselib.o store.o storelib.o): \
   LOOPS = $(if $(filter -O2,$(CFLAGS)),-Os)
 
 # bin.lua is the command, whose place is elsewhere.

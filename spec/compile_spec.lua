@@ -629,6 +629,12 @@ describe("random programs, compiled", function()
     assert.is_true(self.loose < 0.02 * self.numbers)
   end)
 
+  it("agree with themselves with the option fast, as far as rounding goes", function()
+    local self = compiled.setup()
+    assert.are.equal("",
+      table.concat(compiled.run(self, 100, 8, 20240307, 1, nil, { fast = true }), "\n"))
+  end)
+
   it("agree with the C they are exported as", function()
     if not os.execute("${CC:-cc} --version >/dev/null 2>&1") then pending("no C compiler") end
     local self = compiled.setup()

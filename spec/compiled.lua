@@ -4,8 +4,8 @@
 --   lua5.4 spec/compiled.lua [count [points [seed [first [ways ...]]]]]
 --
 -- ways: interpreter, native, map (all points at once, with and without
--- threads, and reduced), c (the exported C, compiled with $CC); the first two
--- unless said otherwise.
+-- threads, and reduced), c (the exported C, compiled with $CC), fast; the first
+-- two unless said otherwise.
 
 local standalone = arg and arg[0] and arg[0]:find("compiled%.lua$") and ... ~= "module"
 if standalone then
@@ -289,6 +289,29 @@ local function map(self, p, eager, list, wants)
   end
 end
 
+-- With {fast = true}: what rounding in another order may make of these programs, of which each
+-- value is about 1; spec/compile_optimise_spec.lua has bounds that are proved.
+local function fast(self, p, eager, list)
+  local which, f = {}, function_of(self, p)
+  for k = 1, p.n do which[k] = k end
+  local gradient = self.ad.value_and_grad(f, which) -- of which loops have stacks
+  for _, kind in ipairs{{"derivatives", eager}, {"gradient", gradient}} do
+    for _, backend in ipairs{"interpreter", "native"} do
+      local c = self.ad.compile(kind[2], {backend = backend, fast = true})
+      for i = 1, 2 * #list do
+        local x = list[(i - 1) % #list + 1]
+        local want, got = {kind[2](unpack(x))}, {c(unpack(x))}
+        if type(want[1]) == "table" then want, got = want[1], got[1] end
+        local k = differs(self, want, got, 1e-10)
+        if k then
+          return describe(p, i, x, ("fast %s, %s: number %d is %.17g, fast %.17g")
+            :format(kind[1], backend, k, want[k], got[k]))
+        end
+      end
+    end
+  end
+end
+
 --- One program at `points` points in some ways, a set; "c" is for later, see
 -- `M.exported`. They all run what the interpreter runs.
 function M.ways(self, p, points, ways)
@@ -312,6 +335,10 @@ function M.ways(self, p, points, ways)
   local stats = interpreted:stats()
   if stats.backend ~= "interpreter" and stats.traces > 0 then
     return describe(p, 0, {}, "ran as " .. stats.backend)
+  end
+  if ways.fast then
+    local text = fast(self, p, eager, list)
+    if text then return text end
   end
   if ways.native then
     local c = ad.compile(eager, {backend = "native"})

@@ -23,7 +23,8 @@
 ** What is computed for a row does not depend on the others, and the sums of
 ** a reduction are made in an order that depends only on the program, the
 ** number of rows, and their ways: results are the same for any number of
-** threads and on every CPU, with machine code and without.
+** threads and on every CPU, with machine code and without; but of a code that
+** is 'fused' machine code does products and sums in one where the CPU can.
 */
 #ifndef ad_batch_h
 #define ad_batch_h

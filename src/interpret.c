@@ -142,8 +142,7 @@ static size_t words(const Code *c) {
   return n;
 }
 
-/* which products are read once, by the next to read them, in a sum? */
-static void fusible(const Code *c, uint32_t *user, uint32_t *lastuse) {
+void ad_codeusers(const Code *c, uint32_t *user, uint32_t *lastuse) {
   /* from behind: lastuse[slot] = 1 + instruction that reads it next, or
      UINT32_MAX if several do; user[i] = 1 + that of the value of i */
   for (uint32_t k = 0; k < c->nblock; k++) {
@@ -341,7 +340,7 @@ static void *make(const Code *c, const char **why) {
   {
     uint32_t *lastuse = work, *user = lastuse + c->nslot,
              *fused = user + c->nins, *where = fused + c->nins;
-    fusible(c, user, lastuse);
+    ad_codeusers(c, user, lastuse);
     encode(c, p, where, user, fused);
   }
   release(c->alloc, c->ud, work, n * sizeof *work);

@@ -291,9 +291,6 @@ static uint32_t simplify(Lower *w, int op, uint32_t a, uint32_t b, uint32_t c) {
       return simplify(w, OP_mul, a, konst(w, 2), 0);
     if (isop(w, b, OP_unm)) return simplify(w, OP_sub, a, w->q.ins[b].a, 0);
     if (isop(w, a, OP_unm)) return simplify(w, OP_sub, b, w->q.ins[a].a, 0);
-    if (w->options & P_FAST && kb && isop(w, a, OP_add) &&
-        isconst(w, w->q.ins[a].b, &z)) /* (x + z) + y */
-      return simplify(w, OP_add, w->q.ins[a].a, konst(w, z + y), 0);
     break;
   case OP_sub:
     if (kb && y == 0 && !signbit(y)) return a;
@@ -306,9 +303,6 @@ static uint32_t simplify(Lower *w, int op, uint32_t a, uint32_t b, uint32_t c) {
     }
     break;
   case OP_mul:
-    if (w->options & P_FAST && kb && isop(w, a, OP_mul) &&
-        isconst(w, w->q.ins[a].b, &z)) /* (x * z) * y */
-      return simplify(w, OP_mul, w->q.ins[a].a, konst(w, z * y), 0);
     if (kb && y == 1) return a;
     if (kb && y == -1) return simplify(w, OP_unm, a, 0, 0);
     if (kb && isop(w, a, OP_mul) && isconst(w, w->q.ins[a].b, &z) &&
@@ -489,6 +483,28 @@ static uint32_t onlyvalue(const Lower *w, uint32_t head, uint32_t j) {
   return only;
 }
 
+/*
+** Two phis that get the same values are one: the recorder gives each variable
+** its own. Number k < j of the head that is the same as number j, or j. Looks
+** at so many.
+*/
+#define ALIKE 32
+
+static uint32_t samephi(const Lower *w, uint32_t head, uint32_t j) {
+  const Prog *p = w->p;
+  const uint32_t from = j > ALIKE ? j - ALIKE : 0;
+  for (uint32_t i = from; i < j; i++) {
+    int same = 1;
+    for (uint32_t k = p->block[head].parent; same && k < p->nblock; k++) {
+      const Block *b = &p->block[k];
+      if (b->end == P_GOTO && b->yes == head)
+        same = p->list[b->a + i] == p->list[b->a + j];
+    }
+    if (same) return i;
+  }
+  return j;
+}
+
 static void optimise(Lower *w) {
   const Prog *p = w->p;
   Prog *q = &w->q;
@@ -505,6 +521,10 @@ static void optimise(Lower *w) {
     for (uint32_t i = b->first; i < b->last && !w->failed; i++) {
       const Ins *x = &p->ins[i];
       uint32_t r;
+      if (w->regroup != NULL && ad_regroup(w, i, &r)) {
+        w->to[i] = r;
+        continue;
+      }
       if (x->op == P_INPUT)
         r = i;
       else if (x->op == P_CALL) {
@@ -524,6 +544,9 @@ static void optimise(Lower *w) {
       } else if (x->op == P_PHI &&
                  (r = onlyvalue(w, w->block, i - b->first)) != P_NONE)
         r = mapped(w, r);
+      else if (x->op == P_PHI && !(w->options & P_PLAIN) &&
+               (r = samephi(w, w->block, i - b->first)) != i - b->first)
+        r = w->to[b->first + r];
       else if (x->op == P_PHI || x->op == P_POP)
         r = number(w, x->op, x->a, q->nins, 0); /* no two are the same */
       else {
@@ -560,10 +583,14 @@ static void optimise(Lower *w) {
       listed(w, b->b, p->list + b->a, &q->block[k].a);
     if (b->end == P_GOTO && b->b > 0 && !w->failed) { /* phis that are left */
       const uint32_t phi = p->block[b->yes].first;
-      uint32_t *x = q->list + q->block[k].a, n = 0;
-      for (uint32_t j = 0; j < b->b; j++)
-        if (isop(w, w->to[phi + j], P_PHI) && w->home[w->to[phi + j]] == b->yes)
+      uint32_t *x = q->list + q->block[k].a, n = 0, last = 0;
+      for (uint32_t j = 0; j < b->b; j++) {
+        const uint32_t r = w->to[phi + j];
+        if (isop(w, r, P_PHI) && w->home[r] == b->yes && r >= last) {
           x[n++] = x[j];
+          last = r + 1;
+        }
+      }
       q->block[k].b = n;
     }
   }
@@ -1213,6 +1240,7 @@ static void bringhome(Lower *w) {
   ad_lowerput(w, n, q->nblock, sizeof *n);
 }
 
+/* from w->p to w->q, and what of that is needed */
 static int lower(Lower *w) {
   const Prog *p = w->p;
   w->to = ad_lowerget(w, p->nins, sizeof *w->to);
@@ -1228,42 +1256,70 @@ static int lower(Lower *w) {
   w->q.nblock = p->nblock;
   tree(w);
   loops(w);
-  if (w->options & P_RELAX && !canrelax(w)) w->options &= ~P_RELAX;
+  if (w->options & P_RELAX && w->regroup == NULL && !canrelax(w))
+    w->options &= ~P_RELAX;
   if (!w->failed) optimise(w);
   if (!w->failed && w->hoisted) bringhome(w);
   if (w->failed) return 0;
   w->live = ad_lowerget(w, w->q.nins, 1);
-  if (w->failed) return 0;
-  mark(w);
-  return build(w);
+  if (!w->failed) mark(w);
+  return !w->failed;
+}
+
+static int begin(Lower *w, const Prog *p, Code *c, int options) {
+  memset(w, 0, sizeof *w);
+  w->p = p;
+  w->c = c;
+  w->options = options;
+  w->nhead = 64;
+  while (w->nhead < p->nins) w->nhead *= 2;
+  w->caphome = p->nins + 16;
+  if (!ad_proginit(&w->q, p->alloc, p->ud, p->nin)) return 0;
+  for (uint32_t k = 0; k < p->nin; k++) w->q.ins[k].flags = p->ins[k].flags;
+  w->q.callsize = p->callsize;
+  w->q.callud = p->callud;
+  return 1;
+}
+
+static void finish(Lower *w) {
+  const Prog *p = w->p;
+  ad_regroupfree(w);
+  ad_lowerput(w, w->live, w->q.nins, 1);
+  ad_lowerput(w, w->slot, w->q.nins, sizeof *w->slot);
+  ad_lowerput(w, w->last, w->q.nins, sizeof *w->last);
+  ad_lowerput(w, w->kslot, w->q.nconst, sizeof *w->kslot);
+  ad_lowerput(w, w->to, p->nins, sizeof *w->to);
+  ad_lowerput(w, w->pre, p->nblock, sizeof *w->pre);
+  ad_lowerput(w, w->size, p->nblock, sizeof *w->size);
+  ad_lowerput(w, w->loop, p->nblock, sizeof *w->loop);
+  ad_lowerput(w, w->head, w->nhead, sizeof *w->head);
+  ad_lowerput(w, w->next, w->caphome, sizeof *w->next);
+  ad_lowerput(w, w->home, w->caphome, sizeof *w->home);
+  ad_progfree(&w->q);
 }
 
 int ad_lower(const Prog *p, Code *c, int options) {
-  Lower w;
+  Lower w, v;
   int ok;
-  memset(&w, 0, sizeof w);
   memset(c, 0, sizeof *c);
-  w.p = p;
-  w.c = c;
-  w.options = options;
-  w.nhead = 64;
-  while (w.nhead < p->nins) w.nhead *= 2;
-  w.caphome = p->nins + 16;
-  if (!ad_proginit(&w.q, p->alloc, p->ud, p->nin)) return 0;
-  for (uint32_t k = 0; k < p->nin; k++) w.q.ins[k].flags = p->ins[k].flags;
+  if (!begin(&w, p, c, options)) return 0;
   ok = lower(&w);
-  ad_lowerput(&w, w.live, w.q.nins, 1);
-  ad_lowerput(&w, w.slot, w.q.nins, sizeof *w.slot);
-  ad_lowerput(&w, w.last, w.q.nins, sizeof *w.last);
-  ad_lowerput(&w, w.kslot, w.q.nconst, sizeof *w.kslot);
-  ad_lowerput(&w, w.to, p->nins, sizeof *w.to);
-  ad_lowerput(&w, w.pre, p->nblock, sizeof *w.pre);
-  ad_lowerput(&w, w.size, p->nblock, sizeof *w.size);
-  ad_lowerput(&w, w.loop, p->nblock, sizeof *w.loop);
-  ad_lowerput(&w, w.head, w.nhead, sizeof *w.head);
-  ad_lowerput(&w, w.next, w.caphome, sizeof *w.next);
-  ad_lowerput(&w, w.home, w.caphome, sizeof *w.home);
-  ad_progfree(&w.q);
+  if (ok && (options & (P_FAST | P_PLAIN)) == P_FAST) {
+    ok = begin(&v, &w.q, c, w.options);
+    if (ok) {
+      ok = ad_regroupinit(&v, &w) && lower(&v) && build(&v);
+      finish(&v);
+    }
+  } else
+    ok = ok && build(&w);
+  c->fused = (options & (P_FAST | P_PLAIN)) == P_FAST;
+  finish(&w);
   if (!ok) ad_codefree(c);
   return ok;
 }
+
+uint32_t ad_lowerop(Lower *w, int op, uint32_t a, uint32_t b, uint32_t c) {
+  return simplify(w, op, a, b, c);
+}
+
+uint32_t ad_lowerconst(Lower *w, double x) { return konst(w, x); }

@@ -37,4 +37,13 @@ void ad_lowerput(const Lower *w, void *at, size_t n, size_t size);
 uint32_t ad_lowerop(Lower *w, int op, uint32_t a, uint32_t b, uint32_t c);
 uint32_t ad_lowerconst(Lower *w, double x);
 
+/*
+** regroup.c, for P_FAST: w is the second pass over what 'before' has made.
+** ad_regroup: 1 if *r is the value of instruction i of w->p, 0 if it is to be
+** taken as it is.
+*/
+int ad_regroupinit(Lower *w, const Lower *before);
+void ad_regroupfree(Lower *w);
+int ad_regroup(Lower *w, uint32_t i, uint32_t *r);
+
 #endif

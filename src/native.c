@@ -67,6 +67,7 @@ int ad_nativefeatures(void) {
   if (c & bit_SSE4_1) x |= X_SSE41;
   if ((x & X_SSE41) && (c & bit_AVX) && (c & bit_OSXSAVE) && savesymm())
     x |= X_AVX;
+  if ((x & X_AVX) && (c & bit_FMA)) x |= X_FMA;
   return x;
 }
 
@@ -251,7 +252,7 @@ Vectors *ad_nativevectors(const Code *c, const uint32_t *place, int features,
   }
   x = c->alloc(c->ud, NULL, 0, sizeof *x);
   if (x == NULL) return NULL;
-  if (!ad_x64wide(&x->w, c, place, 0, why)) {
+  if (!ad_x64wide(&x->w, c, place, features, 0, why)) {
     c->alloc(c->ud, x, sizeof *x, 0);
     return NULL;
   }

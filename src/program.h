@@ -162,6 +162,7 @@ typedef struct Code {
   uint8_t loops;    /* has jumps back */
   uint8_t stack;    /* has P_PUSH */
   uint8_t relaxed;  /* P_RELAX made a difference */
+  uint8_t fused;    /* products need not be rounded before a sum */
   double *constant;
   Ins *ins;
   Block *block;
@@ -182,6 +183,9 @@ static inline int ad_hasarrays(const Code *c) {
 
 void ad_codefree(Code *c);
 size_t ad_codebytes(const Code *c);
+/* user[i] = 1 + the instruction of its block that alone reads what i makes, 0
+   or UINT32_MAX if there is none; 'work' has nslot of them, all 0 */
+void ad_codeusers(const Code *c, uint32_t *user, uint32_t *work);
 
 /*
 ** Frames. The inputs are to be put at frame->v + code->nconst.
@@ -348,7 +352,7 @@ int ad_progadjoint(const Prog *p, Prog *q, uint32_t nwant,
 /*
 ** Optimises and lowers. 0 for lack of memory. 'options' is a set of
 */
-#define P_FAST 1  /* may reassociate */
+#define P_FAST 1  /* may round otherwise: see regroup.c */
 #define P_PLAIN 2 /* do not optimise at all (for tests) */
 #define P_RELAX                                                                \
   4 /* cmul and cadd may be NaN where an exact 0 meets inf or NaN */

@@ -178,6 +178,19 @@ void ad_asmcmp(Asm *s, int cmp, int d, int a, Arg b) {
   end(s, p);
 }
 
+static void fma3(Asm *s, int opcode, int d, int a, Arg b) {
+  uint8_t *p = begin(s);
+  end(s, vex(s, p, P66, M_0F38, 1, opcode + !s->wide, d, a, b, 0));
+}
+
+void ad_asmfma(Asm *s, int kind, int d, int a, Arg b) {
+  fma3(s, 0xb8 + kind, d, a, b);
+}
+
+void ad_asmfmafactor(Asm *s, int kind, int d, int c, Arg b) {
+  fma3(s, 0x98 + kind, d, c, b);
+}
+
 /* the operand is d in the end, so that nothing waits for what d was */
 void ad_asmsqrt(Asm *s, int d, int a) {
   uint8_t *p;

@@ -23,6 +23,7 @@
 /* what a CPU has; each includes those before it, but SSE2 is always there */
 #define X_SSE41 1
 #define X_AVX 2
+#define X_FMA 4
 
 typedef struct Asm {
   ad_Alloc alloc;
@@ -105,6 +106,10 @@ enum {
 
 void ad_asmop(Asm *s, int op, int d, int a, Arg b);
 void ad_asmcmp(Asm *s, int cmp, int d, int a, Arg b);
+/* d = a * b + d, or other signs: X_FMADD ...; or with d and b as the factors */
+enum { X_FMADD = 0, X_FMSUB = 2, X_FNMADD = 4 };
+void ad_asmfma(Asm *s, int kind, int d, int a, Arg b);       /* needs X_FMA */
+void ad_asmfmafactor(Asm *s, int kind, int d, int c, Arg b); /* d * b + c */
 void ad_asmsqrt(Asm *s, int d, int a);
 void ad_asmround(Asm *s, int mode, int d, int a); /* needs X_SSE41 */
 void ad_asmmove(Asm *s, int d, int a);
@@ -181,8 +186,8 @@ typedef struct Wide {
   uint32_t nblock;
 } Wide;
 
-int ad_x64wide(Wide *w, const Code *c, const uint32_t *place, int record,
-               const char **why);
+int ad_x64wide(Wide *w, const Code *c, const uint32_t *place, int features,
+               int record, const char **why);
 void ad_x64widefree(Wide *w);
 
 /*

@@ -38,6 +38,7 @@ enum {
   M_STORE = P_COUNT, /* an operand of a list operation, to the scratch */
   M_LIST,            /* the call of it */
   M_SINCOS,          /* sin, and in 'aux' the value of cos */
+  M_FMA,             /* x[0] * x[1] + x[2]; in 'aux' the signs: X_FMADD, ... */
   M_IF
 };
 
@@ -92,12 +93,21 @@ enum {
   K_LENGTH /* of lists of which the mean is taken */
 };
 
+/* of a product that becomes part of a sum: its factors, by copy */
+typedef struct Factors {
+  uint32_t x[2][2];
+} Factors;
+
 typedef struct Gen {
   Asm s;
   const Code *c;
   const char **why;
   const uint32_t *place; /* of slots, where vectors are made for 64 points */
   uint8_t *kept;         /* then: by instruction, whether it is kept */
+  /* with X_FMA: by product the sum that it is to go into, 1 + instruction;
+     by sum the product that did */
+  uint32_t *user, *fused;
+  Factors *factors;
   /* and so many vectors are worked on side by side: 2 where one would leave
      the machine waiting for results. 'copy': which is it now? */
   uint32_t copies, copy;
@@ -258,6 +268,8 @@ static int islinear(int op) {
          op == OP_list_dot || op == OP_list_lmax || op == OP_list_lmin;
 }
 
+#define PARTIAL 4
+
 /* the list operation; its value is that of the last node */
 static Node *listnodes(Gen *g, const Ins *i) {
   const uint32_t *l = g->c->list + i->a;
@@ -282,12 +294,18 @@ static Node *listnodes(Gen *g, const Ins *i) {
   if (i->op == OP_list_lmax) op = OP_max;
   if (i->op == OP_list_lmin) op = OP_min;
   if (op == OP_add) {
-    v = poolvalue(g, K_ZERO);
+    /* partial sums, if that may be: then a machine has not to wait */
+    const uint32_t m = g->c->fused && n >= 2 * PARTIAL ? PARTIAL : 1;
+    uint32_t part[PARTIAL];
+    part[0] = poolvalue(g, K_ZERO);
     for (uint32_t k = 0; k < n; k++) {
       uint32_t e = slotvalue(g, l[k]);
       if (i->op == OP_list_dot) e = twoof(g, OP_mul, e, slotvalue(g, l[n + k]));
-      v = twoof(g, OP_add, v, e);
+      part[k % m] = k < m && m > 1 ? e : twoof(g, OP_add, part[k % m], e);
     }
+    for (uint32_t k = 1; k < m; k++)
+      part[0] = twoof(g, OP_add, part[0], part[k]);
+    v = part[0];
     if (i->op == OP_list_mean) {
       if (n != g->lastmean) {
         g->lastmean = n;
@@ -337,10 +355,47 @@ static uint32_t inslot(const Gen *g, uint32_t slot) {
   return x->slot != NONE ? id : x->old;
 }
 
+/* is the product of instruction k left to the sum that uses it? */
+#define LOOKAHEAD 16
+
+static int isfactor(Gen *g, uint32_t k) {
+  const Ins *ins = g->c->ins, *x = &ins[k];
+  uint32_t u;
+  if (g->user == NULL || x->op != OP_mul || (g->kept != NULL && g->kept[k]))
+    return 0;
+  u = g->user[k] - 1; /* none is far away */
+  if (u <= k || u - k > LOOKAHEAD || ins[u].a == ins[u].b ||
+      (ins[u].op != OP_add && ins[u].op != OP_sub) ||
+      (g->fused[u] != 0 && g->fused[u] != k + 1))
+    return 0;
+  for (uint32_t i = k + 1; i < u; i++)
+    if (ins[i].op == P_CALL ||
+        (ins[i].op != P_PUSH && (ins[i].d == x->a || ins[i].d == x->b)))
+      return 0;
+  g->fused[u] = k + 1;
+  g->factors[k].x[g->copy][0] = slotvalue(g, x->a);
+  g->factors[k].x[g->copy][1] = slotvalue(g, x->b);
+  return 1;
+}
+
+/* the sum of instruction k, with the product that was left to it */
+static Node *fusednode(Gen *g, uint32_t k) {
+  const Ins *i = &g->c->ins[k], *m = &g->c->ins[g->fused[k] - 1];
+  const uint32_t *f = g->factors[g->fused[k] - 1].x[g->copy];
+  const int first = i->a == m->d;
+  const uint32_t c = slotvalue(g, first ? i->b : i->a);
+  Node *x = newnode(g, M_FMA, 3, f[0], f[1], c);
+  x->aux = i->op == OP_add ? X_FMADD : first ? X_FMSUB : X_FNMADD;
+  return x;
+}
+
 static void buildone(Gen *g, uint32_t k) {
   const Ins *i = &g->c->ins[k];
   Node *x = NULL;
-  if (ad_islist(i->op)) {
+  if (isfactor(g, k)) return;
+  if (g->user != NULL && g->fused[k] != 0) {
+    x = fusednode(g, k);
+  } else if (ad_islist(i->op)) {
     x = listnodes(g, i);
   } else {
     const int n = ad_insarity(i->op);
@@ -398,6 +453,7 @@ static uint32_t latency(int op) {
   case OP_max:
   case OP_deg:
   case OP_rad:
+  case M_FMA:
     return 4;
   case OP_unm:
   case OP_abs:
@@ -783,6 +839,27 @@ static void root(Gen *g, const Node *x) {
   define(g, x, d);
 }
 
+/* the result takes the place of an operand, of the sum's if that can be */
+static void fma3(Gen *g, const Node *x) {
+  Asm *s = &g->s;
+  const int kind = (int)x->aux, c = load(g, x->x[2]), a = load(g, x->x[0]);
+  const Arg b = operand(g, x->x[1]);
+  int d = c;
+  doneall(g, x);
+  if (g->reg[c] == NONE)
+    ad_asmfma(s, kind, c, a, b);
+  else if (g->reg[a] == NONE)
+    ad_asmfmafactor(s, kind, d = a, c, b);
+  else if (b.kind == A_REG && g->reg[b.reg] == NONE)
+    ad_asmfmafactor(s, kind, d = b.reg, c, inreg(a));
+  else {
+    d = fresh(g); /* the operands are still pinned */
+    ad_asmmove(s, d, c);
+    ad_asmfma(s, kind, d, a, b);
+  }
+  define(g, x, d);
+}
+
 /* those that need several instructions leave their operands alone until all
    is done */
 static void finish(Gen *g, const Node *x, int d) {
@@ -1072,6 +1149,7 @@ static int iscall(const Gen *g, int op) {
   case OP_beyond:
   case P_MOV:
   case P_ROOT:
+  case M_FMA:
     return 0;
   case OP_trunc:
   case OP_idiv:
@@ -1161,6 +1239,9 @@ static void write(Gen *g, const Node *x) {
       break;
     case P_ROOT:
       proot(g, x);
+      break;
+    case M_FMA:
+      fma3(g, x);
       break;
     default:
       move(g, x);
@@ -1516,6 +1597,9 @@ static void release(Gen *g) {
   put(g, g->cur, nkey, sizeof *g->cur);
   put(g, g->stamp, nkey, sizeof *g->stamp);
   put(g, g->spare, g->maxval, sizeof *g->spare);
+  put(g, g->user, g->c->nins, sizeof *g->user);
+  put(g, g->fused, g->c->nins, sizeof *g->fused);
+  put(g, g->factors, g->c->nins, sizeof *g->factors);
   put(g, g->left, nblock, sizeof *g->left);
   put(g, g->head, nblock, sizeof *g->head);
   put(g, g->carry, g->c->loops ? nblock : 0, sizeof *g->carry);
@@ -1524,6 +1608,24 @@ static void release(Gen *g) {
     g->c->alloc(g->c->ud, g->edge, g->capedge * sizeof *g->edge, 0);
   if (g->jump != NULL)
     g->c->alloc(g->c->ud, g->jump, g->capjump * sizeof *g->jump, 0);
+}
+
+/* products that may go into sums */
+static void fusing(Gen *g) {
+  const Code *c = g->c;
+  uint32_t *work;
+  if (!c->fused || !(g->s.features & X_FMA)) return;
+  work = get(g, c->nslot, sizeof *work);
+  g->user = get(g, c->nins, sizeof *g->user);
+  g->fused = get(g, c->nins, sizeof *g->fused);
+  g->factors = get(g, c->nins, sizeof *g->factors);
+  if (!g->failed) {
+    memset(work, 0, c->nslot * sizeof *work);
+    memset(g->user, 0, c->nins * sizeof *g->user);
+    memset(g->fused, 0, c->nins * sizeof *g->fused);
+    ad_codeusers(c, g->user, work);
+  }
+  put(g, work, c->nslot, sizeof *work);
 }
 
 static int reserve(Gen *g) {
@@ -1549,6 +1651,7 @@ static int reserve(Gen *g) {
   g->left = get(g, c->nblock, sizeof *g->left);
   g->start = get(g, c->nblock, sizeof *g->start);
   if (!g->failed) memset(g->stamp, 0, nkey * sizeof *g->stamp);
+  fusing(g);
   return !g->failed;
 }
 
@@ -1718,8 +1821,8 @@ static void widesteps(Gen *g, Wide *w, uint32_t *reader) {
   w->of[c->nblock] = w->nstep;
 }
 
-int ad_x64wide(Wide *w, const Code *c, const uint32_t *place, int record,
-               const char **why) {
+int ad_x64wide(Wide *w, const Code *c, const uint32_t *place, int features,
+               int record, const char **why) {
   Gen g;
   uint32_t *reader;
   memset(&g, 0, sizeof g);
@@ -1737,7 +1840,9 @@ int ad_x64wide(Wide *w, const Code *c, const uint32_t *place, int record,
     memset(g.head, 0, c->nblock);
     memset(g.kept, 0, c->nins);
     memset(reader, 0, c->nslot * sizeof *reader);
-    if (!ad_asminit(&g.s, c->alloc, c->ud, X_SSE41 | X_AVX)) g.failed = 1;
+    if (!ad_asminit(&g.s, c->alloc, c->ud,
+                    (features & X_FMA) | X_SSE41 | X_AVX))
+      g.failed = 1;
     g.s.record = record;
     g.s.wide = 1;
   }

@@ -458,7 +458,9 @@ into arrays is called as it is; and c:map, c:c_source and c:save are for program
 on arrays. Options: max_traces (default 4096) and max_operations bound what is recorded, beyond them
 f itself
 is called; memory bounds the bytes that the gradient of a loop may keep; fast = true allows sums and
-products to be rounded otherwise; backend = "interpreter" keeps to the portable interpreter, and
+products in another order, reciprocals for quotients, and a product and a sum in one operation where
+the CPU has that: errors stay within a few roundings of the sum of the terms' magnitudes, but are
+not the same in every way to run; backend = "interpreter" keeps to the portable interpreter, and
 "native" makes machine code at once, where usually it waits until that pays. tostring gives a
 listing; what else can be done with it are c:stats, c:map, c:jacobian, c:hessian, c:c_source and
 c:save.]], [[

@@ -43,7 +43,10 @@ static const double special[] = {
     1e-160, 1e160,   0.1,   -0.7,   7.25, -123.456, 1e15,      0.3333};
 #define NSPECIAL (sizeof special / sizeof *special)
 
+static int whole; /* small whole numbers only */
+
 static double number(void) {
+  if (whole) return (double)pick(17) - 8;
   if (pick(3) == 0) return special[pick(NSPECIAL)];
   return ((double)pick(2000001) - 1000000) / 250000.0;
 }
@@ -247,7 +250,7 @@ static void compare(const Code *c, void *slow, void *self, Frame *f, Frame *g) {
   }
 }
 
-static int levels[3], nlevel;
+static int levels[4], nlevel;
 
 static void both(const Prog *p, int times) {
   for (int options = 0; options <= P_PLAIN; options += P_PLAIN) {
@@ -445,6 +448,63 @@ static void batches(int n) {
 }
 
 /*
+** Products that go into sums unrounded: of whole numbers that are exact, and
+** so the same, whether it is one operation or two.
+*/
+static void fused(int n) {
+  const char *why;
+  whole = 1;
+  for (int k = 0; k < n && failures < 10; k++) {
+    Prog p;
+    Code c;
+    Frame f, g;
+    uint32_t x[40];
+    CHECK(ad_proginit(&p, allocate, NULL, NIN));
+    ad_recstart(&p);
+    for (uint32_t j = 0; j < 40; j++) x[j] = j % NIN;
+    for (uint32_t j = 0; j < 300; j++) {
+      const uint32_t a = x[pick(40)], b = pick(4) ? pick(NIN) : pick(2) + 1;
+      const uint32_t m = ad_recop(&p, OP_mul, pick(NIN), b, 0);
+      const int op = pick(2) ? OP_add : OP_sub;
+      const int turned = (int)pick(2);
+      x[pick(40)] = ad_recop(&p, op, turned ? a : m, turned ? m : a, 0);
+      if (pick(8) == 0) x[pick(40)] = m;
+      if (pick(20) == 0) { /* a list of them, longer than its partial sums */
+        const int list = pick(2) ? OP_list_sum : OP_list_dot;
+        x[pick(40)] = ad_reclist(&p, list, 2 * pick(20), x);
+      }
+      if (pick(30) == 0) /* keeps the numbers small */
+        for (uint32_t i = 0; i < 40; i++)
+          x[i] =
+              ad_recop(&p, OP_max, ad_progconst(&p, -9),
+                       ad_recop(&p, OP_min, x[i], ad_progconst(&p, 9), 0), 0);
+    }
+    CHECK(ad_recreturn(&p, 0, 40, x) == 0);
+    CHECK(ad_lower(&p, &c, 0) && !c.fused);
+    c.fused = 1;
+    CHECK(ad_frameinit(&f, &c, allocate, NULL, 10) == 0);
+    CHECK(ad_frameinit(&g, &c, allocate, NULL, 10) == 0);
+    for (int l = 0; l < nlevel; l++) {
+      void *slow = ad_interpreter.make(&c, &why);
+      void *self = ad_nativemake(&c, levels[l], &why);
+      CHECK(self != NULL);
+      for (int j = 0; j < 5; j++) compare(&c, slow, self, &f, &g);
+      ad_native.free(self);
+      ad_interpreter.free(slow);
+    }
+    if (ad_nativefeatures() & X_AVX) {
+      batch(&c, MANY, MANY, (uint32_t)k % NIN);
+      batch(&c, 8, 8, 0);
+    }
+    ad_framefree(&f);
+    ad_framefree(&g);
+    ad_codefree(&c);
+    ad_progfree(&p);
+  }
+  whole = 0;
+}
+
+/*
 ** The same with every allocation failing once
 */
 static void memory(void) {
@@ -455,6 +515,7 @@ static void memory(void) {
   arithmetic = 0;
   loops(&p, 77, 3, 100);
   CHECK(ad_lower(&p, &c, 0));
+  c.fused = 1;
   for (uint32_t k = 0; k < c.nslot; k++)
     place[k] = k < c.nconst ? X_UNIFORM | k : k * MANY;
   for (int wide = 0; wide < 2; wide++)
@@ -465,7 +526,7 @@ static void memory(void) {
       long left;
       countdown = n;
       if (wide)
-        self = ad_nativevectors(&c, place, X_SSE41 | X_AVX, &why);
+        self = ad_nativevectors(&c, place, X_SSE41 | X_AVX | X_FMA, &why);
       else
         self = ad_nativemake(&c, levels[nlevel - 1], &why);
       left = countdown;
@@ -575,6 +636,8 @@ static void huge(uint32_t n) {
 ** An independent disassembler sees the instructions that the assembler
 ** thinks it has written
 */
+static long nfused[3];
+
 static void disassembled(const Asm *s, size_t entry) {
   char name[] = "/tmp/native_test_XXXXXX", line[300];
   FILE *out, *in;
@@ -594,6 +657,10 @@ static void disassembled(const Asm *s, size_t entry) {
     at = strtoul(p, &end, 16);
     if (end == p || *end != ':') continue;
     if (k >= s->nstart || s->start[k] - entry != at) bad++;
+    for (int i = 0; i < 3; i++) {
+      static const char *const name3[] = {"\tvfmadd", "\tvfmsub", "\tvfnmadd"};
+      if (strstr(line, name3[i]) != NULL) nfused[i]++;
+    }
     if (strstr(line, "(bad)") != NULL) bad++;
     k++;
   }
@@ -618,13 +685,15 @@ static void disassembler(void) {
     else
       way(&p, 1000 + (uint64_t)k, 3, 500, (uint32_t)k);
     CHECK(ad_lower(&p, &c, P_PLAIN));
-    for (int l = 0; l < 3; l++) { /* whatever this machine has */
+    c.fused = 1;
+    for (int l = 0; l < 4; l++) { /* whatever this machine has */
       const char *why;
       X64 x;
       CHECK(ad_x64(&x, &c,
                    l == 0   ? 0
                    : l == 1 ? X_SSE41
-                            : X_SSE41 | X_AVX,
+                   : l == 2 ? X_SSE41 | X_AVX
+                            : X_SSE41 | X_AVX | X_FMA,
                    1, &why));
       disassembled(&x.s, x.entry);
       ad_asmfree(&x.s);
@@ -635,13 +704,14 @@ static void disassembler(void) {
       Wide w;
       for (uint32_t j = 0; j < c.nslot; j++)
         place[j] = j < c.nconst ? X_UNIFORM | j : j * MANY;
-      CHECK(ad_x64wide(&w, &c, place, 1, &why));
+      CHECK(ad_x64wide(&w, &c, place, X_FMA, 1, &why));
       disassembled(&w.x.s, w.x.entry);
       ad_x64widefree(&w);
     }
     ad_codefree(&c);
     ad_progfree(&p);
   }
+  CHECK(nfused[0] > 0 && nfused[1] > 0 && nfused[2] > 0);
 }
 
 /*
@@ -816,6 +886,7 @@ int main(int argc, char **argv) {
   levels[nlevel++] = 0;
   if (all & X_SSE41) levels[nlevel++] = X_SSE41;
   if (all & X_AVX) levels[nlevel++] = X_SSE41 | X_AVX;
+  if (all & X_FMA) levels[nlevel++] = all;
   disassembler();
   {
     void *self = ad_native.make(&empty, &why);
@@ -829,6 +900,7 @@ int main(int argc, char **argv) {
   printf("%ld returns, %ld misses\n", returns, misses);
   sines();
   batches(n / 2);
+  fused(n / 3);
   memory();
   full();
   huge((uint32_t)n * 50);

@@ -59,7 +59,7 @@ static uint32_t trace(Prog *p, double x, double y) {
 
 static void branches(void) {
   const double low[2] = {2, 3}, high[2] = {3, 2};
-  for (int options = 0; options <= P_PLAIN; options += P_PLAIN) {
+  for (int options = 0; options <= P_PLAIN; options++) {
     Prog p;
     double y = 0;
     uint32_t at, n;
@@ -84,7 +84,7 @@ static void branches(void) {
 /* while p < 100 do p, q = p * x, p end return p + q, as program.h shows it */
 static void loop(void) {
   const double x[1] = {3};
-  for (int options = 0; options <= P_PLAIN; options += P_PLAIN) {
+  for (int options = 0; options <= P_PLAIN; options++) {
     Prog p;
     double y = 0;
     uint32_t k, v, at, in[2];
@@ -109,7 +109,7 @@ static void loop(void) {
 /* the gradient of the loop by x, which is x's power: 4 x^3 + 5 x^4 for 3 */
 static void gradient(void) {
   const uint32_t want = 0;
-  for (int options = 0; options <= P_PLAIN; options += P_PLAIN) {
+  for (int options = 0; options <= P_PLAIN; options++) {
     Prog p, q;
     double y = 0;
     const double x[1] = {3};
@@ -157,26 +157,66 @@ static void size(void) {
   ad_progfree(&p);
 }
 
+/* a sum of many terms, two quotients, and a loop with what does not change in
+   it: while p < 100 do p = p * y * x + y end */
+static uint32_t busy(Prog *p) {
+  const uint32_t k = ad_progconst(p, 100);
+  uint32_t r, s, in[1];
+  if (k == P_NOMEM) return k;
+  ad_recstart(p);
+  s = ad_recop(p, OP_mul, 0, 0, 0);
+  if (s >= P_DIFFERS) return s;
+  for (uint32_t i = 0; i < 40; i++) {
+    r = ad_recop(p, OP_sin, s, 0, 0);
+    if (r >= P_DIFFERS) return r;
+    s = ad_recop(p, i % 3 ? OP_add : OP_sub, s, r, 0);
+    if (s >= P_DIFFERS) return s;
+  }
+  for (uint32_t i = 0; i < 2; i++) {
+    r = ad_recop(p, OP_div, i, s, 0);
+    if (r >= P_DIFFERS) return r;
+    s = ad_recop(p, OP_mul, s, r, 0);
+    if (s >= P_DIFFERS) return s;
+  }
+  in[0] = 0;
+  if ((r = ad_recenter(p, 1, in)) != 0) return r;
+  in[0] = p->block[p->nblock - 1].first; /* the phi */
+  if ((r = ad_recif(p, P_LT, in[0], k, 1, 0)) != 0) return r;
+  r = ad_recop(p, OP_mul, in[0], 1, 0);
+  if (r < P_DIFFERS) r = ad_recop(p, OP_mul, r, 0, 0);
+  if (r < P_DIFFERS) r = ad_recop(p, OP_add, r, 1, 0);
+  if (r >= P_DIFFERS) return r;
+  if ((r = ad_recagain(p, 1, 1, &r)) != 0) return r;
+  if ((r = ad_recif(p, P_LT, in[0], k, 0, 0)) != 0) return r;
+  in[0] = ad_recop(p, OP_add, in[0], s, 0);
+  if (in[0] >= P_DIFFERS) return in[0];
+  return ad_recreturn(p, 0, 1, in);
+}
+
 /* every allocation fails once */
 static void memory(void) {
-  for (long n = 0;; n++) {
-    Prog p;
-    double y;
-    const double x[2] = {2, 3};
-    long left;
-    countdown = n;
-    if (ad_proginit(&p, allocate, NULL, 2)) {
-      if (trace(&p, 2, 3) == P_NOMEM)
-        ad_recabort(&p);
-      else
-        eval(&p, 0, x, &y);
-      ad_progfree(&p);
-    }
-    left = countdown;
-    countdown = -1;
-    CHECK(inuse == 0);
-    if (left >= 0) break;
-  }
+  for (int options = 0; options <= P_PLAIN; options++)
+    for (int which = 0; which < 2; which++)
+      for (long n = 0;; n++) {
+        Prog p;
+        double y = 0;
+        const double x[2] = {2, 3};
+        long left;
+        countdown = n;
+        if (ad_proginit(&p, allocate, NULL, 2)) {
+          if ((which ? busy(&p) : trace(&p, 2, 3)) != 0)
+            ad_recabort(&p);
+          else
+            eval(&p, options, x, &y);
+          ad_progfree(&p);
+        }
+        left = countdown;
+        countdown = -1;
+        CHECK(inuse == 0);
+        if (left < 0) continue;
+        CHECK(y != 0);
+        break;
+      }
 }
 
 int main(void) {

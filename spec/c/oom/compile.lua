@@ -59,3 +59,12 @@ near(ad.compile(function(x) return function() return x end end)(2.0)(), 2)
 local fact
 fact = ad.compile(function(x) if x < 1 then return 1.0 end return x * fact(x - 1) end)
 near(fact(4.0), 24)
+
+-- sums in another order, with what does not change out of the loop
+local regrouped = ad.compile(ad.value_and_grad(function(x, y)
+  local sum, i = x * 0, x * 0
+  for k = 1, 20 do sum = sum + ad.sin(x * k) / y end
+  while i < 3 do sum, i = (sum + y) + y * y * 2, i + 1 end
+  return sum + x + x
+end), {fast = true, backend = "native"})
+for _ = 1, 2 do near(regrouped(0.5, 2.0), 32.664591663315) end
