@@ -392,7 +392,7 @@ static int hasnan(const Map *m, uint32_t nout) {
     for (uint32_t j = 0; j < nout; j++)
       for (size_t k = from; k < n && k < from + 8; k++) {
         const double y = m->out[j].at[(ptrdiff_t)k * m->out[j].stride];
-        if (y != y && (m->sum || m->state[k] == B_DONE)) return 1;
+        if (y != y) return 1;
       }
   return 0;
 }
@@ -466,6 +466,10 @@ static void rounds(lua_State *L, Map *m, uint32_t set) {
   uint8_t *again = NULL;
   uint32_t *rows = NULL;
   size_t left = m->n - batch(L, m, &m->r->code, set, NULL, m->n, m->state);
+  if (left > 0 && m->state == NULL) {
+    m->state = room(L, m->n, 1);
+    memset(m->state, B_FORM, m->n);
+  }
   for (int few = 0; left > 0 && few < PATIENCE;) {
     const uint32_t traces = m->c->traces;
     const size_t was = left;
@@ -638,7 +642,7 @@ static int l_map(lua_State *L) {
   if (set == P_NONE || forms(L, c, 1, m.r, &m.r->code, set, &m.o) == NULL)
     return byrow(L, &m, called);
   m.out = room(L, m.o.form.nleaf, sizeof *m.out);
-  m.state = lua_newuserdatauv(L, m.n, 0); /* which the batch sets */
+  if (m.r->code.nblock > 1) m.state = lua_newuserdatauv(L, m.n, 0);
   m.total = room(L, m.o.form.nleaf, sizeof *m.total);
   lua_getiuservalue(L, 1, AD_CCONST);
   consts = lua_gettop(L);
@@ -654,7 +658,7 @@ static int l_map(lua_State *L) {
   if (!gone(&m) && m.r->code.relaxed) {
     if (hasnan(&m, m.o.form.nleaf)) {
       ad_rootexact(L, c, m.r);
-      if (batch(L, &m, &m.r->exact, set, NULL, m.n, m.state) < m.n)
+      if (batch(L, &m, &m.r->exact, set, NULL, m.n, room(L, m.n, 1)) < m.n)
         eagerly(L, &m);
     }
   }
