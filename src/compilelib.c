@@ -483,8 +483,8 @@ static void rounds(lua_State *L, Map *m, uint32_t set) {
       single(L, m, k, x);
       if (!gone(m)) ad_rootcode(L, m->c, m->r);
     }
-    if (gone(m) || traces == m->c->traces)
-      break; /* no way to get further: f itself */
+    if (gone(m) || traces == m->c->traces || ad_rootarrays(m->r))
+      break; /* no way to get further: one by one */
     if (m->sum)
       left = m->n - batch(L, m, &m->r->code, set, NULL, m->n, m->state);
     else {
@@ -506,6 +506,7 @@ static void rounds(lua_State *L, Map *m, uint32_t set) {
 /* f itself for all rows, where there is no program for them */
 static void eagerly(lua_State *L, Map *m) {
   double *x = room(L, m->o.form.nleaf, sizeof *x);
+  memset(m->total, 0, m->o.form.nleaf * sizeof *m->total);
   for (size_t k = 0; k < m->n; k++) {
     single(L, m, k, x);
     for (uint32_t j = 0; j < m->o.form.nleaf; j++)
@@ -562,8 +563,9 @@ static int norows(lua_State *L) {
 }
 
 /*
-** f itself for all rows, in Lua, as there is no program for them. At 'results',
-** or nowhere if that is 0, is a table with those of the first.
+** f itself, or its program, for one row after the other, in Lua: there is none
+** for them, or one that works on arrays. At 'results', or nowhere if that is 0,
+** is a table with those of the first.
 */
 static int byrow(lua_State *L, const Map *m, int results) {
   const int top = lua_gettop(L);
@@ -657,8 +659,10 @@ static int l_map(lua_State *L) {
   lua_settop(L, whole - 1 + (m.sum ? 0 : (int)m.o.form.nval));
   if (!gone(&m) && m.r->code.relaxed) {
     if (hasnan(&m, m.o.form.nleaf)) {
-      ad_rootexact(L, c, m.r);
-      if (batch(L, &m, &m.r->exact, set, NULL, m.n, room(L, m.n, 1)) < m.n)
+      const int numbers = !ad_rootarrays(m.r);
+      if (numbers) ad_rootexact(L, c, m.r);
+      if (!numbers ||
+          batch(L, &m, &m.r->exact, set, NULL, m.n, room(L, m.n, 1)) < m.n)
         eagerly(L, &m);
     }
   }
