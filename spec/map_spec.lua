@@ -223,8 +223,9 @@ describe("map", function()
     local calls = 0
     local function f(x, w)
       calls = calls + 1
+      local kind = coroutine.wrap(type)(x[1]) -- no program gives what f does
       local a = ad.array{x[1], x[2], w.k}
-      return ad.sum(a * a), {x[1], w.k}, a, {y = x[2], s = "text", {x[1], {2.5}}}, "text"
+      return ad.sum(a * a), {x[1], w.k}, a, {y = x[2], s = "text", {x[1], {2.5}}}, kind
     end
     local c = ad.compile(f)
     local x, w = ad.reshape(ad.linspace(1, 6, 6), {3, 2}), {k = 2}
@@ -241,16 +242,17 @@ describe("map", function()
       assert.same({2, 4, 6}, t.y:tolist())
       assert.same({1, 3, 5}, t[1][1]:tolist())
       assert.same({{2.5}, {2.5}, {2.5}}, t[1][2]:tolist())
-      assert.same({"text", "text"}, {t.s, s})
+      assert.same({"text", "number"}, {t.s, s})
     end
     check()
     check({threads = 4})
+    assert.equal("string", type(c:stats().note))
     assert.equal("calls, row by row", c:stats().map)
     local sum, list, arrays, t, s = c:map(x, w, {reduce = "sum", threads = 2})
     assert.same({103, {9, 6}}, {sum, list})
     assert.same({9, 12, 6}, arrays:tolist())
     assert.same({{9, {7.5}}, y = 12, s = "text"}, t)
-    assert.equal("text", s)
+    assert.equal("number", s)
     for _, threads in ipairs{1, 3} do
       local e = ad.compile(function(a) return coroutine.wrap(function() return a + 1 end)() end)
       assert.same({2, 3}, e:map(ad.array{1, 2}, {threads = threads}):tolist())
@@ -278,6 +280,33 @@ describe("map", function()
     ok, message = pcall(function() c:map(ad.zeros(0, 2), w) end)
     assert.is_false(ok)
     assert.is_truthy(message:find("array has no rows", 1, true), message)
+  end)
+
+  it("runs programs that work on arrays row by row, too", function()
+    local x = ad.reshape(ad.linspace(1, 6, 6), {3, 2})
+    local w = {v = ad.array{1, 2}}
+    local c = ad.compile(ad.value_and_grad(function(p, row)
+      return ad.sum(p.v * ad.array{row[1], row[2]} * 2)
+    end))
+    local y, d = c:map(w, x)
+    assert.same({10, 22, 34}, y:tolist())
+    assert.same({{2, 4}, {6, 8}, {10, 12}}, d.v:tolist())
+    assert.equal("calls, row by row", c:stats().map)
+    y, d = c:map(w, x, {reduce = "sum", threads = 2})
+    assert.equal(66, y)
+    assert.same({18, 24}, d.v:tolist())
+    assert.has_error(function() c:map(w, ad.zeros(0, 2)) end, "bad argument #1 to 'map' (array " ..
+      "has no rows, and what f returns for one is not known yet: call it first)")
+    -- some rows only, found on the way
+    for _, options in ipairs{{threads = 1}, {reduce = "sum"}} do
+      local e = ad.compile(function(a)
+        if a < 2.5 then return a * a end
+        return ad.sum(ad.array{a, a}) * ad.sqrt(a - 3)
+      end)
+      local r = e:map(ad.array{1, 2, 3, 7, 1}, options)
+      if options.reduce then r = ad.array{r} end
+      assert.same(options.reduce and {34} or {1, 4, 0, 28, 1}, r:tolist())
+    end
   end)
 
   it("measures which is faster, and says what it has run", function()

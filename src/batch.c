@@ -470,7 +470,8 @@ static size_t rownumber(const Worker *w, uint32_t k) {
 
 /* state of a row that has ended */
 static void ended(Worker *w, uint32_t lane, int state) {
-  w->team->r->state[w->base + w->row[lane]] = (uint8_t)state;
+  uint8_t *s = w->team->r->state;
+  if (s != NULL) s[w->base + w->row[lane]] = (uint8_t)state;
 }
 
 /* copies n numbers, each so many doubles behind the one before */
@@ -810,9 +811,9 @@ static void results(Worker *w, uint32_t block) {
     w->rows += w->m;
   } else
     scatter(w, &r->form[o->set]);
-  if (inorder(w))
-    memset(r->state + w->base + w->row[0], B_DONE, w->m);
-  else
+  if (inorder(w)) {
+    if (r->state != NULL) memset(r->state + w->base + w->row[0], B_DONE, w->m);
+  } else
     for (uint32_t k = 0; k < w->m; k++) ended(w, k, B_DONE);
   w->done += w->m;
 }
@@ -940,7 +941,7 @@ static void runalone(Worker *w) {
         x[j] = operand(w, at[j], room[j]);
     ad_points(t->single, arity, n, t->r->out[0].at + w->base + k, x);
   }
-  memset(t->r->state + w->base, B_DONE, w->nrow);
+  if (t->r->state != NULL) memset(t->r->state + w->base, B_DONE, w->nrow);
   w->done += w->nrow;
 }
 

@@ -96,7 +96,9 @@ typedef struct BatchRun {
   int threads;            /* at most; 1 or less: none is made */
   const Vlevel *level;    /* NULL: the best */
   size_t maxstack;        /* doubles of stack per row, at most */
-  uint8_t *state;         /* n of them: set to what became of each row */
+  uint8_t *state;         /* n of them: set to what became of each row; may be
+                             NULL for a program without branches, which is the
+                             same for all */
   size_t ndone;           /* set to the number of those that are B_DONE */
 } BatchRun;
 

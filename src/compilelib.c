@@ -392,7 +392,7 @@ static int hasnan(const Map *m, uint32_t nout) {
     for (uint32_t j = 0; j < nout; j++)
       for (size_t k = from; k < n && k < from + 8; k++) {
         const double y = m->out[j].at[(ptrdiff_t)k * m->out[j].stride];
-        if (y != y && (m->sum || m->state[k] == B_DONE)) return 1;
+        if (y != y) return 1;
       }
   return 0;
 }
@@ -466,6 +466,10 @@ static void rounds(lua_State *L, Map *m, uint32_t set) {
   uint8_t *again = NULL;
   uint32_t *rows = NULL;
   size_t left = m->n - batch(L, m, &m->r->code, set, NULL, m->n, m->state);
+  if (left > 0 && m->state == NULL) {
+    m->state = room(L, m->n, 1);
+    memset(m->state, B_FORM, m->n);
+  }
   for (int few = 0; left > 0 && few < PATIENCE;) {
     const uint32_t traces = m->c->traces;
     const size_t was = left;
@@ -479,8 +483,8 @@ static void rounds(lua_State *L, Map *m, uint32_t set) {
       single(L, m, k, x);
       if (!gone(m)) ad_rootcode(L, m->c, m->r);
     }
-    if (gone(m) || traces == m->c->traces)
-      break; /* no way to get further: f itself */
+    if (gone(m) || traces == m->c->traces || ad_rootarrays(m->r))
+      break; /* no way to get further: one by one */
     if (m->sum)
       left = m->n - batch(L, m, &m->r->code, set, NULL, m->n, m->state);
     else {
@@ -502,6 +506,7 @@ static void rounds(lua_State *L, Map *m, uint32_t set) {
 /* f itself for all rows, where there is no program for them */
 static void eagerly(lua_State *L, Map *m) {
   double *x = room(L, m->o.form.nleaf, sizeof *x);
+  memset(m->total, 0, m->o.form.nleaf * sizeof *m->total);
   for (size_t k = 0; k < m->n; k++) {
     single(L, m, k, x);
     for (uint32_t j = 0; j < m->o.form.nleaf; j++)
@@ -558,8 +563,9 @@ static int norows(lua_State *L) {
 }
 
 /*
-** f itself for all rows, in Lua, as there is no program for them. At 'results',
-** or nowhere if that is 0, is a table with those of the first.
+** f itself, or its program, for one row after the other, in Lua: there is none
+** for them, or one that works on arrays. At 'results', or nowhere if that is 0,
+** is a table with those of the first.
 */
 static int byrow(lua_State *L, const Map *m, int results) {
   const int top = lua_gettop(L);
@@ -638,7 +644,7 @@ static int l_map(lua_State *L) {
   if (set == P_NONE || forms(L, c, 1, m.r, &m.r->code, set, &m.o) == NULL)
     return byrow(L, &m, called);
   m.out = room(L, m.o.form.nleaf, sizeof *m.out);
-  m.state = lua_newuserdatauv(L, m.n, 0); /* which the batch sets */
+  if (m.r->code.nblock > 1) m.state = lua_newuserdatauv(L, m.n, 0);
   m.total = room(L, m.o.form.nleaf, sizeof *m.total);
   lua_getiuservalue(L, 1, AD_CCONST);
   consts = lua_gettop(L);
@@ -653,8 +659,10 @@ static int l_map(lua_State *L) {
   lua_settop(L, whole - 1 + (m.sum ? 0 : (int)m.o.form.nval));
   if (!gone(&m) && m.r->code.relaxed) {
     if (hasnan(&m, m.o.form.nleaf)) {
-      ad_rootexact(L, c, m.r);
-      if (batch(L, &m, &m.r->exact, set, NULL, m.n, m.state) < m.n)
+      const int numbers = !ad_rootarrays(m.r);
+      if (numbers) ad_rootexact(L, c, m.r);
+      if (!numbers ||
+          batch(L, &m, &m.r->exact, set, NULL, m.n, room(L, m.n, 1)) < m.n)
         eagerly(L, &m);
     }
   }

@@ -119,17 +119,19 @@ typedef vu vm;
 #define SIGN USPLAT(UINT64_C(1) << 63)
 #define ABS(x) REAL(BITS(x) & ~SIGN)
 
-/* does it hold for any lane? */
-static inline int any(vm m) {
-#if LANES == 1 || LANES == 8
+/* does it hold for all lanes? */
+static inline int all(vm m) {
+#if LANES == 1
   return m != 0;
 #elif LANES == 2 && defined(__x86_64__)
-  return _mm_movemask_pd((__m128d)m) != 0;
+  return _mm_movemask_pd((__m128d)m) == 3;
 #elif LANES == 4
-  return _mm256_movemask_pd((__m256d)m) != 0;
+  return _mm256_movemask_pd((__m256d)m) == 15;
+#elif LANES == 8
+  return m == 255;
 #else
-  uint64_t u = 0;
-  for (int k = 0; k < LANES; k++) u |= m[k];
+  uint64_t u = m[0];
+  for (int k = 1; k < LANES; k++) u &= m[k];
   return u != 0;
 #endif
 }
@@ -169,17 +171,16 @@ static inline vd root(vd x) {
 /* lanes that the code before does not cover: the C library's, one by one */
 static vd fix(vd y, vm m, vd x, double (*f)(double)) {
   for (int k = 0; k < LANES; k++)
-    if (HOLDS(m, k)) SETLANE(y, k, f(LANE(x, k)));
+    if (!HOLDS(m, k)) SETLANE(y, k, f(LANE(x, k)));
   return y;
 }
 
-#define OUTSIDE(m, y, x, f)                                                    \
+/* m: those that it does */
+#define COVERED(m, y, x, f)                                                    \
   do {                                                                         \
-    const vm outside_ = (vm)(m);                                               \
-    if (any(outside_)) y = fix(y, outside_, x, f);                             \
+    const vm covered_ = (m);                                                   \
+    if (!all(covered_)) y = fix(y, covered_, x, f);                            \
   } while (0)
-
-#define BEYOND(limit, y, x, f) OUTSIDE(~LT(ABS(x), limit), y, x, f)
 
 /* }====================================================== */
 
@@ -238,7 +239,7 @@ static inline void exptwo(vd x, vd *h, vd *l) {
 
 static inline vd vexp(vd x) {
   vd y = expin(x);
-  BEYOND(BIG, y, x, exp);
+  COVERED(LT(ABS(x), BIG), y, x, exp);
   return y;
 }
 
@@ -246,7 +247,7 @@ static inline vd vexp2(vd x) {
   const vd t = x + EMAGIC;
   const vd r = (x - (t - EMAGIC)) * 0.69314718055994530942, z = r * r;
   vd y = ((r + z * expq(r, z)) + 1.0) * power2(t);
-  BEYOND(1021.0, y, x, exp2);
+  COVERED(LT(ABS(x), 1021.0), y, x, exp2);
   return y;
 }
 
@@ -266,7 +267,7 @@ static inline vd expm1in(vd x) {
 
 static inline vd vexpm1(vd x) {
   vd y = expm1in(x);
-  BEYOND(BIG, y, x, expm1);
+  COVERED(LT(ABS(x), BIG), y, x, expm1);
   return y;
 }
 
@@ -275,14 +276,14 @@ static inline vd vsinh(vd x) {
   const vd u = t / (t + 1.0);
   const vd s = SEL(LT(t, 1.0), t * 2.0 - t * u, t + u) * 0.5;
   vd y = REAL(BITS(s) | (BITS(x) & SIGN));
-  BEYOND(BIG, y, x, sinh);
+  COVERED(LT(ABS(x), BIG), y, x, sinh);
   return y;
 }
 
 static inline vd vcosh(vd x) {
   const vd e = expin(ABS(x)) * 0.5;
   vd y = e + 0.25 / e;
-  BEYOND(BIG, y, x, cosh);
+  COVERED(LT(ABS(x), BIG), y, x, cosh);
   return y;
 }
 
@@ -295,7 +296,7 @@ static inline vd vsigmoid(vd x) {
   dl = (1.0 - d) + e + l;
   y = SEL(below, e, SPLAT(1)) / d; /* 1 / d is 1 - y or y */
   y = y + (SEL(below, l, SPLAT(0)) - y * dl) * SEL(below, 1.0 - y, y);
-  BEYOND(BIG, y, x, ad_sigmoid);
+  COVERED(LT(ABS(x), BIG), y, x, ad_sigmoid);
   return y;
 }
 
@@ -359,7 +360,7 @@ static inline vd login(vd x) {
 
 static inline vd vlog(vd x) {
   vd y = login(x);
-  OUTSIDE(~NORMAL(x), y, x, log);
+  COVERED(NORMAL(x), y, x, log);
   return y;
 }
 
@@ -372,14 +373,14 @@ static inline vd log1pin(vd x) {
 
 static inline vd vlog1p(vd x) {
   vd y = log1pin(x);
-  OUTSIDE(~(LE(SPLAT(-1 + 0x1p-53), x) & LE(x, SPLAT(DBL_MAX))), y, x, log1p);
+  COVERED(LE(SPLAT(-1 + 0x1p-53), x) & LE(x, SPLAT(DBL_MAX)), y, x, log1p);
   return y;
 }
 
 static inline vd vsoftplus(vd x) {
   const vd l = log1pin(expin(REAL(BITS(x) | SIGN)));
   vd y = SEL(LT(x, 0.0), SPLAT(0), x) + l;
-  BEYOND(BIG, y, x, ad_softplus);
+  COVERED(LT(ABS(x), BIG), y, x, ad_softplus);
   return y;
 }
 
@@ -439,7 +440,7 @@ static inline vd vlog2(vd x) {
   e = e + (h * 0x1.777d0ffda0d24p-56 + l * 0x1.71547652b82fep+0);
   sum(k, p, &s, &t);
   y = s + (t + e);
-  OUTSIDE(~NORMAL(x), y, x, log2);
+  COVERED(NORMAL(x), y, x, log2);
   return y;
 }
 
@@ -463,13 +464,13 @@ static inline vd vlog10(vd x) {
   product(h, SPLAT(0x1.bcb7b1526e50ep-2), &p, &e); /* 1 / log 10 */
   e = e + (h * 0x1.95355baaafad3p-57 + l * 0x1.bcb7b1526e50ep-2);
   y = p + e;
-  OUTSIDE(~NORMAL(x), y, x, log10);
+  COVERED(NORMAL(x), y, x, log10);
   return y;
 }
 
 static vd fixpow(vd y, vm m, vd a, vd b) {
   for (int k = 0; k < LANES; k++)
-    if (HOLDS(m, k)) SETLANE(y, k, ad_powd(LANE(a, k), LANE(b, k)));
+    if (!HOLDS(m, k)) SETLANE(y, k, ad_powd(LANE(a, k), LANE(b, k)));
   return y;
 }
 
@@ -477,7 +478,7 @@ static vd fixpow(vd y, vm m, vd a, vd b) {
 static inline vd vpow(vd a, vd b) {
   const vd x = ABS(a), whole = b + MAGIC;
   vd h, l, p, e, t, n, hi, lo, r, rest, q, y;
-  vm outside;
+  vm covered;
   logtwo(x, &h, &l);
   product(b, h, &p, &e);
   e = e + b * l;
@@ -491,9 +492,9 @@ static inline vd vpow(vd a, vd b) {
   q = q * expq(r, q);
   y = ((r + (q + (rest + rest * (r + q)))) + 1.0) * power2(t);
   y = REAL(BITS(y) | (BITS(a) & SIGN & (BITS(whole) << 63)));
-  outside = ~(NORMAL(x) & LT(ABS(p), BIG) & LT(ABS(b), 0x1p64));
-  outside |= LT(a, 0.0) & ~(EQ(whole - MAGIC, b) & LT(ABS(b), 0x1p51));
-  if (any(outside)) y = fixpow(y, outside, a, b);
+  covered = NORMAL(x) & LT(ABS(p), BIG) & LT(ABS(b), 0x1p64);
+  covered &= LE(SPLAT(0), a) | (EQ(whole - MAGIC, b) & LT(ABS(b), 0x1p51));
+  if (!all(covered)) y = fixpow(y, covered, a, b);
   y = SEL(EQ(b, 2.0), a * a, y); /* as special.c has it */
   return SEL(EQ(b, 1.0), a, y);
 }
@@ -514,16 +515,17 @@ static inline vd vpow(vd a, vd b) {
 
 /*
 ** x = n pi/2 + *r + *rest for |x| < 2^20. Next to multiples of pi/2 few
-** digits of the rest are right: *outside.
+** digits of the rest are right: not *covered.
 */
-static inline vu reduce(vd x, vd *r, vd *rest, vm *outside) {
+static inline vu reduce(vd x, vd *r, vd *rest, vm *covered) {
   const vd t = x * TWOBYPI + MAGIC, n = t - MAGIC;
   const vd a = x - n * PIO2A, w = n * PIO2B;
   const vd b = a - w, d = b - a, e = (a - (b - d)) - (w + d);
   const vd c = n * PIO2C - e;
   *r = b - c;
   *rest = (b - *r) - c;
-  *outside = ~LT(ABS(x), 0x1p20) | (LT(ABS(*r), 0x1p-20) & LT(1.0, ABS(x)));
+  *covered =
+      LT(ABS(x), 0x1p20) & (vm) ~(LT(ABS(*r), 0x1p-20) & LT(1.0, ABS(x)));
   return BITS(t);
 }
 
@@ -562,28 +564,28 @@ static inline vd sinorcos(vu n, vd r, vd rest) {
 }
 
 static inline vd vsin(vd x) {
-  vm outside;
+  vm covered;
   vd r, rest, y;
-  const vu n = reduce(x, &r, &rest, &outside);
+  const vu n = reduce(x, &r, &rest, &covered);
   y = REAL(BITS(sinorcos(n, r, rest)) ^ ((n & 2) << 62));
   y = SEL(EQ(x, 0.0), x, y);
-  OUTSIDE(outside, y, x, sin);
+  COVERED(covered, y, x, sin);
   return y;
 }
 
 static inline vd vcos(vd x) {
-  vm outside;
+  vm covered;
   vd r, rest, y;
-  const vu n = reduce(x, &r, &rest, &outside) + 1;
+  const vu n = reduce(x, &r, &rest, &covered) + 1;
   y = REAL(BITS(sinorcos(n, r, rest)) ^ ((n & 2) << 62));
-  OUTSIDE(outside, y, x, cos);
+  COVERED(covered, y, x, cos);
   return y;
 }
 
 static inline vd vtan(vd x) {
-  vm outside;
+  vm covered;
   vd r, rest, s, c, w, a, b, al, bl, y;
-  const vu n = reduce(x, &r, &rest, &outside);
+  const vu n = reduce(x, &r, &rest, &covered);
   const vm odd = ODD(n);
   s = sinin(r, rest);
   c = cosin(r, rest, &w);
@@ -593,7 +595,7 @@ static inline vd vtan(vd x) {
   y = y + (al - y * bl) / b;
   y = REAL(BITS(y) ^ (n << 63));
   y = SEL(EQ(x, 0.0), x, y);
-  OUTSIDE(outside, y, x, tan);
+  COVERED(covered, y, x, tan);
   return y;
 }
 
@@ -632,9 +634,9 @@ static void own_pow(double *d, const double *const *x, int points) {
   EACH {
     const vd a = LDU(x[0] + k), b = LDU(x[1] + k);
     vd y;
-    if (!any((vm)~EQ(b, 2.0)))
+    if (all(EQ(b, 2.0)))
       y = a * a;
-    else if (!any((vm)~EQ(b, 1.0)))
+    else if (all(EQ(b, 1.0)))
       y = a;
     else
       y = vpow(a, b);
