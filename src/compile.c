@@ -2486,8 +2486,10 @@ static int compiled_tostring(lua_State *L) {
     const Root *r = c->root[i];
     if (r->prog.ntrace == 0) continue;
     none = 0;
-    addformat(&b, "program of %u inputs", (unsigned)r->code.nin);
-    addformat(&b, ", %u traces:\n", (unsigned)r->prog.ntrace);
+    addformat(&b, "program of %u input", (unsigned)r->code.nin);
+    addformat(&b, r->code.nin == 1 ? ", %u trace" : "s, %u trace",
+              (unsigned)r->prog.ntrace);
+    luaL_addstring(&b, r->prog.ntrace == 1 ? ":\n" : "s:\n");
     listing(&b, c, r);
   }
   if (none) luaL_addstring(&b, "nothing recorded yet\n");

@@ -565,9 +565,9 @@ static int norows(lua_State *L) {
 /*
 ** f itself, or its program, for one row after the other, in Lua: there is none
 ** for them, or one that works on arrays. At 'results', or nowhere if that is 0,
-** is a table with those of the first.
+** is a table with those of the first; or, where that has failed, the error.
 */
-static int byrow(lua_State *L, const Map *m, int results) {
+static int byrow(lua_State *L, const Map *m, int results, int failed) {
   const int top = lua_gettop(L);
   if (m->n == 0) return norows(L);
   m->c->mapped = C_BYROW;
@@ -581,8 +581,9 @@ static int byrow(lua_State *L, const Map *m, int results) {
     lua_pushvalue(L, results);
   else
     lua_pushnil(L);
+  lua_pushboolean(L, failed);
   for (int i = m->first; i < m->first + m->narg; i++) lua_pushvalue(L, i);
-  lua_call(L, 4 + m->narg, LUA_MULTRET);
+  lua_call(L, 5 + m->narg, LUA_MULTRET);
   return lua_gettop(L) - top - 1;
 }
 
@@ -601,7 +602,7 @@ static void packed(lua_State *L, int top) {
 static int l_map(lua_State *L) {
   Compiled *c = ad_tocompiled(L, 1);
   Map m;
-  int top, arrays = 0, consts, whole, called = 0;
+  int top, arrays = 0, deep = 0, consts, whole, called = 0;
   uint32_t at = 0, leaf = 0, set = P_NONE;
   memset(&m, 0, sizeof m);
   m.c = c;
@@ -616,6 +617,7 @@ static int l_map(lua_State *L) {
           lua_pushfstring(L, "array of %I rows expected, got %I",
                           (LUAI_UACINT)m.n, (LUAI_UACINT)a->shape[0]));
     m.n = (size_t)a->shape[0];
+    deep |= a->ndim > 1;
   }
   if (arrays == 0) return luaL_argerror(L, 2, "array expected");
   if (m.n > UINT32_MAX) return luaL_argerror(L, 2, "array has too many rows");
@@ -625,16 +627,22 @@ static int l_map(lua_State *L) {
   m.r = c->eager ? NULL : ad_rootof(L, c, 1, top + 2, lua_gettop(L));
   if (m.r == NULL || m.r->prog.ntrace == 0) {
     if (m.n == 0) return norows(L);
-    lua_call(L, m.narg, LUA_MULTRET);
+    if (!deep)
+      lua_call(L, m.narg, LUA_MULTRET);
+    else {
+      const int status = lua_pcall(L, m.narg, LUA_MULTRET, 0);
+      if (status == LUA_ERRMEM) return lua_error(L);
+      if (status != LUA_OK) return byrow(L, &m, top + 1, 1);
+    }
     packed(L, top);
     called = ++top;
     pushcall(L, &m, 0);
     m.r = c->eager ? NULL : ad_rootof(L, c, 1, top + 2, lua_gettop(L));
   }
   lua_settop(L, top);
-  if (m.r == NULL || m.r->prog.ntrace == 0) return byrow(L, &m, called);
+  if (m.r == NULL || m.r->prog.ntrace == 0) return byrow(L, &m, called, 0);
   if (!ad_rootcode(L, c, m.r) || ad_rootarrays(m.r))
-    return byrow(L, &m, called);
+    return byrow(L, &m, called, 0);
   pushcall(L, &m, 0); /* new code has no inputs yet */
   ad_rootof(L, c, 1, top + 2, lua_gettop(L));
   lua_settop(L, top);
@@ -642,7 +650,7 @@ static int l_map(lua_State *L) {
     if (m.r->code.block[k].end == P_RETURN) set = m.r->code.block[k].set;
   inputs(L, &m);
   if (set == P_NONE || forms(L, c, 1, m.r, &m.r->code, set, &m.o) == NULL)
-    return byrow(L, &m, called);
+    return byrow(L, &m, called, 0);
   m.out = room(L, m.o.form.nleaf, sizeof *m.out);
   if (m.r->code.nblock > 1) m.state = lua_newuserdatauv(L, m.n, 0);
   m.total = room(L, m.o.form.nleaf, sizeof *m.total);

@@ -32,6 +32,11 @@ static void *room(lua_State *L, size_t n, size_t size) {
   return at;
 }
 
+/* the error of the system, as ad.save and ad.load have it */
+static int nofile(lua_State *L, const char *fname, const char *path) {
+  return luaL_error(L, "%s: %s: %s", fname, path, strerror(errno));
+}
+
 /*
 ** {======================================================
 ** Writing
@@ -255,7 +260,7 @@ static int l_save(lua_State *L) {
   }
   errno = 0;
   f.f = fopen(path, "wb");
-  if (f.f == NULL) return luaL_fileresult(L, 0, path);
+  if (f.f == NULL) return nofile(L, "save", path);
   ok = ad_store(code, n, o.at, o.n, tofile, &f);
   if (fclose(f.f) != 0 && f.error == 0) f.error = errno;
   if (!ok && f.error == 0) {
@@ -263,7 +268,8 @@ static int l_save(lua_State *L) {
     return luaL_error(L, "not enough memory");
   }
   errno = f.error;
-  return luaL_fileresult(L, f.error == 0, path);
+  if (f.error != 0) return nofile(L, "save", path);
+  return 0;
 }
 
 /* }====================================================== */
@@ -484,7 +490,7 @@ int ad_loadprogram(lua_State *L) {
   lua_settop(L, 1);
   errno = 0;
   data = contents(L, path, &n);
-  if (data == NULL) return luaL_fileresult(L, 0, path);
+  if (data == NULL) return nofile(L, "load_program", path);
   c = ad_newcompiled(L, S);
   self = lua_gettop(L);
   c->stored = 1;

@@ -992,8 +992,8 @@ print(table.concat(H.rows, " "), H.values)              --> 1 1 2 2 3	[ 4  2  2 
 def("load_program", "load_program(path)", [[
 A compiled function from a file that its method save has written. It runs without the function
 that it was made from and records nothing: arguments of another form, or that lead where nobody
-has been, are an error, as is a file that is damaged. One that cannot be read is nil and a
-message. The file is the same for every machine.]], [[
+has been, are an error, as is a file that is damaged or cannot be read. The file is the same for
+every machine.]], [[
 local c = ad.compile(ad.value_and_grad(function(x) return x * ad.sin(x) end))
 c(1)
 local path = os.tmpname()

@@ -206,7 +206,6 @@ function Compiled:c_source(name) end
 ---Writes what was recorded, for arguments of every form, to a file, which `ad.load_program` makes a
 ---compiled function of again.
 ---@param path string
----@return boolean
 function Compiled:save(path) end
 
 ---The sparse Jacobian of a compiled function from a list of numbers to a list of numbers, at x:
@@ -1079,11 +1078,10 @@ function ad.debug_nans(on) end
 
 ---A compiled function from a file that its method save has written. It runs without the function
 ---that it was made from and records nothing: arguments of another form, or that lead where nobody
----has been, are an error, as is a file that is damaged. One that cannot be read is nil and a
----message.
+---has been, are an error, as is a file that is damaged or cannot be read. The file is the same for
+---every machine.
 ---@param path string
----@return (fun(...: any): ...)?
----@return string? message
+---@return fun(...: any): ...
 function ad.load_program(path) end
 
 ---Writes an array or a number to a file of NumPy's format .npy, byte for byte as numpy.save

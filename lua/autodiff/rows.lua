@@ -99,8 +99,9 @@ function column(first, sum)
 end
 
 -- c(...) for rows 1 to n of the arguments; first is what it has returned for row 1, if that has
--- been called.
-return function(c, n, sum, first, ...)
+-- been called. Rows that are no numbers are lists; but if that was an error (failed, and first is
+-- that), f may want arrays.
+return function(c, n, sum, first, failed, ...)
   local given = table.pack(...)
   local function call(i)
     local args = {}
@@ -108,11 +109,16 @@ return function(c, n, sum, first, ...)
       local a = given[k]
       if isarray(a) then
         a = a[i]
-        if isarray(a) then a = parts.tolist(a) end
+        if isarray(a) and not failed then a = parts.tolist(a) end
       end
       args[k] = a
     end
     return table.pack(c(table.unpack(args, 1, given.n)))
+  end
+  if failed then
+    local ok, row = pcall(call, 1)
+    if not ok then error(first, 0) end
+    first = row
   end
   first = first or call(1)
   local adds, results = {}, {}
