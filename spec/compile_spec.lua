@@ -466,12 +466,16 @@ describe("loops", function()
   end)
 
   it("keep to the memory for their values, or run as they are", function()
-    local c = ad.compile(ad.grad(decay), { memory = 1000 })
-    for _, n in ipairs { 3, 2000, 5, 3000 } do
-      local x = 0.99 ^ -n
-      assert.are.equal(ad.grad(decay)(x, 0.99), c(x, 0.99))
+    for _, memory in ipairs { 1e6, 1000, 0 } do
+      local c = ad.compile(ad.grad(decay), { memory = memory // 1 | 0 })
+      assert.is_nil(c:stats().rounds)
+      for _, n in ipairs { 3, 2000, 5, 3000 } do
+        local x = 0.99 ^ -n
+        assert.are.equal(ad.grad(decay)(x, 0.99), c(x, 0.99))
+      end
+      assert.are.equal(memory == 0, c:stats().eager_calls > 0)
+      assert.are.equal(memory == 1e6 and "stored" or "recomputed", c:stats().rounds)
     end
-    assert.is_true(c:stats().eager_calls > 0)
   end)
 end)
 

@@ -3,11 +3,27 @@
 ** The gradient of a program as a program.
 **
 ** The blocks are copied; where a path returns, the adjoints of all its
-** operations follow, backwards. A loop keeps the values that go round on the
-** frame's stack, one set for each round, and counts the rounds; on the way
-** back another loop takes them from there, computes the round once more, and
-** goes through it backwards. What flows to values from before the loop is
-** carried round by that loop too.
+** operations follow, backwards. A loop counts its rounds, and keeps the values
+** that go round on the frame's stack, one set for each round; on the way back
+** another loop takes them from there, computes the round once more, and goes
+** through it backwards. What flows to values from before the loop is carried
+** round by that loop too.
+**
+** A loop within the loop keeps nothing until its round is computed once more:
+** then it does what it would do outside of loops. So for each loop the stack
+** has what one run of it needs.
+**
+** With a bound on the stack ('room' doubles) the way there keeps nothing. The
+** loop back starts with a set for round 0, and does this until all rounds are
+** done:
+**
+**      take the top set, of round i
+**      while i < the last round that is not done yet
+**        if a set is due, keep that of i; compute round i, without more
+**      compute the round once more, and go through it backwards
+**
+** The program counts what it keeps, and so knows when the next set is due: with
+** room for all rounds at each of them, or else see 'distance'.
 */
 #include "program.h"
 
@@ -24,17 +40,20 @@ typedef struct Adj {
   Prog *q;
   const uint32_t *want;
   uint32_t nwant;
-  uint32_t *to;     /* by instruction of p: its value in q */
-  uint32_t *re;     /* the same in the round that is computed again ... */
-  uint32_t *rewhen; /* ... if this is the number of it */
-  uint32_t round, lastround;
+  uint32_t *to;   /* by instruction of p: its value in q */
   uint32_t *adj;  /* by instruction: its adjoint in q ... */
   uint32_t *when; /* ... if this is 'now', else it is 0 */
   uint32_t now, lastnow;
   uint8_t *active; /* by instruction: depends on what is wanted */
   uint8_t *live;   /* is needed */
-  uint32_t *loop;  /* by block: head of its loop, or P_NONE */
-  uint32_t *count; /* by block: a head's number of rounds, in q */
+  uint8_t *round;  /* is a phi with a value of its own in each round */
+  uint8_t *seen;   /* see outside */
+  uint32_t *loop;  /* by block: head of its innermost loop, or P_NONE */
+  uint32_t *head;  /* by block: of a head, its block in q ... */
+  uint32_t *count; /* ... and the number of rounds, in q */
+  uint32_t within; /* head of the loop whose round is gone through, or P_NONE */
+  uint32_t room;   /* in q: doubles on the stack that are free; or P_NONE */
+  int depth;
   Todo *todo;
   uint32_t ntodo, captodo;
   int failed; /* 1: memory; 2: it is not for us */
@@ -88,6 +107,17 @@ static uint32_t block(Adj *w, uint32_t parent) {
   return w->q->nblock++;
 }
 
+/* a block for the side of the P_IF at the end of 'from' */
+static uint32_t sideof(Adj *w, uint32_t from, int side) {
+  const uint32_t b = block(w, from);
+  if (w->failed) return 0;
+  if (side)
+    w->q->block[from].yes = b;
+  else
+    w->q->block[from].no = b;
+  return b;
+}
+
 static void branch(Adj *w, int cmp, uint32_t a, uint32_t b, uint32_t place) {
   Block *x = &w->q->block[w->q->here];
   if (w->failed) return;
@@ -133,27 +163,22 @@ static void todo(Adj *w, uint32_t k, uint32_t parent, int side) {
   w->todo[w->ntodo++].side = side;
 }
 
-/* starts the block of q for the next of what is to do; gives it */
-static Todo next(Adj *w) {
+/* starts the block of q for the next of what is to do; gives that of p */
+static uint32_t next(Adj *w) {
   const Todo t = w->todo[--w->ntodo];
-  const uint32_t b = block(w, t.parent);
-  if (w->failed) return t;
-  if (t.side)
-    w->q->block[t.parent].yes = b;
-  else
-    w->q->block[t.parent].no = b;
-  return t;
+  sideof(w, t.parent, t.side);
+  return t.block;
 }
 
 /*
 ** p
 */
 
-static void phisof(const Adj *w, uint32_t head, uint32_t *n) {
+static uint32_t phisof(const Adj *w, uint32_t head) {
   const Block *b = &w->p->block[head];
-  *n = 0;
-  while (b->first + *n < b->last && w->p->ins[b->first + *n].op == P_PHI)
-    (*n)++;
+  uint32_t n = 0;
+  while (b->first + n < b->last && w->p->ins[b->first + n].op == P_PHI) n++;
+  return n;
 }
 
 /* the list of the jump into a loop */
@@ -162,42 +187,32 @@ static const uint32_t *inits(const Adj *w, uint32_t head) {
 }
 
 static uint32_t value(const Adj *w, uint32_t r) {
-  if (r & P_K) return r; /* constants have the same numbers in q */
-  return w->round && w->rewhen[r] == w->round ? w->re[r] : w->to[r];
+  return r & P_K ? r : w->to[r]; /* constants have the same numbers in q */
 }
 
-static void setvalue(Adj *w, uint32_t r, uint32_t x) {
-  if (w->round) {
-    w->re[r] = x;
-    w->rewhen[r] = w->round;
-  } else
-    w->to[r] = x;
+/* the loop around that of a head, or P_NONE */
+static uint32_t around(const Adj *w, uint32_t head) {
+  return w->loop[w->p->block[head].parent];
 }
 
-static int comesback(const Adj *w, uint32_t head) {
-  for (uint32_t k = head; k < w->p->nblock; k++)
-    if (w->p->block[k].end == P_GOTO && w->p->block[k].yes == head) return 1;
-  return 0;
+/* is block k in the loop, or in one within that? */
+static int inloop(const Adj *w, uint32_t k, uint32_t head) {
+  uint32_t at = k == P_NONE ? P_NONE : w->loop[k];
+  while (at != P_NONE && at > head) at = around(w, at);
+  return at == head && at != P_NONE;
 }
 
-/* which blocks are in which loop; loops within loops are not for us */
+/* which blocks are in which loops: heads that nobody comes back to have none */
 static void findloops(Adj *w) {
   const Prog *p = w->p;
   for (uint32_t k = 0; k < p->nblock; k++) w->loop[k] = P_NONE;
   for (uint32_t k = 0; k < p->nblock; k++) {
     const uint32_t head = p->block[k].yes;
     if (p->block[k].end != P_GOTO || head > k) continue;
-    for (uint32_t at = k;; at = p->block[at].parent) {
-      if (w->loop[at] != P_NONE && w->loop[at] != head) w->failed = 2;
-      w->loop[at] = head;
+    for (uint32_t at = k;; at = p->block[at].parent) { /* inner heads win */
+      if (w->loop[at] == P_NONE || w->loop[at] < head) w->loop[at] = head;
       if (at == head) break;
     }
-  }
-  for (uint32_t k = 0; k < p->nblock; k++) {
-    const Block *b = &p->block[k];
-    if (b->end == P_GOTO && b->yes > k && w->loop[k] != P_NONE &&
-        comesback(w, b->yes))
-      w->failed = 2;
   }
 }
 
@@ -268,23 +283,22 @@ static void findlive(Adj *w) {
   }
 }
 
-/* a phi that only gets itself, or its first value, again */
-static int isfixed(const Adj *w, uint32_t head, uint32_t j) {
+/* phis that get something else than themselves, or their first value, again */
+static void findround(Adj *w) {
   const Prog *p = w->p;
-  const uint32_t self = p->block[head].first + j, init = inits(w, head)[j];
-  for (uint32_t k = head; k < p->nblock; k++) {
+  for (uint32_t k = 0; k < p->nblock; k++) {
     const Block *b = &p->block[k];
-    if (b->end == P_GOTO && b->yes == head && p->list[b->a + j] != self &&
-        p->list[b->a + j] != init)
-      return 0;
+    const uint32_t first = b->end == P_GOTO ? p->block[b->yes].first : 0;
+    if (b->end != P_GOTO || b->yes > k) continue;
+    for (uint32_t j = 0; j < b->b; j++) {
+      const uint32_t r = p->list[b->a + j];
+      if (w->live[first + j] && r != first + j && r != inits(w, b->yes)[j])
+        w->round[first + j] = 1;
+    }
   }
-  return 1;
 }
 
-/* does phi j of a head go round, with a value of its own? */
-static int goesround(const Adj *w, uint32_t head, uint32_t j) {
-  return w->live[w->p->block[head].first + j] && !isfixed(w, head, j);
-}
+#define GOING(r) (w->round[r] && w->active[r])
 
 /*
 ** Derivatives: ops.h with operations of q for values. Conditions are values
@@ -423,63 +437,111 @@ static void copy(Adj *w, uint32_t k) {
     } else
       r = emit(w, x->op, n > 0 ? value(w, x->a) : 0, n > 1 ? value(w, x->b) : 0,
                n > 2 ? value(w, x->c) : 0);
-    setvalue(w, i, r);
+    w->to[i] = r;
   }
 }
 
 /* into a loop: its phis that go round, and the number of rounds */
 static void enter(Adj *w, uint32_t head) {
   const uint32_t *init = inits(w, head), first = w->p->block[head].first;
-  uint32_t n, m = 1, j, at = 0, *list;
-  const uint32_t from = w->q->here;
-  phisof(w, head, &n);
-  for (j = 0; j < n; j++) m += goesround(w, head, j);
+  const uint32_t from = w->q->here, n = phisof(w, head);
+  uint32_t m = 1, at = 0, *list;
+  for (uint32_t j = 0; j < n; j++) m += w->round[first + j];
   list = jump(w, w->q->nblock, m);
   if (w->failed) return;
-  for (j = 0; j < n; j++)
-    if (goesround(w, head, j)) list[at++] = value(w, init[j]);
+  for (uint32_t j = 0; j < n; j++)
+    if (w->round[first + j]) list[at++] = value(w, init[j]);
   list[at] = konst(w, 0);
-  block(w, from);
+  w->head[head] = block(w, from);
   at = 0;
-  for (j = 0; j < n; j++) {
-    if (goesround(w, head, j))
-      setvalue(w, first + j, emit(w, P_PHI, at++, 0, 0));
-    else
-      setvalue(w, first + j, value(w, init[j]));
-  }
+  for (uint32_t j = 0; j < n; j++)
+    w->to[first + j] =
+        w->round[first + j] ? emit(w, P_PHI, at++, 0, 0) : value(w, init[j]);
   w->count[head] = emit(w, P_PHI, at, 0, 0);
 }
 
 /* into a loop that nobody has been round: its values are the first ones */
 static void through(Adj *w, uint32_t head) {
   const uint32_t *init = inits(w, head), first = w->p->block[head].first;
-  uint32_t n;
-  phisof(w, head, &n);
-  for (uint32_t j = 0; j < n; j++) setvalue(w, first + j, value(w, init[j]));
+  const uint32_t n = phisof(w, head);
+  for (uint32_t j = 0; j < n; j++) w->to[first + j] = value(w, init[j]);
 }
 
-/* round again: the values of this round are kept */
+/* back to the head of q with the values of p's jump, and n more to be set */
+static uint32_t *goback(Adj *w, const Block *b, uint32_t to, uint32_t n) {
+  const uint32_t first = w->p->block[b->yes].first;
+  uint32_t m = 0, *list;
+  for (uint32_t j = 0; j < b->b; j++) m += w->round[first + j];
+  list = jump(w, to, m + n);
+  if (w->failed) return NULL;
+  for (uint32_t j = 0; j < b->b; j++)
+    if (w->round[first + j]) *list++ = value(w, w->p->list[b->a + j]);
+  return list;
+}
+
+/* the values that go round, onto the stack */
+static void keep(Adj *w, uint32_t head) {
+  const uint32_t first = w->p->block[head].first, n = phisof(w, head);
+  for (uint32_t j = 0; j < n; j++)
+    if (w->round[first + j]) emit(w, P_PUSH, w->to[first + j], 0, 0);
+}
+
+/* round again: the values of this round are kept, if it is gone through now */
 static void again(Adj *w, uint32_t k) {
   const Block *b = &w->p->block[k];
-  const uint32_t head = b->yes, first = w->p->block[head].first;
-  uint32_t m = 1, at = 0, one, *list;
-  for (uint32_t j = 0; j < b->b; j++)
-    if (goesround(w, head, j)) {
-      emit(w, P_PUSH, w->to[first + j], 0, 0);
-      m++;
-    }
-  one = emit(w, OP_add, w->count[head], konst(w, 1), 0);
-  /* the head in q is where the count is made */
-  for (at = w->q->here;; at = w->q->block[at].parent)
-    if (w->q->block[at].first <= w->count[head] &&
-        w->count[head] < w->q->block[at].last)
-      break;
-  list = jump(w, at, m);
-  if (w->failed) return;
-  at = 0;
-  for (uint32_t j = 0; j < b->b; j++)
-    if (goesround(w, head, j)) list[at++] = value(w, w->p->list[b->a + j]);
-  list[at] = one;
+  uint32_t one, *list;
+  if (w->room == P_NONE && around(w, b->yes) == w->within) keep(w, b->yes);
+  one = emit(w, OP_add, w->count[b->yes], konst(w, 1), 0);
+  list = goback(w, b, w->head[b->yes], 1);
+  if (list != NULL) *list = one;
+}
+
+/*
+** Copies from block k on, where 'head' is the loop that is gone round, or
+** P_NONE, to the end of a path: a block that jumps back to the head, or
+** returns. Other paths are left to be done, above 'base'. P_NONE: there was no
+** more to do. A round that is gone through once more was completed: it did not
+** take the sides that lead out of the loop.
+*/
+static uint32_t path(Adj *w, uint32_t k, uint32_t head, uint32_t base) {
+  for (;;) {
+    const Block *b = &w->p->block[k];
+    copy(w, k);
+    if (w->failed) return P_NONE;
+    if (b->end == P_IF) {
+      const int yes =
+                    head == P_NONE ? b->yes != P_NONE : inloop(w, b->yes, head),
+                no = head == P_NONE ? b->no != P_NONE : inloop(w, b->no, head);
+      if (head != P_NONE && yes != no) {
+        k = yes ? b->yes : b->no;
+        continue;
+      }
+      branch(w, b->cmp, value(w, b->a), value(w, b->b), b->place);
+      if (no) todo(w, b->no, w->q->here, 0);
+      if (yes) todo(w, b->yes, w->q->here, 1);
+    } else if (b->end == P_GOTO && b->yes > k) {
+      k = b->yes;
+      if (w->loop[k] == k)
+        enter(w, k);
+      else
+        through(w, k);
+      continue;
+    } else if (b->end == P_GOTO && b->yes != head)
+      again(w, k);
+    else
+      return k;
+    if (w->failed || w->ntodo == base) return P_NONE;
+    k = next(w);
+    if (w->failed) return P_NONE;
+  }
+}
+
+/* the next path, when that to its end is done */
+static uint32_t another(Adj *w, uint32_t head, uint32_t base) {
+  uint32_t k;
+  if (w->failed || w->ntodo == base) return P_NONE;
+  k = next(w);
+  return w->failed ? P_NONE : path(w, k, head, base);
 }
 
 /*
@@ -489,16 +551,16 @@ static void again(Adj *w, uint32_t k) {
 
 static uint32_t outside(Adj *w, uint32_t head, uint32_t *carried) {
   const Prog *p = w->p;
-  const uint32_t first = p->block[head].first;
+  const uint32_t first = p->block[head].first, phis = phisof(w, head);
   uint32_t n = 0;
 #define OUTSIDE(r)                                                             \
-  if (ACTIVE(r) && (r) < first && w->rewhen[r] != P_NONE) {                    \
-    w->rewhen[r] = P_NONE;                                                     \
+  if (ACTIVE(r) && (r) < first && !w->seen[r]) {                               \
+    w->seen[r] = 1;                                                            \
     carried[n++] = (r);                                                        \
   }
   for (uint32_t k = head; k < p->nblock; k++) {
     const Block *b = &p->block[k];
-    if (w->loop[k] != head) continue;
+    if (!inloop(w, k, head)) continue;
     for (uint32_t i = b->first; i < b->last; i++) {
       const Ins *x = &p->ins[i];
       const int m = ad_insarity(x->op);
@@ -511,9 +573,9 @@ static uint32_t outside(Adj *w, uint32_t head, uint32_t *carried) {
     if (b->end == P_GOTO)
       for (uint32_t j = 0; j < b->b; j++) OUTSIDE(p->list[b->a + j])
   }
-  for (uint32_t j = 0; j < p->block[p->block[head].parent].b; j++)
-    if (!goesround(w, head, j)) OUTSIDE(inits(w, head)[j])
-  for (uint32_t j = 0; j < n; j++) w->rewhen[carried[j]] = 0;
+  for (uint32_t j = 0; j < phis; j++)
+    if (!w->round[first + j]) OUTSIDE(inits(w, head)[j])
+  for (uint32_t j = 0; j < n; j++) w->seen[carried[j]] = 0;
   return n;
 }
 
@@ -528,141 +590,286 @@ static void setadjoint(Adj *w, uint32_t r, uint32_t x) {
 }
 
 /* phis that stand for their first value hand on what flows to them */
-static void handon(Adj *w, uint32_t head, uint32_t n) {
-  const uint32_t first = w->p->block[head].first;
+static void handon(Adj *w, uint32_t head) {
+  const uint32_t first = w->p->block[head].first, n = phisof(w, head);
   for (uint32_t j = 0; j < n; j++)
-    if (w->live[first + j] && !goesround(w, head, j))
+    if (w->live[first + j] && !w->round[first + j])
       chain(w, inits(w, head)[j], adjoint(w, first + j), K(1));
 }
+
+/* how many doubles a set has: the values that go round, and the round */
+static uint32_t setsize(const Adj *w, uint32_t head) {
+  const uint32_t first = w->p->block[head].first, n = phisof(w, head);
+  uint32_t m = 1;
+  for (uint32_t j = 0; j < n; j++) m += w->round[first + j];
+  return m;
+}
+
+/* the room that is for the loops within a loop: half of it, if they can do with
+   that, or else all they need */
+static uint32_t inner(Adj *w, uint32_t head) {
+  uint32_t most = 0;
+  for (uint32_t k = head + 1; k < w->p->nblock; k++) {
+    uint32_t sum = 0;
+    if (w->loop[k] != k || !inloop(w, k, head)) continue;
+    for (uint32_t at = k; at != head; at = around(w, at)) sum += setsize(w, at);
+    if (sum > most) most = sum;
+  }
+  if (most == 0) return K(0);
+  return F2(max, K(most), F1(floor, MUL(w->room, K(0.5))));
+}
+
+/*
+** From a set of round i on, with room for c sets in all, l rounds are to be
+** gone through: how far from it is the next set to be kept? With beta(c, r) =
+** (c + r)! / c! / r! rounds none needs to be computed more than r times if it
+** is beta(c, r - 1) rounds away (Griewank and Walther, Algorithm 799: revolve).
+** So r goes up as long as beta(c, r) < l; where that is not reached in full,
+** what follows the next set is to be no less than beta(c - 1, r - 1) rounds.
+*/
+static uint32_t distance(Adj *w, uint32_t c, uint32_t l) {
+  const uint32_t from = w->q->here;
+  uint32_t a, r, b, r1, b1, *list = jump(w, w->q->nblock, 2);
+  if (w->failed) return 0;
+  list[0] = K(0);
+  list[1] = K(1);
+  a = block(w, from);
+  r = emit(w, P_PHI, 0, 0, 0);
+  b = emit(w, P_PHI, 1, 0, 0); /* beta(c, r) */
+  r1 = ADD(r, K(1));
+  b1 = DIV(MUL(b, ADD(c, r1)), r1);
+  branch(w, P_LT, b1, l, 0);
+  sideof(w, a, 1);
+  list = jump(w, a, 2);
+  if (w->failed) return 0;
+  list[0] = r1;
+  list[1] = b1;
+  sideof(w, a, 0);
+  l = SUB(l, DIV(MUL(b, c), ADD(c, r)));
+  return F2(max, F1(floor, F2(min, b, l)), K(1));
+}
+
+/*
+** From a set of round 'at', which is in the phis' values, to those of round
+** 'to'. The sets that are kept on the way begin with the same. 'others' is the
+** room that is not for them.
+*/
+static void advance(Adj *w, uint32_t head, uint32_t at, uint32_t to,
+                    uint32_t others) {
+  const Prog *p = w->p;
+  const uint32_t first = p->block[head].first, n = phisof(w, head);
+  const uint32_t size = setsize(w, head), m = size - 1, base = w->ntodo;
+  const uint32_t from = w->q->here;
+  uint32_t a, due, step, room, k, x = 0, *list;
+  list = jump(w, w->q->nblock, m + 4);
+  if (w->failed) return;
+  for (uint32_t j = 0; j < n; j++)
+    if (w->round[first + j]) *list++ = w->to[first + j];
+  list[0] = list[1] = at;
+  list[2] = K(0);
+  list[3] = w->room;
+  a = block(w, from);
+  for (uint32_t j = 0; j < n; j++)
+    if (w->round[first + j]) w->to[first + j] = emit(w, P_PHI, x++, 0, 0);
+  at = emit(w, P_PHI, m, 0, 0);
+  due = emit(w, P_PHI, m + 1, 0, 0);
+  step = emit(w, P_PHI, m + 2, 0, 0);
+  room = emit(w, P_PHI, m + 3, 0, 0);
+  branch(w, P_LT, at, to, 0);
+  k = sideof(w, a, 1);
+  branch(w, P_EQ, at, due, 0);
+  x = sideof(w, k, 1);
+  branch(w, P_EQ, K(1), step, 0); /* then there is room for all */
+  for (int known = 1; known >= 0; known--) {
+    uint32_t by = step, then, left;
+    sideof(w, x, known);
+    if (!known) {
+      const uint32_t c = F1(floor, DIV(SUB(room, others), K(size)));
+      by = distance(w, F2(max, c, K(1)), ADD(SUB(to, at), K(1)));
+    }
+    keep(w, head);
+    emit(w, P_PUSH, at, 0, 0);
+    then = ADD(due, by);
+    left = SUB(room, K(size));
+    list = jump(w, a, m + 4);
+    if (w->failed) return;
+    for (uint32_t j = 0; j < m; j++) *list++ = w->q->block[a].first + j;
+    list[0] = at;
+    list[1] = then;
+    list[2] = by;
+    list[3] = left;
+  }
+  sideof(w, k, 0);
+  for (k = path(w, head, head, base); k != P_NONE; k = another(w, head, base)) {
+    const uint32_t one = ADD(at, K(1));
+    list = goback(w, &p->block[k], a, 4);
+    if (list == NULL) return;
+    list[0] = one;
+    list[1] = due;
+    list[2] = step;
+    list[3] = room;
+  }
+  sideof(w, a, 0);
+  w->room = room;
+}
+
+/* the set of round 0, if there was one: in a loop, as a path is one for both */
+static void firstset(Adj *w, uint32_t head) {
+  const uint32_t *init = inits(w, head), first = w->p->block[head].first;
+  const uint32_t n = phisof(w, head), from = w->q->here;
+  uint32_t a, *list = jump(w, w->q->nblock, 1);
+  if (w->failed) return;
+  *list = w->count[head];
+  a = block(w, from);
+  branch(w, P_LT, K(0), emit(w, P_PHI, 0, 0, 0), 0);
+  sideof(w, a, 1);
+  for (uint32_t j = 0; j < n; j++)
+    if (w->round[first + j]) emit(w, P_PUSH, value(w, init[j]), 0, 0);
+  emit(w, P_PUSH, K(0), 0, 0);
+  list = jump(w, a, 1);
+  if (w->failed) return;
+  *list = K(0);
+  sideof(w, a, 0);
+}
+
+/*
+** The values of a loop, and those that belong to its head: what is gone
+** through within it has others.
+*/
+typedef struct Kept {
+  uint32_t n, *at;
+} Kept;
+
+static void exchange(Adj *w, uint32_t head, Kept *s, int back) {
+  const Prog *p = w->p;
+  uint32_t x = 0;
+  for (uint32_t k = head; k < p->nblock; k++) {
+    const Block *b = &p->block[k];
+    const uint32_t n = b->last - b->first;
+    if (!inloop(w, k, head)) continue;
+    if (s->at != NULL && back) {
+      memcpy(w->to + b->first, s->at + x, n * sizeof *s->at);
+      w->head[k] = s->at[x + n];
+      w->count[k] = s->at[x + n + 1];
+    } else if (s->at != NULL) {
+      memcpy(s->at + x, w->to + b->first, n * sizeof *s->at);
+      s->at[x + n] = w->head[k];
+      s->at[x + n + 1] = w->count[k];
+    }
+    x += n + 2;
+  }
+  s->n = x;
+}
+
+static void backwards(Adj *w, uint32_t k, uint32_t top);
+
+#define MAXDEPTH 40 /* of loops within loops */
+#define MUCH 1e15   /* room, if there is no bound on it */
 
 static void backloop(Adj *w, uint32_t head) {
   const Prog *p = w->p;
   const uint32_t *init = inits(w, head), first = p->block[head].first;
-  const uint32_t before = w->now, base = w->ntodo;
-  uint32_t n, m = 0, nc, j, at, *list, b, left, less, *carried;
-  phisof(w, head, &n);
-  handon(w, head, n);
-  carried = get(w, p->nins, sizeof *carried);
-  if (w->failed) return;
+  const uint32_t n = phisof(w, head), before = w->now, base = w->ntodo;
+  const uint32_t within = w->within, hadroom = w->room;
+  /* out of a loop within one, both are left at once: the inner has kept nothing
+   */
+  const int counting = hadroom != P_NONE || around(w, head) != within;
+  const uint32_t head1 = counting ? 2 : 1; /* phis before adjoints */
+  Kept kept = {0, NULL};
+  uint32_t m = head1, nc, i, k, *list, b, left, less, *carried;
+  uint32_t round = 0, others = 0;
+  if (++w->depth > MAXDEPTH) w->failed = 2;
+  if (counting && hadroom == P_NONE) w->room = K(MUCH);
+  handon(w, head);
+  carried = get(w, first, sizeof *carried);
+  exchange(w, head, &kept, 0);
+  if (!w->failed) kept.at = get(w, kept.n, sizeof *kept.at);
+  if (w->failed) goto end;
+  exchange(w, head, &kept, 0);
   nc = outside(w, head, carried);
-  for (j = 0; j < n; j++) m += goesround(w, head, j) && ACTIVE(first + j);
+  for (uint32_t j = 0; j < n; j++) m += GOING(first + j);
+  if (counting) {
+    firstset(w, head);
+    others = inner(w, head);
+    round = SUB(w->room, K(setsize(w, head)));
+  }
   /* the head */
-  at = w->q->here;
-  list = jump(w, w->q->nblock, 1 + m + nc);
+  k = w->q->here;
+  list = jump(w, w->q->nblock, m + nc);
   if (w->failed) goto end;
-  {
-    const uint32_t start = (uint32_t)(list - w->q->list);
-    uint32_t i = start;
-    w->q->list[i++] = w->count[head];
-    for (j = 0; j < n; j++)
-      if (goesround(w, head, j) && ACTIVE(first + j))
-        w->q->list[i++] = adjoint(w, first + j);
-    for (j = 0; j < nc; j++) w->q->list[i++] = adjoint(w, carried[j]);
-  }
-  b = block(w, at);
+  i = (uint32_t)(list - w->q->list);
+  w->q->list[i++] = w->count[head];
+  if (counting) w->q->list[i++] = round;
+  for (uint32_t j = 0; j < n; j++)
+    if (GOING(first + j)) w->q->list[i++] = adjoint(w, first + j);
+  for (uint32_t j = 0; j < nc; j++) w->q->list[i++] = adjoint(w, carried[j]);
+  b = block(w, k);
   left = emit(w, P_PHI, 0, 0, 0);
-  at = 1;
-  /* from here on adjoints are those of the loop back */
-  for (j = 0; j < n; j++)
-    if (goesround(w, head, j) && ACTIVE(first + j))
-      setadjoint(w, first + j, emit(w, P_PHI, at++, 0, 0));
-  for (j = 0; j < nc; j++)
-    setadjoint(w, carried[j], emit(w, P_PHI, at++, 0, 0));
-  branch(w, P_LT, konst(w, 0), left, 0);
+  if (counting) w->room = emit(w, P_PHI, 1, 0, 0);
+  for (uint32_t j = head1; j < m + nc; j++) emit(w, P_PHI, j, 0, 0);
+  branch(w, P_LT, K(0), left, 0);
   /* a round */
-  at = block(w, b);
-  if (w->failed) goto end;
-  w->q->block[b].yes = at;
-  w->round = ++w->lastround;
-  for (j = n; j-- > 0;)
-    if (goesround(w, head, j))
-      setvalue(w, first + j, emit(w, P_POP, 0, 0, 0));
-    else
-      setvalue(w, first + j, w->to[first + j]);
-  less = emit(w, OP_sub, left, konst(w, 1), 0);
-  {
-    uint32_t k = head;
-    for (;;) {
-      const Block *x = &p->block[k];
-      copy(w, k);
-      if (w->failed) goto end;
-      if (x->end == P_IF) {
-        const int yes = x->yes != P_NONE && w->loop[x->yes] == head,
-                  no = x->no != P_NONE && w->loop[x->no] == head;
-        if (yes != no) { /* the round was completed: it went this way */
-          k = yes ? x->yes : x->no;
-          continue;
-        }
-        branch(w, x->cmp, value(w, x->a), value(w, x->b), x->place);
-        todo(w, x->no, w->q->here, 0);
-        todo(w, x->yes, w->q->here, 1);
-      } else if (x->yes > k) {
-        k = x->yes;
-        through(w, k);
-        continue;
-      } else { /* back at the head: now backwards */
-        const uint32_t *went = p->list + x->a;
-        uint32_t i;
-        w->now = ++w->lastnow;
-        {
-          /* the adjoints of what goes round, before they are set anew */
-          uint32_t *t = get(w, n, sizeof *t);
-          if (w->failed) goto end;
-          i = 1;
-          for (j = 0; j < n; j++)
-            if (goesround(w, head, j) && ACTIVE(first + j))
-              t[j] = w->q->block[b].first + i++;
-          for (j = 0; j < nc; j++)
-            setadjoint(w, carried[j], w->q->block[b].first + i++);
-          for (j = 0; j < n; j++)
-            if (goesround(w, head, j) && ACTIVE(first + j))
-              chain(w, went[j], t[j], K(1));
-          put(w, t, n, sizeof *t);
-        }
-        for (;; k = p->block[k].parent) {
-          uint32_t here;
-          reverse(w, k);
-          if (k == head || w->failed) break;
-          phisof(w, k, &here);
-          if (here > 0) handon(w, k, here);
-        }
-        handon(w, head, n);
-        list = jump(w, b, 1 + m + nc);
-        if (w->failed) goto end;
-        i = (uint32_t)(list - w->q->list);
-        w->q->list[i++] = less;
-        for (j = 0; j < n; j++)
-          if (goesround(w, head, j) && ACTIVE(first + j))
-            w->q->list[i++] = adjoint(w, first + j);
-        for (j = 0; j < nc; j++) w->q->list[i++] = adjoint(w, carried[j]);
-        if (w->ntodo == base) break;
-        k = next(w).block;
-        if (w->failed) goto end;
-        continue;
-      }
-      k = next(w).block;
-      if (w->failed) goto end;
-    }
+  sideof(w, b, 1);
+  w->within = head;
+  if (counting) {
+    round = emit(w, P_POP, 0, 0, 0);
+    w->room = ADD(w->room, K(setsize(w, head)));
   }
-  /* all rounds are done */
-  w->round = 0;
-  w->now = before;
-  at = block(w, b);
-  if (w->failed) goto end;
-  w->q->block[b].no = at;
-  {
-    uint32_t i = w->q->block[b].first + 1, *t = get(w, n, sizeof *t);
+  for (uint32_t j = n; j-- > 0;)
+    w->to[first + j] =
+        w->round[first + j] ? emit(w, P_POP, 0, 0, 0) : value(w, init[j]);
+  less = SUB(left, K(1));
+  if (counting) advance(w, head, round, less, others);
+  for (k = w->failed ? P_NONE : path(w, head, head, base); k != P_NONE;
+       k = another(w, head, base)) {
+    const uint32_t *went = p->list + p->block[k].a;
+    const uint32_t room = w->room;
+    /* the adjoints are those that came round */
+    w->now = ++w->lastnow;
+    i = w->q->block[b].first + m;
+    for (uint32_t j = 0; j < nc; j++) setadjoint(w, carried[j], i++);
+    i = w->q->block[b].first + head1;
+    for (uint32_t j = 0; j < n; j++)
+      if (GOING(first + j)) chain(w, went[j], i++, K(1));
+    backwards(w, k, head);
+    handon(w, head);
+    list = jump(w, b, m + nc);
     if (w->failed) goto end;
-    for (j = 0; j < n; j++)
-      if (goesround(w, head, j) && ACTIVE(first + j)) t[j] = i++;
-    for (j = 0; j < nc; j++) setadjoint(w, carried[j], i++);
-    for (j = 0; j < n; j++)
-      if (goesround(w, head, j) && ACTIVE(first + j))
-        chain(w, init[j], t[j], K(1));
-    put(w, t, n, sizeof *t);
+    i = (uint32_t)(list - w->q->list);
+    w->q->list[i++] = less;
+    if (counting) w->q->list[i++] = room;
+    for (uint32_t j = 0; j < n; j++)
+      if (GOING(first + j)) w->q->list[i++] = adjoint(w, first + j);
+    for (uint32_t j = 0; j < nc; j++) w->q->list[i++] = adjoint(w, carried[j]);
   }
+  if (w->failed) goto end;
+  /* all rounds are done */
+  sideof(w, b, 0);
+  w->now = before;
+  i = w->q->block[b].first + m;
+  for (uint32_t j = 0; j < nc; j++) setadjoint(w, carried[j], i++);
+  i = w->q->block[b].first + head1;
+  for (uint32_t j = 0; j < n; j++)
+    if (GOING(first + j)) chain(w, init[j], i++, K(1));
+  exchange(w, head, &kept, 1);
 end:
-  put(w, carried, p->nins, sizeof *carried);
+  w->within = within;
+  w->room = hadroom;
+  w->depth--;
+  put(w, carried, first, sizeof *carried);
+  put(w, kept.at, kept.n, sizeof *kept.at);
+}
+
+/* the path that ends in block k, backwards: up to 'top', or all of it */
+static void backwards(Adj *w, uint32_t k, uint32_t top) {
+  for (; k != P_NONE && !w->failed; k = w->p->block[k].parent) {
+    reverse(w, k);
+    if (w->failed || k == top) return;
+    if (w->loop[k] == k)
+      backloop(w, k);
+    else
+      handon(w, k);
+  }
 }
 
 /* the results of a path, and its adjoints */
@@ -675,17 +882,7 @@ static void finish(Adj *w, uint32_t leaf) {
   w->now = ++w->lastnow;
   if (b->b > 0 && ACTIVE(p->list[b->a]))
     setadjoint(w, p->list[b->a], konst(w, 1));
-  for (uint32_t k = leaf; k != P_NONE && !w->failed; k = p->block[k].parent) {
-    reverse(w, k);
-    if (w->failed) break;
-    if (w->loop[k] == k)
-      backloop(w, k);
-    else {
-      uint32_t n;
-      phisof(w, k, &n);
-      if (n > 0) handon(w, k, n);
-    }
-  }
+  backwards(w, leaf, P_NONE);
   for (uint32_t j = 0; j < w->nwant; j++)
     out[b->b + j] = adjoint(w, w->want[j]);
   if (!w->failed) {
@@ -697,40 +894,16 @@ static void finish(Adj *w, uint32_t leaf) {
 }
 
 static void all(Adj *w) {
-  const Prog *p = w->p;
-  uint32_t k = 0;
   w->q->here = 0;
   w->q->state = P_APPEND;
-  for (uint32_t i = 0; i < p->nin; i++) w->to[i] = i;
-  for (;;) {
-    const Block *b = &p->block[k];
-    w->round = 0;
-    copy(w, k);
-    if (w->failed) return;
-    if (b->end == P_GOTO && b->yes > k) {
-      k = b->yes;
-      if (comesback(w, k))
-        enter(w, k);
-      else
-        through(w, k);
-      continue;
-    }
-    if (b->end == P_GOTO)
-      again(w, k);
-    else if (b->end == P_IF) {
-      branch(w, b->cmp, value(w, b->a), value(w, b->b), b->place);
-      if (b->no != P_NONE) todo(w, b->no, w->q->here, 0);
-      if (b->yes != P_NONE) todo(w, b->yes, w->q->here, 1);
-    } else
-      finish(w, k);
-    if (w->failed || w->ntodo == 0) return;
-    k = next(w).block;
-    if (w->failed) return;
-  }
+  for (uint32_t i = 0; i < w->p->nin; i++) w->to[i] = i;
+  for (uint32_t k = path(w, 0, P_NONE, 0); k != P_NONE;
+       k = another(w, P_NONE, 0))
+    finish(w, k);
 }
 
-int ad_progadjoint(const Prog *p, Prog *q, uint32_t nwant,
-                   const uint32_t *want) {
+int ad_progadjoint(const Prog *p, Prog *q, uint32_t nwant, const uint32_t *want,
+                   size_t room) {
   Adj w;
   const size_t n = p->nins, m = p->nblock;
   memset(&w, 0, sizeof w);
@@ -740,32 +913,36 @@ int ad_progadjoint(const Prog *p, Prog *q, uint32_t nwant,
   w.want = want;
   w.nwant = nwant;
   w.to = get(&w, n, sizeof *w.to);
-  w.re = get(&w, n, sizeof *w.re);
-  w.rewhen = get(&w, n, sizeof *w.rewhen);
   w.adj = get(&w, n, sizeof *w.adj);
   w.when = get(&w, n, sizeof *w.when);
   w.active = get(&w, n, 1);
   w.live = get(&w, n, 1);
+  w.round = get(&w, n, 1);
+  w.seen = get(&w, n, 1);
   w.loop = get(&w, m, sizeof *w.loop);
+  w.head = get(&w, m, sizeof *w.head);
   w.count = get(&w, m, sizeof *w.count);
-  if (!w.failed)
-    for (uint32_t k = 0; k < p->nconst && !w.failed; k++)
-      konst(&w, p->constant[k]);
-  if (!w.failed) findloops(&w);
+  for (uint32_t k = 0; k < p->nconst && !w.failed; k++)
+    konst(&w, p->constant[k]);
   if (!w.failed) {
+    w.within = P_NONE;
+    w.room = room == 0 ? P_NONE : konst(&w, (double)room);
+    findloops(&w);
     findactive(&w);
     findlive(&w);
+    findround(&w);
     all(&w);
   }
   q->state = P_IDLE;
   put(&w, w.to, n, sizeof *w.to);
-  put(&w, w.re, n, sizeof *w.re);
-  put(&w, w.rewhen, n, sizeof *w.rewhen);
   put(&w, w.adj, n, sizeof *w.adj);
   put(&w, w.when, n, sizeof *w.when);
   put(&w, w.active, n, 1);
   put(&w, w.live, n, 1);
+  put(&w, w.round, n, 1);
+  put(&w, w.seen, n, 1);
   put(&w, w.loop, m, sizeof *w.loop);
+  put(&w, w.head, m, sizeof *w.head);
   put(&w, w.count, m, sizeof *w.count);
   if (w.todo) p->alloc(p->ud, w.todo, w.captodo * sizeof *w.todo, 0);
   if (w.failed) ad_progfree(q);

@@ -17,11 +17,10 @@
 #include <time.h>
 
 #define MAXDEPTH 150  /* of structures; each level takes a few slots */
-#define SCRUBBED 250  /* registers that a function of Lua may have */
 #define MAXPOISONED 8 /* recordings that came to nothing */
 
 #define BUSYROOTS 8 /* that keep memory for their arrays, those used last */
-
+#define MAXLOOPFAILURES 4 /* then there are none */
 #define OPAQUE "f is not what its derivative is computed from"
 
 /*
@@ -81,10 +80,49 @@ uint32_t ad_recref(lua_State *L, State *S, val v, double *x) {
   return r;
 }
 
+/*
+** The collector clears registers that are not in use, at times of its own. What
+** is left in them is part of the states that loops.c compares, and so it can
+** find a loop in one recording and not in the next, which fails then. After
+** such a failure the collector runs only where all registers above have been
+** cleared anyway: at guards, and whenever so many values have been made.
+*/
+#define MADE 4096
+#define KILOBYTES 256 /* more in use: then it runs */
+
+void ad_recscrub(lua_State *L, State *S) {
+  Recorder *r = S->recorder;
+  const int top = lua_gettop(L);
+  if (!lua_checkstack(L, AD_SCRUBBED)) return;
+  lua_settop(L, top + AD_SCRUBBED);
+  lua_settop(L, top);
+  r->made = 0;
+  if (r->stopped) {
+    const int more =
+        lua_gc(L, LUA_GCCOUNT) - r->kilobytes + (int)(S->told >> 10);
+    if (more < KILOBYTES) return;
+    S->told = 0;
+    lua_gc(L, LUA_GCSTEP, more);
+    r->kilobytes = lua_gc(L, LUA_GCCOUNT);
+  }
+}
+
+static void stopcollector(lua_State *L, Recorder *r) {
+  r->stopped = lua_gc(L, LUA_GCISRUNNING);
+  r->kilobytes = lua_gc(L, LUA_GCCOUNT);
+  r->made = 0;
+  if (r->stopped) lua_gc(L, LUA_GCSTOP);
+}
+
+static void startcollector(lua_State *L, Recorder *r) {
+  if (r->stopped) lua_gc(L, LUA_GCRESTART);
+  r->stopped = 0;
+}
+
 /* what came of a step of the recording; 0: nothing to go on with */
 int ad_recwent(lua_State *L, State *S, uint32_t r) {
-  (void)L;
   if (r == P_DIFFERS) {
+    startcollector(L, S->recorder);
     fail(S, "f did something else for the same reasons");
     return 0;
   }
@@ -92,7 +130,9 @@ int ad_recwent(lua_State *L, State *S, uint32_t r) {
 }
 
 val ad_pushrecorded(lua_State *L, State *S, double x, uint32_t ref) {
-  Cell *c = ad_newcell(L, S, AD_MTREC, sizeof(Cell), 0);
+  Cell *c;
+  if (++S->recorder->made == MADE) ad_recscrub(L, S);
+  c = ad_newcell(L, S, AD_MTREC, sizeof(Cell), 0);
   c->value = x;
   c->u.var.node = ref;
   c->u.var.leaf = S->recorder->epoch;
@@ -103,6 +143,7 @@ val ad_pushrecorded(lua_State *L, State *S, double x, uint32_t ref) {
 /* a value that this recording, which has failed, knows no more than */
 static val plain(lua_State *L, State *S, int op, int n, const Arg *a) {
   val x[AD_MAXARITY];
+  startcollector(L, S->recorder);
   for (int i = 0; i < n; i++) {
     x[i] = a[i].v;
     if (a[i].key && AD_ISREC(a[i].kind)) x[i] = ad_primalof(L, &a[i]);
@@ -1166,7 +1207,8 @@ static int lowered(lua_State *L, Compiled *c, Root *r, Code *code,
     while (!ad_lower(&r->prog, code, options)) nomemory(L, r);
     return 1;
   }
-  while ((went = ad_progadjoint(&r->prog, &q, r->nwant, r->want)) == P_GNOMEM)
+  while ((went = ad_progadjoint(&r->prog, &q, r->nwant, r->want,
+                                r->recompute ? c->maxstack : 0)) == P_GNOMEM)
     nomemory(L, r);
   if (went == P_GCANNOT) return 0;
   ad_progfree(&r->adjoint); /* which the root owns, as memory may be lacking */
@@ -1615,7 +1657,7 @@ static int record(lua_State *L, Compiled *c, Root *r, int n, int *status) {
   lua_Debug ar;
   Level *lv;
   int watched;
-  ad_checkstack(L, SCRUBBED + 20, NULL);
+  ad_checkstack(L, AD_SCRUBBED + 20, NULL);
   lv = ad_enter(L, S, AD_RECORD);
   lua_toclose(L, slot);
   ad_recstart(&r->prog);
@@ -1625,7 +1667,9 @@ static int record(lua_State *L, Compiled *c, Root *r, int n, int *status) {
   c->rec.failed = NULL;
   c->rec.thread = L;
   c->rec.epoch = 0;
-  c->rec.looped = 0;
+  c->rec.looped = 0; /* neither before, nor now */
+  for (uint32_t k = 0; k < r->prog.nblock && !c->rec.looped; k++)
+    c->rec.looped = r->prog.block[k].end == P_GOTO;
   c->rec.arrays = r->in.narray > 0;
   c->rec.inside = 0;
   c->rec.writes = S->writes;
@@ -1636,7 +1680,7 @@ static int record(lua_State *L, Compiled *c, Root *r, int n, int *status) {
   c->rec.frame = ar.i_ci;
   c->nloop = c->nloopplace = c->nsaved = 0;
   S->recorder = &c->rec;
-  lua_settop(L, slot + SCRUBBED); /* nothing of ours in f's registers */
+  lua_settop(L, slot + AD_SCRUBBED); /* nothing of ours in f's registers */
   lua_settop(L, slot);
   lua_getiuservalue(L, 1, c->isgrad ? AD_CINNER : AD_CF);
   if (lua_type(L, -1) == LUA_TFUNCTION) { /* for loops.c */
@@ -1657,8 +1701,11 @@ static int record(lua_State *L, Compiled *c, Root *r, int n, int *status) {
       copied(L, &c->rec, i + 1, slot + 1 + i, slot + n + 2, 0);
     lua_settop(L, slot + n + 1);
   }
+  c->rec.stopped = 0;
+  if (c->loopfailures > 0) stopcollector(L, &c->rec);
   if (watched) ad_watchbegin(L, S);
   *status = lua_pcall(L, n, LUA_MULTRET, 0);
+  startcollector(L, &c->rec);
   if (watched) ad_watchend(L, S);
   if (*status == LUA_OK) {
     const int first = slot + 1, last = lua_gettop(L);
@@ -1894,6 +1941,12 @@ static int notrecorded(lua_State *L, int status, lua_KContext ctx) {
   return lua_error(L);
 }
 
+/* once more from the start, or, after several times, without loops */
+static void loopfailed(lua_State *L, Compiled *c) {
+  if (++c->loopfailures > MAXLOOPFAILURES) c->noloops = 1;
+  dropall(L, c);
+}
+
 /* records a call, or runs it eagerly if that fails; 0: an error in f */
 static int asgradient(lua_State *L, Compiled *c, Root *r, int n);
 
@@ -1905,10 +1958,9 @@ static int once(lua_State *L, Compiled *c, Root *r, int n, int *status) {
   ok = record(L, c, r, n, status);
   ad_forgetarguments(L, r);
   if (!ok) return 0;
-  if (c->rec.failed && c->rec.looped) { /* from now on as it comes */
-    c->noloops = 1;
-    while (c->nroot > 0) droproot(L, c, c->root[0]);
-  } else if (c->rec.failed) {
+  if (c->rec.failed && c->rec.looped)
+    loopfailed(L, c);
+  else if (c->rec.failed) {
     if (++c->poisoned >= MAXPOISONED) c->eager = c->rec.failed;
   } else
     noise(c, r, 0);
@@ -2014,16 +2066,37 @@ int ad_callresults(lua_State *L, Compiled *c, Root *r, const Block *b) {
 }
 
 /*
+** The stack was too small for what a gradient keeps of its loops: once more,
+** with code that needs less of it, and which is kept.
+*/
+static uint32_t recomputing(lua_State *L, Compiled *c, Root *r) {
+  const int native = r->backend == &ad_native;
+  if (!c->isgrad || r->recompute) return P_FULL;
+  memmove(r->given, ad_rootinputs(r), r->in.nleaf * sizeof(double));
+  r->recompute = 1;
+  dropcode(r);
+  if (!ad_rootcode(L, c, r)) return P_FULL;
+  if (native) tonative(c, r);
+  memcpy(ad_rootinputs(r), r->given, r->in.nleaf * sizeof(double));
+  return r->backend->run(r->made, &r->frame);
+}
+
+/*
 ** What comes of a run that ended in block 'at': the number of results pushed,
 ** MISSED, or NORESULT when f itself has to say.
 */
 static int answer(lua_State *L, Compiled *c, Root *r, uint32_t at) {
   const Code *code = &r->code;
-  const double *v = r->frame.v;
+  const double *v;
   const Block *b;
   const uint32_t *out;
   double bad = 0;
-  if (at == P_FULL) return NORESULT;
+  if (at == P_FULL) at = recomputing(L, c, r);
+  if (at == P_FULL) {
+    c->full = r->recompute;
+    return NORESULT;
+  }
+  v = r->frame.v;
   b = &code->block[at];
   if (b->end != P_RETURN) return MISSED;
   out = code->list + b->a;
@@ -2062,15 +2135,15 @@ static int asgradient(lua_State *L, Compiled *c, Root *r, int n) {
   noise(c, r, lua_tonumber(L, top + 2));
   lua_settop(L, top);
   if (c->rec.failed && c->rec.looped && !c->noloops) {
-    c->noloops = 1;
-    return -1;
+    loopfailed(L, c);
+    return c->noloops ? -1 : eager(L, c, n);
   }
   if (c->rec.failed) return -1;
   if (r->hascode && r->misses * 16 < r->prog.ntrace) return eager(L, c, n);
   if (!ad_rootcode(L, c, r)) return -1; /* not this way */
   memcpy(ad_rootinputs(r), r->given, r->in.nleaf * sizeof(double));
   k = answer(L, c, r, r->backend->run(r->made, &r->frame));
-  if (k == MISSED) return eager(L, c, n);
+  if (k == MISSED || (k == NORESULT && r->recompute)) return eager(L, c, n);
   return k >= 0 ? verify(L, c, n, top + 1) : k;
 }
 
@@ -2306,6 +2379,25 @@ static void count(const Block *b, uint32_t n, uint64_t *guards,
   }
 }
 
+/* what gradients keep of the rounds of their loops: 1 all, 2 less, 0 nothing */
+static int kept(const Compiled *c) {
+  int how = 0;
+  for (uint32_t k = 0; k < c->nroot; k++)
+    if (c->root[k]->hascode && c->root[k]->code.stack)
+      how |= 1 + c->root[k]->recompute;
+  return how;
+}
+
+static const char *rounds(lua_State *L, const Compiled *c) {
+  const int top = lua_gettop(L);
+  int how = kept(c);
+  if (lua_getiuservalue(L, 1, AD_CGRAD) == LUA_TTABLE)
+    for (lua_pushnil(L); lua_next(L, top + 1); lua_pop(L, 1))
+      how |= kept(ad_tocompiled(L, -1));
+  lua_settop(L, top);
+  return how == 0 ? NULL : how == 1 ? "stored" : "recomputed";
+}
+
 static int l_stats(lua_State *L) {
   Compiled *c = ad_tocompiled(L, 1);
   uint64_t operations = 0, nguard = 0, loops = 0, arraycalls = 0;
@@ -2324,7 +2416,7 @@ static int l_stats(lua_State *L) {
     else if (strcmp(backend, "none") == 0)
       backend = r->backend->name;
   }
-  lua_createtable(L, 0, 13);
+  lua_createtable(L, 0, 14);
 #define FIELD(name, x)                                                         \
   (lua_pushinteger(L, (lua_Integer)(x)), lua_setfield(L, -2, name))
   FIELD("traces", c->traces);
@@ -2351,6 +2443,8 @@ static int l_stats(lua_State *L) {
                      c->mapped == C_VECTORS ? B_NATIVE : "calls, row by row");
     lua_setfield(L, -2, "map");
   }
+  lua_pushstring(L, rounds(L, c));
+  lua_setfield(L, -2, "rounds");
   if (c->eager) {
     lua_pushstring(L, c->eager);
     lua_setfield(L, -2, "note");
@@ -2359,6 +2453,9 @@ static int l_stats(lua_State *L) {
     lua_setfield(L, -2, "note");
   } else if (c->traces >= c->maxtraces) {
     lua_pushliteral(L, "max_traces reached: other paths run eagerly");
+    lua_setfield(L, -2, "note");
+  } else if (c->full) {
+    lua_pushliteral(L, "memory is too small for the gradient of a loop");
     lua_setfield(L, -2, "note");
   } else if (c->rec.failed && c->eagercalls) {
     lua_pushstring(L, c->rec.failed);

@@ -77,6 +77,7 @@ typedef struct Root {
   uint32_t runs;     /* ... and runs */
   uint32_t pays;     /* after how many runs machine code pays; 0: never */
   uint8_t fixedints; /* integers are constants */
+  uint8_t recompute; /* of a gradient: rounds of loops, see ad_progadjoint */
   /* of map: the code for many points, which of its inputs are shared, and how
      many points it was run for */
   Batch batch;
@@ -118,8 +119,13 @@ typedef struct Recorder {
   int doubt;       /* f did what nobody watches: see verify */
   int order;       /* the keys of its arguments come in another order */
   int given;       /* are there integers among its arguments? */
+  int stopped;     /* the collector: see ad_recscrub */
+  int kilobytes;   /* in use when it has last run */
+  uint32_t made;   /* values since then */
   lua_CFunction library[AD_NLIBRARY];
 } Recorder;
+
+#define AD_SCRUBBED 250 /* registers that a function of Lua may have */
 
 /* loops.c: a guard that f comes to, and what it was like the last time */
 typedef struct LoopPlace {
@@ -165,7 +171,9 @@ typedef struct Compiled {
   uint32_t *entry; /* scratch: recorded values of a state */
   uint32_t capentry;
   int noloops;
-  int stored;    /* it was loaded: there is no f */
+  int stored;       /* it was loaded: there is no f */
+  int loopfailures; /* of recordings with loops */
+  int full;         /* the stack was too small for a gradient that recomputes */
   int verifying; /* f runs, to be compared: the slot that tells when it ends */
   double noise;  /* differences that are no more than this do not count */
   /* f is a gradient: its function is recorded, the derivative is the
@@ -193,6 +201,7 @@ uint32_t ad_recref(lua_State *L, State *S, val v, double *x);
 int ad_recwent(lua_State *L, State *S, uint32_t r);
 val ad_pushrecorded(lua_State *L, State *S, double x, uint32_t ref);
 int ad_isstale(const State *S, const Cell *cell);
+void ad_recscrub(lua_State *L, State *S);
 void ad_recordsubtypes(State *S);
 int ad_recplain(const State *S, const Cell *c);
 

@@ -456,7 +456,8 @@ static void givenrow(const Map *m, size_t row, const double *x) {
 ** the other, each time for as many others as take the same way. Where these
 ** turn out to be few, time after time, the rest are called one by one. What a
 ** row's numbers are does not depend on whether it was the one that has been
-** recorded: it runs with the others.
+** recorded: it runs with the others. A row that needs more stack than there is
+** makes the root's code recompute.
 */
 #define FEW 16
 #define PATIENCE 8
@@ -472,18 +473,22 @@ static void rounds(lua_State *L, Map *m, uint32_t set) {
   }
   for (int few = 0; left > 0 && few < PATIENCE;) {
     const uint32_t traces = m->c->traces;
+    const uint8_t recompute = m->r->recompute;
     const size_t was = left;
     size_t k = 0, n = 0;
     if (!m->sum && again == NULL) {
       again = room(L, m->n, 1);
       rows = room(L, m->n, sizeof *rows);
     }
-    while (m->state[k] != B_MISSED && k + 1 < m->n) k++;
-    if (m->state[k] == B_MISSED) {
+    while (k < m->n && m->state[k] != B_MISSED) k++;
+    if (k == m->n && !recompute)
+      for (k = 0; k < m->n && m->state[k] != B_FULL;) k++;
+    if (k < m->n) {
       single(L, m, k, x);
       if (!gone(m)) ad_rootcode(L, m->c, m->r);
     }
-    if (gone(m) || traces == m->c->traces || ad_rootarrays(m->r))
+    if (gone(m) || ad_rootarrays(m->r) ||
+        (traces == m->c->traces && recompute == m->r->recompute))
       break; /* no way to get further: one by one */
     if (m->sum)
       left = m->n - batch(L, m, &m->r->code, set, NULL, m->n, m->state);

@@ -353,7 +353,7 @@ void ad_loophere(lua_State *L, State *S) {
   if (r->failed || c->noloops || L != r->thread ||
       S->live[S->nlive - 1]->key != r->key || !lua_getstack(L, 1, &ar))
     return;
-  ad_checkstack(L, 20, NULL);
+  ad_checkstack(L, AD_SCRUBBED + 20, NULL);
   lua_getinfo(L, "Slf", &ar);
   key =
       (uint64_t)(uintptr_t)lua_topointer(L, -1) * 31 + (uint64_t)ar.currentline;
@@ -405,4 +405,7 @@ void ad_loophere(lua_State *L, State *S) {
   w.bad = 0;
   walk(&w);
   if (w.bad || w.n != o->n) r->failed = "the state of a loop has changed";
+  /* what f's functions will find in registers that they have not used yet has
+     to be the same in all rounds, too */
+  ad_recscrub(L, S);
 }

@@ -342,12 +342,14 @@ void ad_recabort(Prog *p);
 /*
 ** The gradient: q has the blocks of p and returns its results (of which the
 ** first is differentiated) and then the derivatives by the inputs want[0] ..
-** want[nwant - 1].
+** want[nwant - 1]. With room = 0 it keeps on the stack what it needs of each
+** round of a loop; else it makes do with so many doubles of stack, and computes
+** rounds once more.
 */
 enum { P_GDONE, P_GNOMEM, P_GCANNOT };
 
-int ad_progadjoint(const Prog *p, Prog *q, uint32_t nwant,
-                   const uint32_t *want);
+int ad_progadjoint(const Prog *p, Prog *q, uint32_t nwant, const uint32_t *want,
+                   size_t room);
 
 /*
 ** Optimises and lowers. 0 for lack of memory. 'options' is a set of

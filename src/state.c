@@ -107,10 +107,10 @@ void ad_room(lua_State *L, Level *lv, uint32_t nodes, uint32_t entries) {
 }
 
 void ad_tellgc(lua_State *L, State *S) {
-  if (S->told >= (size_t)1 << 16) {
+  if (S->told >= (size_t)1 << 16 && lua_gc(L, LUA_GCISRUNNING)) {
     int kb = (int)(S->told >> 10);
     S->told = 0;
-    if (lua_gc(L, LUA_GCISRUNNING)) lua_gc(L, LUA_GCSTEP, kb);
+    lua_gc(L, LUA_GCSTEP, kb);
   }
 }
 

@@ -456,14 +456,15 @@ shape has a program of its own. What a program has from outside f of arrays may 
 between calls. A loop that arrays go round takes a trace for each number of rounds; an f that writes
 into arrays is called as it is; and c:map, c:c_source and c:save are for programs without operations
 on arrays. Options: max_traces (default 4096) and max_operations bound what is recorded, beyond them
-f itself
-is called; memory bounds the bytes that the gradient of a loop may keep; fast = true allows sums and
-products in another order, reciprocals for quotients, and a product and a sum in one operation where
-the CPU has that: errors stay within a few roundings of the sum of the terms' magnitudes, but are
-not the same in every way to run; backend = "interpreter" keeps to the portable interpreter, and
-"native" makes machine code at once, where usually it waits until that pays. tostring gives a
-listing; what else can be done with it are c:stats, c:map, c:jacobian, c:hessian, c:c_source and
-c:save.]], [[
+f itself is called; memory (default 2^28) bounds the bytes that the gradient of a loop keeps for the
+way back: of a loop too long for it some rounds are kept, and those in between are computed once
+more (Griewank and Walther, Algorithm 799: revolve), with the same result: a million rounds within
+64 KB take about twice the time; fast = true allows sums and products in another order, reciprocals
+for quotients, and a product and a sum in one operation where the CPU has that: errors stay within a
+few roundings of the sum of the terms' magnitudes, but are not the same in every way to run; backend
+= "interpreter" keeps to the portable interpreter, and "native" makes machine code at once, where
+usually it waits until that pays. tostring gives a listing; what else can be done with it are
+c:stats, c:map, c:jacobian, c:hessian, c:c_source and c:save.]], [[
 local function newton(a)
   local x = a
   while ad.abs(x * x - a) > 1e-12 * a do x = 0.5 * (x + a / x) end
@@ -477,9 +478,10 @@ print(c:stats().loops)                      --> 1]])
 def("compiled:stats", "c:stats()", [[
 What a compiled function has come to: a table with the numbers of traces, operations, array_calls
 (those on arrays among them), guards, loops, calls, retraces (calls that took a new path) and
-eager_calls (that ran f itself), the backend that runs the program, seconds_compiling, what `map` has
-run (`map`: kernels or machine code, and for which CPU), and, if the function is not run as a program,
-a note that says why.]], [[
+eager_calls (that ran f itself), the backend that runs the program, seconds_compiling, what `map`
+has run (`map`: kernels or machine code, and for which CPU), rounds (of the gradient of a loop:
+"stored", or "recomputed" where memory is too small for all of them), and, if the function is not
+run as a program, a note that says why.]], [[
 local c = ad.compile(function(x) if x < 0 then return -x end return x * x end)
 print(c(1.5), c(-2.0), c(2.5))              --> 2.25	2.0	6.25
 print(c:stats().traces, c:stats().calls)    --> 2	3]])

@@ -182,11 +182,12 @@ local Dual = {}
 ---@overload fun(...: any): any
 local Compiled = {}
 
----What a compiled function has come to: a table with the numbers of traces, operations,
----array_calls (those on arrays among them), guards, loops, calls, retraces (calls that took a new
----path) and eager_calls (that ran f itself), the backend that runs the program, seconds_compiling,
----what `map` has run (`map`: kernels or machine code, and for which CPU), and, if the function is
----not run as a program, a note that says why.
+---What a compiled function has come to: a table with the numbers of traces, operations, array_calls
+---(those on arrays among them), guards, loops, calls, retraces (calls that took a new path) and
+---eager_calls (that ran f itself), the backend that runs the program, seconds_compiling, what `map`
+---has run (`map`: kernels or machine code, and for which CPU), rounds (of the gradient of a loop:
+---"stored", or "recomputed" where memory is too small for all of them), and, if the function is not
+---run as a program, a note that says why.
 ---@return table
 function Compiled:stats() end
 

@@ -126,7 +126,7 @@ static void gradient(void) {
     CHECK(ad_recif(&p, P_LT, 1, k, 0, 0) == 0);
     v = ad_recop(&p, OP_add, 1, 2, 0);
     CHECK(ad_recreturn(&p, 0, 1, &v) == 0);
-    CHECK(ad_progadjoint(&p, &q, 1, &want) == P_GDONE);
+    CHECK(ad_progadjoint(&p, &q, 1, &want, 0) == P_GDONE);
     /* the first of the results is looked at: make it the derivative */
     for (k = 0; k < q.nblock; k++)
       if (q.block[k].end == P_RETURN) q.block[k].a++, q.block[k].b--;
@@ -135,6 +135,101 @@ static void gradient(void) {
     ad_progfree(&p);
     ad_progfree(&q);
   }
+}
+
+/*
+** s = x; for i = 0, n - 1 do for j = 0, i - 1 do s = sin(s) * x end end: the
+** loop within the loop is first seen when it has no rounds.
+*/
+static int nested(Prog *p, double n) {
+  uint32_t in[2], outer, inner, s1, i1, s2, j2;
+  const uint32_t zero = ad_progconst(p, 0), one = ad_progconst(p, 1);
+  if (zero == P_NOMEM || one == P_NOMEM) return 0;
+  ad_recstart(p);
+  in[0] = 0, in[1] = zero;
+  if (ad_recenter(p, 2, in) != 0) return 0;
+  outer = p->here;
+  s1 = p->block[outer].first, i1 = s1 + 1;
+  for (double i = 0;; i++) {
+    if (ad_recif(p, P_LT, i1, 1, i < n, 0) != 0) return 0;
+    if (i >= n) break;
+    in[0] = s1, in[1] = zero;
+    if (ad_recenter(p, 2, in) != 0) return 0;
+    inner = p->here;
+    s2 = p->block[inner].first, j2 = s2 + 1;
+    for (double j = 0;; j++) {
+      if (ad_recif(p, P_LT, j2, i1, j < i, 0) != 0) return 0;
+      if (j >= i) break;
+      in[0] = ad_recop(p, OP_sin, s2, 0, 0);
+      in[0] = ad_recop(p, OP_mul, in[0], 0, 0);
+      in[1] = ad_recop(p, OP_add, j2, one, 0);
+      if (in[0] == P_NOMEM || in[1] == P_NOMEM) return 0;
+      if (ad_recagain(p, inner, 2, in) != 0) return 0;
+    }
+    in[0] = s2;
+    in[1] = ad_recop(p, OP_add, i1, one, 0);
+    if (in[1] == P_NOMEM || ad_recagain(p, outer, 2, in) != 0) return 0;
+  }
+  return ad_recreturn(p, 0, 1, &s1) == 0;
+}
+
+/* runs the gradient of that with so much stack: 0 if that is too little */
+static int backwards(const Prog *q, const Backend *b, size_t room, double n,
+                     double *y) {
+  const double x[2] = {0.9, n};
+  const char *why;
+  Code c;
+  Frame f;
+  void *self;
+  uint32_t at;
+  CHECK(ad_lower(q, &c, 0));
+  CHECK(ad_frameinit(&f, &c, allocate, NULL, room) == 0);
+  self = b->make(&c, &why);
+  if (self == NULL) self = (b = &ad_interpreter)->make(&c, &why);
+  memcpy(f.v + c.nconst, x, sizeof x);
+  at = b->run(self, &f);
+  CHECK(f.capstack <= room);
+  if (at != P_FULL) {
+    CHECK(c.block[at].end == P_RETURN && c.block[at].b == 2);
+    CHECK(b == &ad_native || f.nstack == 0);
+    for (uint32_t k = 0; k < 2; k++) y[k] = f.v[c.list[c.block[at].a + k]];
+  }
+  b->free(self);
+  ad_framefree(&f);
+  ad_codefree(&c);
+  return at != P_FULL;
+}
+
+/* in as little room as there may be, with the same bits */
+static void rooms(void) {
+  const Backend *const backend[] = {&ad_interpreter, &ad_native};
+  const uint32_t want = 0;
+  Prog p, q;
+  CHECK(ad_proginit(&p, allocate, NULL, 2));
+  CHECK(nested(&p, 4));
+  for (double n = 0; n < 40; n += n < 5 ? 1 : 17) {
+    double s = 0.9, ds = 1, y[2] = {0, 0}, z[2] = {0, 0};
+    for (double i = 0; i < n; i++)
+      for (double j = 0; j < i; j++) {
+        ds = cos(s) * ds * 0.9 + sin(s);
+        s = sin(s) * 0.9;
+      }
+    CHECK(ad_progadjoint(&p, &q, 1, &want, 0) == P_GDONE);
+    CHECK(backwards(&q, &ad_interpreter, 100000, n, y));
+    CHECK(y[0] == s && fabs(y[1] - ds) <= 1e-14 * fabs(ds));
+    ad_progfree(&q);
+    /* a set of each loop has three numbers: two that go round, the round */
+    for (size_t room = 5; room < 300; room += 1 + room / 8) {
+      CHECK(ad_progadjoint(&p, &q, 1, &want, room) == P_GDONE);
+      for (int k = 0; k < 2; k++) {
+        const int ok = backwards(&q, backend[k], room, n, z);
+        CHECK(ok == (room >= 6 || n < 2));
+        CHECK(!ok || memcmp(y, z, sizeof y) == 0);
+      }
+      ad_progfree(&q);
+    }
+  }
+  ad_progfree(&p);
 }
 
 /* many operations, in order, that are used far apart */
@@ -217,12 +312,31 @@ static void memory(void) {
         CHECK(y != 0);
         break;
       }
+  for (size_t room = 0; room < 10; room += 9)
+    for (long n = 0;; n++) {
+      const uint32_t want = 0;
+      Prog p, q;
+      long left;
+      int went;
+      CHECK(ad_proginit(&p, allocate, NULL, 2));
+      CHECK(nested(&p, 3));
+      countdown = n;
+      went = ad_progadjoint(&p, &q, 1, &want, room);
+      left = countdown;
+      countdown = -1;
+      CHECK(went == (left < 0 ? P_GNOMEM : P_GDONE));
+      if (left >= 0) ad_progfree(&q);
+      ad_progfree(&p);
+      CHECK(inuse == 0);
+      if (left >= 0) break;
+    }
 }
 
 int main(void) {
   branches();
   loop();
   gradient();
+  rooms();
   size();
   memory();
   CHECK(inuse == 0);
