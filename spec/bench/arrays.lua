@@ -183,9 +183,9 @@ lines[#lines + 1] = {
 
 -- One hidden layer, 32 rows of 10: value and gradient, also written out by hand on plain arrays.
 local function onelayer()
-  local n, d, h = 32, 10, 16
+  local batch, d, h = 32, 10, 16
   local rng = ad.random(1)
-  local x, y = rng:normal(n, d), rng:normal(n)
+  local x, y = rng:normal(batch, d), rng:normal(batch)
   local p = { w = rng:normal(d, h), b = rng:normal(h), v = rng:normal(h), c = 0.1 }
   local eager = ad.value_and_grad(function(q, rows, wanted)
     local r = ad.matmul(ad.tanh(ad.matmul(rows, q.w) + q.b), q.v) + q.c - wanted
@@ -194,8 +194,8 @@ local function onelayer()
   local function byhand(q, rows, wanted)
     local a = ad.tanh(ad.matmul(rows, q.w) + q.b)
     local r = ad.matmul(a, q.v) + q.c - wanted
-    local g = r * (2 / n)
-    local z = ad.reshape(g, {n, 1}) * q.v * (1 - a * a)
+    local g = r * (2 / batch)
+    local z = ad.reshape(g, {batch, 1}) * q.v * (1 - a * a)
     return ad.mean(r * r), {
       w = ad.matmul(ad.transpose(rows), z), b = ad.sum(z, 1), v = ad.matmul(g, a), c = ad.sum(g),
     }
