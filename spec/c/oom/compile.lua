@@ -68,3 +68,23 @@ local regrouped = ad.compile(ad.value_and_grad(function(x, y)
   return sum + x + x
 end), {fast = true, backend = "native"})
 for _ = 1, 2 do near(regrouped(0.5, 2.0), 32.664591663315) end
+
+-- loops within loops, too long for the memory
+local rows = ad.compile(ad.value_and_grad(function(x, m)
+  local s, i = x, x * 0
+  while i < m do
+    local j = x * 0
+    while j < i do s, j = s * x, j + 1 end
+    i = i + 1
+  end
+  return s
+end), {memory = 200})
+near(rows(1.5, 1.0), 1.5)
+for _, k in ipairs{3, 5, 7} do
+  local e = k * (k - 1) / 2
+  near(select(2, rows(1.01, k)), (1 + e) * 1.01 ^ e)
+end
+near(rows:stats().rounds == "recomputed" and 1, 1)
+local some = ad.compile(ad.grad(newton), {memory = 40})
+near(some(1.5), 0.5 / 1.5 ^ 0.5)
+near(ad.value(some:map(ad.array{2.0, 1e6})[2]), 0.0005)
