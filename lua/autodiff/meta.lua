@@ -207,6 +207,7 @@ function Compiled:c_source(name) end
 ---Writes what was recorded, for arguments of every form, to a file, which `ad.load_program` makes a
 ---compiled function of again.
 ---@param path string
+---@return nil
 function Compiled:save(path) end
 
 ---The sparse Jacobian of a compiled function from a list of numbers to a list of numbers, at x:
