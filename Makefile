@@ -95,8 +95,9 @@ COMPACT = $(if $(findstring clang,$(shell $(CC) --version 2>/dev/null)),,\
   -fno-ipa-cp -fno-inline-functions -fno-unswitch-loops)
 
 # What runs once in a while may be small rather than fast.
-$(addprefix $(BUILD)/,adjoint.o api.o blas.o compilelib.o export.o graph.o \
-  look.o nlopt.o npy.o regroup.o sparse.o sparselib.o store.o storelib.o): \
+$(addprefix $(BUILD)/,adjoint.o api.o blas.o compilelib.o counters.o \
+  export.o graph.o look.o loops.o nlopt.o npy.o regroup.o sparse.o \
+  sparselib.o store.o storelib.o watch.o): \
   LOOPS = $(if $(filter -O2,$(CFLAGS)),-Os)
 
 # bin.lua is the command, whose place is elsewhere.

@@ -87,6 +87,89 @@ w%d = w%d + ad.clamp(w%d, -0.5, 0.5) + ad.where(%s > 0, %s, 1.5)]])
   -- lists
   function(v) return ("local w%d = ad.logsumexp{%s, %s, 0.5} + ad.norm{%s, %s} + ad.max{%s, %s}")
     :format(v.n, v.any(), v.any(), v.any(), v.any(), v.any(), v.any()), "w" .. v.n end,
+  -- a series, whose terms are counted
+  function(v) return ([[local n%d, term%d, w%d = 0, 1.0, 1.0
+local z%d = ad.tanh(%s)
+while ad.abs(term%d) > 1e-4 do
+  n%d = n%d + 1
+  term%d = term%d * z%d / n%d
+  w%d = w%d + term%d
+end]]):gsub("%%d", tostring(v.n)):format(v.any()), "w" .. v.n, "n" .. v.n end,
+  -- a bound on the rounds, by steps of integers or floats, up or down
+  function(v)
+    local step, from = v.number(), random(-3, 3)
+    return ([[local n%d, w%d = %s, 1 + ad.abs(%s)
+while w%d > 0.2 do
+  n%d = n%d + %s
+  w%d = w%d * %.2f - 0.01
+  if ad.abs(n%d) > %s then break end
+end]]):gsub("%%d", tostring(v.n)):format(from, v.any(), step, 0.3 + random() * 0.65,
+      random(3, 30)), "w" .. v.n, "n" .. v.n
+  end,
+  -- 'for' up and down, left early or not, its variable used
+  function(v)
+    local from, step = random(5), v.number()
+    return ([[local w%d, n%d = ad.abs(%s), 0
+for i = %s, %s, %s do
+  w%d = w%d * %.2f + %s
+  if w%d < %.2f %s then n%d = i %s end
+end]]):gsub("%%d", tostring(v.n)):format(v.any(), from, from + step * random(4, 25), step,
+      random(), v.pick("0.05", "i * 0.02", "0.5 / i", "i % 3 * 0.1"), random(),
+      v.pick("* i", "+ i // 4", ""), v.pick("break", "+ n" .. v.n, "")), "w" .. v.n, "n" .. v.n
+  end,
+  -- loops in loops, which have their own counters
+  function(v) return ([[local w%d, n%d, m%d = ad.abs(%s), 0, 0.0
+for i = 1, %s do
+  local j, y = 0, w%d + i
+  while y > %.2f do
+    y = y * %.2f - 0.01
+    j = j + 1
+    if j %% 3 == 0 then m%d = m%d + 0.5 end
+  end
+  n%d = n%d + j * i
+  w%d = ad.tanh(w%d + y * j)
+end
+w%d = w%d + m%d * 0.1]]):gsub("%%d", tostring(v.n)):format(v.any(), random(2, 6), 0.3 + random(),
+    0.3 + random() * 0.5), "w" .. v.n, "n" .. v.n end,
+  -- integers that stay integers, and those that do not
+  function(v) return ([[local n%d, m%d, w%d = %s, %s, 1 + ad.abs(%s)
+while w%d > 0.2 do
+  n%d = %s
+  m%d = m%d + %s
+  w%d = w%d * %.2f - 0.01
+end
+w%d = w%d + ad.tanh(m%d * 0.01)]]):gsub("%%d", tostring(v.n))
+    :format(random(5), random(3), v.any(), (v.pick("n + 3", "n * 2 - 1", "-n - 1",
+      "n % 7 + 2", "3 * n // 2", "n ~ 5", "n + m % 4", "ad.max(n, 3) + 1")
+        :gsub("%f[%w]([nm])%f[%W]", "%1" .. v.n)),
+      (v.pick("1", "n", "n / 2", "n % 3", "n // 2", "(n == 4 and 2 or 1)", "2 ^ -n")
+        :gsub("%f[%w]([nm])%f[%W]", "%1" .. v.n)),
+      0.3 + random() * 0.6), "w" .. v.n, "n" .. v.n end,
+  -- counters that others look at
+  function(v) return ([[local n%d, w%d, t%d = 0, 1 + ad.abs(%s), {0.5, %s, 2.0}
+while w%d > 0.2 do
+  n%d = n%d + 1
+  w%d = w%d * %.2f - 0.01 * %s
+end]]):gsub("%%d", tostring(v.n)):format(v.any(), v.any(), 0.3 + random() * 0.6,
+    (v.pick("t[n % 3 + 1]", "#tostring(n)", "(math.type(n) == 'integer' and 1 or 2)",
+      "math.floor(n / 2)", "#('%d'):format(n)", "(select(n % 2 + 1, 0.5, 0.25))",
+      "#(pcall(string.rep, 'x', n) and 'a' or 'bb')", "ad.floor(n / 2)", "ad.sum{n, 1}",
+      "ad.derivative(function(z) return z * n end)(1.5)", "(function(...) return ... end)(n)")
+      :gsub("%f[%w]([nt])%f[%W]", "%1" .. v.n))), "w" .. v.n, "n" .. v.n end,
+  -- a counter in a closure, and one that is the bound of another loop
+  function(v) return ([[local n%d, w%d = 0, 1 + ad.abs(%s)
+local function tick%d() n%d = n%d + 1 return n%d end
+while w%d > 0.2 and tick%d() < %s do w%d = w%d * %.2f end
+for j = 1, n%d do w%d = w%d + ad.sin(w%d * j) / j end]]):gsub("%%d", tostring(v.n))
+    :format(v.any(), random(3, 20), 0.3 + random() * 0.6), "w" .. v.n, "n" .. v.n end,
+  -- bisection from one number to another
+  function(v) return ([[local lo, hi, n%d = 0.0, 2.0, 0
+while hi - lo > 1e-3 do
+  local mid = 0.5 * (lo + hi)
+  n%d = n%d + 1
+  if mid * mid < ad.sigmoid(%s) + 0.1 then lo = mid else hi = mid end
+end
+local w%d = lo * 1.5]]):gsub("%%d", tostring(v.n)):format(v.any()), "w" .. v.n, "n" .. v.n end,
   -- powers, and what else is made simpler
   function(v) return ("local w%d = (%s) ^ 2 + ad.abs(%s) ^ 0.5 * 1 - (-(%s)) / 4 + (%s) ^ 3 / 2")
     :format(v.n, v.any(), v.any(), v.any(), v.any()), "w" .. v.n end,
@@ -96,7 +179,7 @@ w%d = w%d + ad.clamp(w%d, -0.5, 0.5) + ad.where(%s > 0, %s, 1.5)]])
 local function control(seed, index)
   math.randomseed(seed, index)
   local n = random(3)
-  local names, lines, args, x = {}, {}, {}, {}
+  local names, lines, args, counters, x = {}, {}, {}, {}, {}
   for k = 1, n do
     names[k] = "x" .. k
     args[k] = names[k]
@@ -112,13 +195,18 @@ local function control(seed, index)
       if r == 3 then return ("ad.sin(%s)"):format(name) end
       return name
     end
-    local text, name = pieces[random(#pieces)](v)
+    function v.pick(...) return (select(random(select("#", ...)), ...)) end
+    -- a step of a counter: an integer or a float
+    function v.number() return v.pick(1, 1, 1, 2, 3, -1, -2, 0.5, 1.0, -0.25) end
+    local text, name, counter = pieces[random(#pieces)](v)
     lines[#lines + 1] = text
+    counters[#counters + 1] = counter
     names[#names + 1] = ("ad.tanh(%s)"):format(name)
     names[#names + 1] = names[#names]
   end
   local source = ("return function(%s)\n%s\nreturn %s * 1.5 + %s\nend\n"):format(
-    concat(args, ", "), concat(lines, "\n"), names[#names], names[1])
+    concat(args, ", "), concat(lines, "\n"), names[#names],
+    concat({names[1], unpack(counters)}, ", "))
   return {n = n, x = x, index = index, text = source}
 end
 
@@ -222,6 +310,12 @@ function M.check(self, p, points, options)
         table.remove(got, 1)
         if type(want[1]) == "table" then want, got = want[1], got[1] end
         local k = differs(self, want, got, kind.bound or 1e-12)
+        for i = 1, not k and name == "f" and #want or 0 do
+          if math.type(want[i]) ~= math.type(got[i]) then
+            wrong = ("f: number %d is a %s, compiled %s"):format(i, math.type(want[i]),
+              math.type(got[i]))
+          end
+        end
         if k then
           wrong = ("%s: number %d is %.17g, compiled %.17g"):format(name, k, want[k], got[k])
         end
@@ -444,6 +538,9 @@ function M.setup()
   local ad = require("autodiff")
   local self = program.setup(ad, require("autodiff.core").ops())
   self.traces, self.calls, self.eager, self.loops = 0, 0, 0, 0
+  for _, name in ipairs{"math", "string", "tostring"} do
+    rawset(self.env, name, _G[name])
+  end
   self.numbers, self.loose = 0, 0
   return self
 end

@@ -18,6 +18,7 @@
 
 #define MAXDEPTH 150  /* of structures; each level takes a few slots */
 #define MAXPOISONED 8 /* recordings that came to nothing */
+#define MAXANEW 8     /* without some counter each */
 
 #define BUSYROOTS 8 /* that keep memory for their arrays, those used last */
 #define MAXLOOPFAILURES 4 /* then there are none */
@@ -140,10 +141,17 @@ val ad_pushrecorded(lua_State *L, State *S, double x, uint32_t ref) {
   return ad_at(lua_gettop(L));
 }
 
+/* f is not to go on where counters have been integers */
+static void stop(lua_State *L, State *S) {
+  if (S->recorder->failed && S->recorder->counters)
+    ad_giveup(L, S, S->recorder->failed);
+}
+
 /* a value that this recording, which has failed, knows no more than */
 static val plain(lua_State *L, State *S, int op, int n, const Arg *a) {
   val x[AD_MAXARITY];
   startcollector(L, S->recorder);
+  stop(L, S);
   for (int i = 0; i < n; i++) {
     x[i] = a[i].v;
     if (a[i].key && AD_ISREC(a[i].kind)) x[i] = ad_primalof(L, &a[i]);
@@ -151,20 +159,31 @@ static val plain(lua_State *L, State *S, int op, int n, const Arg *a) {
   return ad_apply(L, S, op, n, x);
 }
 
+/* is it a counter, or just a number? */
+static uint32_t counts(const State *S, const Arg *a) {
+  return a->v.i == 0 || ad_iscounter(S, a->c) ? REC_COUNTER : 0;
+}
+
 val ad_record(lua_State *L, State *S, int op, int n, const Arg *a) {
   double x[AD_MAXARITY] = {0, 0, 0};
+  uint32_t counter = REC_COUNTER;
+  val y;
   uint32_t ref[AD_MAXARITY] = {0, 0, 0}, r;
   for (int i = 0; S->arrays && i < n; i++)
     if (a[i].v.i && ad_hasarray(L, S, a[i].v))
       return ad_recordelement(L, S, op, n, a);
-  for (int i = 0; i < n && !S->recorder->failed; i++)
+  for (int i = 0; i < n && !S->recorder->failed; i++) {
     ref[i] = ad_recref(L, S, a[i].v, &x[i]);
+    if (!S->recorder->failed) counter &= counts(S, &a[i]);
+  }
   if (progof(S)->nins >= ad_compiling(S)->maxoperations)
     fail(S, "max_operations reached");
   if (S->recorder->failed) return plain(L, S, op, n, a);
   AD_UNTIL(r, ad_recop(progof(S), op, ref[0], ref[1], ref[2]));
   if (!ad_recwent(L, S, r)) return plain(L, S, op, n, a);
-  return ad_pushrecorded(L, S, ad_opvalue(op, x), r);
+  y = ad_pushrecorded(L, S, ad_opvalue(op, x), r);
+  ad_flag(L, counter);
+  return y;
 }
 
 /* one operation of the expansion of a list's */
@@ -182,14 +201,16 @@ static uint32_t step(lua_State *L, State *S, int op, uint32_t a, uint32_t b) {
 val ad_recordlist(lua_State *L, State *S, int op, int n, const Arg *a) {
   double *x = lua_newuserdatauv(
       L, (size_t)n * (sizeof(double) + sizeof(uint32_t)) + 1, 0);
-  uint32_t *ref = (uint32_t *)(x + n), r = P_NONE;
+  uint32_t *ref = (uint32_t *)(x + n), r = P_NONE, counter = REC_COUNTER;
   Prog *p = progof(S);
   double y;
   for (int i = 0; S->arrays && i < n; i++)
     if (a[i].v.i && ad_hasarray(L, S, a[i].v))
       fail(S, "f uses an array in a list of numbers");
-  for (int i = 0; i < n && !S->recorder->failed; i++)
+  for (int i = 0; i < n && !S->recorder->failed; i++) {
     ref[i] = ad_recref(L, S, a[i].v, &x[i]);
+    if (!S->recorder->failed) counter &= counts(S, &a[i]);
+  }
   if (!S->recorder->failed) {
     y = ad_nvalue(op, (size_t)n, x);
     if (op == OP_list_sum || op == OP_list_mean || op == OP_list_prod) {
@@ -210,9 +231,13 @@ val ad_recordlist(lua_State *L, State *S, int op, int n, const Arg *a) {
       }
     } else
       AD_UNTIL(r, ad_reclist(p, op, (uint32_t)n, ref));
-    if (!S->recorder->failed && ad_recwent(L, S, r))
-      return ad_pushrecorded(L, S, y, r);
+    if (!S->recorder->failed && ad_recwent(L, S, r)) {
+      const val v = ad_pushrecorded(L, S, y, r);
+      ad_flag(L, counter);
+      return v;
+    }
   }
+  stop(L, S);
   { /* without the recorder's values */
     val *v = lua_newuserdatauv(L, (size_t)n * sizeof *v + 1, 0);
     for (int i = 0; i < n; i++) {
@@ -253,6 +278,7 @@ int ad_recordif(lua_State *L, State *S, int cmp, val x, val y) {
   uint32_t ra, rb;
   int holds;
   if (x.i == 0 && y.i == 0) return ad_compare(cmp, x.n, y.n);
+  stop(L, S);
   ra = ad_recref(L, S, x, &a);
   rb = ad_recref(L, S, y, &b);
   holds = ad_compare(cmp, a, b);
@@ -276,6 +302,8 @@ void ad_recordlook(lua_State *L, State *S, const Cell *c) {
   }
   if (r->given) r->doubt = 1; /* as text an integer is another */
   ad_checkstack(L, 10, NULL);
+  if (ad_iscounter(S, c)) ad_blamecounter(L, S, c->u.var.node);
+  if (c->u.var.node & P_K) return;
   where = place(L, S);
   AD_UNTIL(went, ad_recsame(progof(S), c->u.var.node, c->value, where));
   ad_recwent(L, S, went);
@@ -288,6 +316,7 @@ int ad_recordsint(const State *S, const Cell *c) {
   const Recorder *r = S->recorder;
   uint32_t k;
   if (r->failed || !isours(S, c)) return 0;
+  if (c->u.var.leaf & REC_COUNTER) return ad_recordedint(S, c);
   k = c->u.var.node;
   if (k >= r->root->in.nleaf) return 0;
   r->root->sub[k] = r->root->isint[k] ? 2 : 1;
@@ -304,7 +333,7 @@ int ad_recplain(const State *S, const Cell *c) {
   const Root *r = S->recorder->root;
   const uint32_t k = c->u.var.node;
   if (!isours(S, c)) return 0;
-  if (!ad_compiling(S)->isgrad) return 1;
+  if (!ad_compiling(S)->isgrad || ad_iscounter(S, c)) return 1;
   if (r->nwant == r->in.nleaf) return 0;
   if (k >= r->in.nleaf) {
     fail(S, OPAQUE);
@@ -510,7 +539,8 @@ static void taketable(lua_State *L, Taker *t, int depth) {
     if (all) {
       const uint32_t before = t->form->n;
       take(L, t, depth + 1);
-      if (t->form->n == before + 1) /* F_NUM: no word for it */
+      /* F_NUM: no word for it */
+      if (t->form->n == before + 1 && t->form->word[before] == F_NUM)
         t->form->n = before;
       else { /* the words that were left out */
         const uint32_t more = t->form->n - before;
@@ -575,6 +605,18 @@ static void take(lua_State *L, Taker *t, int depth) {
     lua_pop(L, 1);
     return;
   }
+  /* what is differentiated is the first number in the program's results */
+  if (type == LUA_TNUMBER && t->results && t->c->isgrad && t->form->n == 0) {
+    const uint8_t kind = intkind(L, -1);
+    uint32_t ref;
+    if (kind == HUGEINT) fail(S, OPAQUE);
+    AD_UNTIL(ref, ad_progconst(progof(S), lua_tonumber(L, -1)));
+    t->form->nleaf++;
+    leafref(L, t, ref);
+    word(L, t->form, kind ? F_INT : F_NUM);
+    lua_pop(L, 1);
+    return;
+  }
   c = type == LUA_TUSERDATA ? ad_tocell(L, S, -1) : NULL;
   if (c == NULL && t->results && type == LUA_TUSERDATA &&
       ad_arrayhere(L, S, -1) && ad_madehere(L, S, -1)) {
@@ -615,7 +657,7 @@ static void take(lua_State *L, Taker *t, int depth) {
         word(L, t->form, F_ARRAY);
         word(L, t->form, 0);
       } else
-        word(L, t->form, F_NUM);
+        word(L, t->form, ad_recordedint(S, c) ? F_INT : F_NUM);
       lua_pop(L, 1);
       return;
     } else {
@@ -677,7 +719,7 @@ static int match(lua_State *L, const State *S, int consts, const Form *f,
                  uint32_t *at, uint32_t *leaf, double *in, int idx) {
   const uint32_t *w = f->word + *at;
   uint32_t seq, item;
-  if (w[0] == F_NUM) {
+  if (F_ISLEAF(w[0])) {
     if (lua_type(L, idx) != LUA_TNUMBER) return 0;
     in[(*leaf)++] = lua_tonumber(L, idx);
     *at += 1;
@@ -773,6 +815,24 @@ static void array(Build *w) {
     ad_takearray(w->L, w->r, w->slots, w->out[k] & ~P_A);
 }
 
+/* an integer: guards have seen to it, where the program is ours */
+static void integer(Build *w) {
+  const uint32_t k = w->leaf++;
+  const double y = w->x[w->out ? w->out[k] : k];
+  if (fabs(y) < 0x1p53)
+    lua_pushinteger(w->L, (lua_Integer)y);
+  else
+    lua_pushnumber(w->L, y);
+}
+
+/* is each value of the form a number, which may be pushed as one? */
+static uint8_t allnumbers(const Form *f) {
+  if (f->nval != f->n || f->nval != f->nleaf) return 0;
+  for (uint32_t k = 0; k < f->n; k++)
+    if (f->word[k] != F_NUM) return 0;
+  return 1;
+}
+
 /* pushes the value of the words from w->at on */
 static void build(Build *w) {
   lua_State *L = w->L;
@@ -787,6 +847,11 @@ static void build(Build *w) {
   if (x[0] == F_ARRAY) {
     array(w);
     w->at += 2 + 2 * x[1];
+    return;
+  }
+  if (x[0] == F_INT) {
+    integer(w);
+    w->at += 1;
     return;
   }
   if (x[0] == F_CONST) {
@@ -924,6 +989,7 @@ static int compiled_gc(lua_State *L) {
   ad_realloc(L, c->saved, c->capsaved * sizeof *c->saved, 0);
   ad_realloc(L, c->loop, c->caploop * sizeof *c->loop, 0);
   ad_realloc(L, c->entry, c->capentry * sizeof *c->entry, 0);
+  ad_countersfree(L, c);
   c->loopplace = c->saved = NULL;
   c->loop = NULL;
   c->entry = NULL;
@@ -957,7 +1023,7 @@ static int matches(lua_State *L, const State *S, Root *r, int self, int first,
 static void integers(lua_State *L, int consts, const Form *f, uint32_t *at,
                      uint32_t *leaf, uint8_t *isint, int idx) {
   const uint32_t *w = f->word + *at;
-  if (w[0] == F_NUM) {
+  if (F_ISLEAF(w[0])) {
     isint[(*leaf)++] = intkind(L, idx);
     *at += 1;
     return;
@@ -1188,7 +1254,7 @@ static void reorder(lua_State *L, const Compiled *c, const Root *r, Prog *q) {
     const uint32_t n = b->b - r->nwant;
     uint32_t y, at = 0, *x = q->list + b->a;
     if (b->end != P_RETURN || f->nval == 0) continue;
-    y = f->word[0] == F_NUM;
+    y = f->word[0] != F_CONST;
     memcpy(old, x, b->b * sizeof *x);
     if (y && c->gradvalue) x[at++] = old[0];
     for (uint32_t i = 0; i < r->nwant; i++) x[at++] = old[n + i];
@@ -1404,7 +1470,7 @@ void ad_storedset(lua_State *L, Compiled *c, const Form *set) {
   for (uint32_t k = 0; k < set->n; k++) word(L, f, set->word[k]);
   f->nleaf = set->nleaf;
   f->nval = set->nval;
-  f->numbers = f->nval == f->n && f->nval == f->nleaf;
+  f->numbers = allnumbers(f);
 }
 
 /* the root's code has been loaded */
@@ -1429,7 +1495,7 @@ void ad_storedcode(lua_State *L, Compiled *c, Root *r) {
 
 uint32_t ad_formskip(const Form *f, uint32_t at, uint32_t *leaf) {
   const uint32_t *w = f->word + at;
-  if (w[0] == F_NUM) {
+  if (F_ISLEAF(w[0])) {
     (*leaf)++;
     return at + 1;
   }
@@ -1449,7 +1515,7 @@ static uint32_t gradform(lua_State *L, Compiled *c, int self, const Form *f,
   const uint32_t *w = f->word + at;
   uint32_t seq, all, item, here, items = 0, kept = 0;
   int dense = 1;
-  if (w[0] == F_NUM) {
+  if (F_ISLEAF(w[0])) {
     word(L, g, F_NUM);
     g->nleaf++;
     return at + 1;
@@ -1564,7 +1630,7 @@ static Form *gradset(lua_State *L, Compiled *c, int self, Root *r,
   for (; at < f->n; at++) word(L, g, f->word[at]);
   g->nleaf += f->nleaf - leaf;
   g->nval = f->nval - 1 + (uint32_t)c->gradvalue + (uint32_t)c->gradn;
-  g->numbers = g->nval == g->n && g->nval == g->nleaf;
+  g->numbers = allnumbers(g);
   return g;
 }
 
@@ -1591,7 +1657,7 @@ static uint32_t resultset(lua_State *L, Compiled *c, Taker *t, int first,
     take(L, t, 0);
   }
   f->nval = (uint32_t)(last - first + 1);
-  f->numbers = f->nval == f->n && f->nval == f->nleaf;
+  f->numbers = allnumbers(f);
   for (uint32_t k = 0; k + 1 < c->nset; k++) {
     const Form *o = &c->set[k];
     if (o->n == f->n && o->nval == f->nval &&
@@ -1656,7 +1722,6 @@ static int record(lua_State *L, Compiled *c, Root *r, int n, int *status) {
   uint32_t set, ok;
   lua_Debug ar;
   Level *lv;
-  int watched;
   ad_checkstack(L, AD_SCRUBBED + 20, NULL);
   lv = ad_enter(L, S, AD_RECORD);
   lua_toclose(L, slot);
@@ -1670,6 +1735,8 @@ static int record(lua_State *L, Compiled *c, Root *r, int n, int *status) {
   c->rec.looped = 0; /* neither before, nor now */
   for (uint32_t k = 0; k < r->prog.nblock && !c->rec.looped; k++)
     c->rec.looped = r->prog.block[k].end == P_GOTO;
+  c->rec.counters = c->rec.blamed = 0;
+  ad_countersreset(c);
   c->rec.arrays = r->in.narray > 0;
   c->rec.inside = 0;
   c->rec.writes = S->writes;
@@ -1690,8 +1757,8 @@ static int record(lua_State *L, Compiled *c, Root *r, int n, int *status) {
   if (!ad_watchable(L, S)) c->rec.doubt = 1;
   /* without, there is only what sees no numbers (the function of a gradient by
      all of its arguments), and of which only matters what it calls */
-  watched = ad_canwatch(L, S);
-  if (!watched) c->rec.doubt = 1;
+  c->rec.watched = (uint8_t)ad_canwatch(L, S);
+  if (!c->rec.watched) c->rec.doubt = 1;
   ad_watchready(L, &c->rec);
   pushvalues(L, 1, r, &r->in, r->given, NULL, S);
   c->rec.order = 0;
@@ -1703,10 +1770,10 @@ static int record(lua_State *L, Compiled *c, Root *r, int n, int *status) {
   }
   c->rec.stopped = 0;
   if (c->loopfailures > 0) stopcollector(L, &c->rec);
-  if (watched) ad_watchbegin(L, S);
+  if (c->rec.watched) ad_watchbegin(L, S);
   *status = lua_pcall(L, n, LUA_MULTRET, 0);
   startcollector(L, &c->rec);
-  if (watched) ad_watchend(L, S);
+  if (c->rec.watched) ad_watchend(L, S);
   if (*status == LUA_OK) {
     const int first = slot + 1, last = lua_gettop(L);
     ad_checkstack(L, last - first + 20, "too many results");
@@ -1731,6 +1798,7 @@ static int record(lua_State *L, Compiled *c, Root *r, int n, int *status) {
           c->traces++;
           r->news++;
         }
+        if (!c->rec.failed) ad_countersend(c);
       }
       lua_settop(L, last);
     }
@@ -1812,6 +1880,8 @@ static void compare(lua_State *L, Difference *d, int a, int b, int depth) {
     return;
   }
   if (type == LUA_TNUMBER) {
+    /* those that the program takes for integers are counters (counters.c) */
+    if (lua_isinteger(L, a) && !lua_isinteger(L, b)) d->other = 1;
     comparenumbers(d, lua_tonumber(L, a), lua_tonumber(L, b));
     return;
   }
@@ -1958,7 +2028,9 @@ static int once(lua_State *L, Compiled *c, Root *r, int n, int *status) {
   ok = record(L, c, r, n, status);
   ad_forgetarguments(L, r);
   if (!ok) return 0;
-  if (c->rec.failed && c->rec.looped)
+  if (c->rec.failed && c->rec.counters)
+    ; /* see attempt */
+  else if (c->rec.failed && c->rec.looped)
     loopfailed(L, c);
   else if (c->rec.failed) {
     if (++c->poisoned >= MAXPOISONED) c->eager = c->rec.failed;
@@ -1972,12 +2044,47 @@ static int recorded(lua_State *L, Compiled *c, int n, int first) {
   return c->rec.failed ? eager(L, c, n) : verify(L, c, n, first);
 }
 
+#define MISSED (-2)
+#define NORESULT (-1)
+#define AGAIN (-3)
+
+/* f has run as it is, without an error: see doubtful */
+static int unlike(lua_State *L, int status, lua_KContext ctx) {
+  Compiled *c = lua_touserdata(L, 1);
+  const int first = (int)ctx < 0 ? -(int)ctx : (int)ctx;
+  (void)status;
+  c->eagercalls++;
+  dropall(L, c);
+  if (ctx < 0)
+    c->isgrad = 0;
+  else
+    c->nocounters = 1;
+  return lua_gettop(L) - first + 1;
+}
+
 /*
-** The call cannot be answered by what is there. Stack: self, n arguments;
-** their numbers are in r->given when there is a root.
+** A recording has ended with an error. If it is f's own, it comes again, and
+** what was recorded stays; else that was done in a way that f does not bear:
+** with counters, or as a gradient.
 */
-static int callslow(lua_State *L, Compiled *c, Root *r, int n) {
-  int status;
+static int doubtful(lua_State *L, Compiled *c, int n) {
+  const lua_KContext ctx = c->rec.counters ? n + 2 : -n - 2;
+  ad_checkstack(L, n + 20, "too many arguments");
+  lua_settop(L, n + 1);
+  lua_getiuservalue(L, 1, AD_CF);
+  for (int i = 2; i <= n + 1; i++) lua_pushvalue(L, i);
+  lua_callk(L, n, LUA_MULTRET, ctx, unlike);
+  return unlike(L, LUA_OK, ctx);
+}
+
+/* a recording with counters has failed: once more, without them */
+static int again(Compiled *c) {
+  if (!c->rec.blamed) c->nocounters = 1;
+  return AGAIN;
+}
+
+static int attempt(lua_State *L, Compiled *c, Root *r, int n) {
+  int status, ok;
   const int top = n + 1;
   ad_checkstack(L, n + 30, "too many arguments");
   if (c->traces >= c->maxtraces) return eager(L, c, n);
@@ -1986,7 +2093,7 @@ static int callslow(lua_State *L, Compiled *c, Root *r, int n) {
   if (r->prog.nins >= c->maxoperations) return eager(L, c, n);
   if (c->isgrad) {
     const int k = r->in.narray ? -1 : asgradient(L, c, r, n);
-    if (k >= 0) return k;
+    if (k >= 0 || k == AGAIN) return k;
     /* not so: then as what it is, a function like any other */
     c->isgrad = 0;
     while (c->nroot > 0) droproot(L, c, c->root[0]);
@@ -1999,12 +2106,15 @@ static int callslow(lua_State *L, Compiled *c, Root *r, int n) {
     c->eager = "what this Lua does cannot be watched";
     return eager(L, c, n);
   }
-  if (once(L, c, r, n, &status)) return recorded(L, c, n, top + 2);
-  if (status == LUA_ERRMEM) return lua_error(L);
+  ok = once(L, c, r, n, &status);
+  if (!ok && status == LUA_ERRMEM) return lua_error(L);
+  if (c->rec.counters && c->rec.failed) return again(c);
+  if (ok) return recorded(L, c, n, top + 2);
   if (!r->fixedints) { /* once more, with integers as what they are */
     Root *fixed = newroot(L, c, 1, 2, n + 1, 1);
     if (fixed != NULL && fixed->in.nleaf < r->in.nleaf) {
       if (once(L, c, fixed, n, &status)) {
+        if (c->rec.counters && c->rec.failed) return again(c);
         c->fixedints = 1;
         for (uint32_t k = c->nroot; k-- > 0;)
           if (c->root[k] != fixed) droproot(L, c, c->root[k]);
@@ -2016,6 +2126,7 @@ static int callslow(lua_State *L, Compiled *c, Root *r, int n) {
     if (fixed != NULL) droproot(L, c, fixed);
   }
   if (r->prog.ntrace == 0) droproot(L, c, r);
+  if (c->rec.counters) return doubtful(L, c, n);
   /* the error of f's own comes with f's own traceback */
   if (has(L, -1, "attempt to yield")) {
     c->eager = "f yields";
@@ -2036,8 +2147,21 @@ static int callslow(lua_State *L, Compiled *c, Root *r, int n) {
   return notrecorded(L, LUA_OK, c->rec.arrays);
 }
 
-#define MISSED (-2)
-#define NORESULT (-1)
+/*
+** The call cannot be answered by what is there. Stack: self, n arguments;
+** their numbers are in r->given when there is a root.
+*/
+static int callslow(lua_State *L, Compiled *c, Root *r, int n) {
+  int k = c->anew ? AGAIN : attempt(L, c, r, n);
+  for (int i = 0; k == AGAIN; i++) {
+    dropall(L, c);
+    c->anew = 0;
+    if (i == MAXANEW) c->nocounters = 1;
+    lua_settop(L, n + 1);
+    k = attempt(L, c, NULL, n);
+  }
+  return k;
+}
 
 const Form *ad_rootresults(lua_State *L, Compiled *c, int self, Root *r,
                            uint32_t set, uint32_t *order) {
@@ -2128,10 +2252,10 @@ static int asgradient(lua_State *L, Compiled *c, Root *r, int n) {
   if (r->nwant < r->in.nleaf && !ad_canwatch(L, c->S)) return -1;
   matches(L, c->S, r, 1, 2, n + 1, r->given);
   findintegers(L, r, 1, 2);
-  if (!record(L, c, r, n, &status)) {
-    if (status == LUA_ERRMEM) lua_error(L);
-    return -1;
-  }
+  k = record(L, c, r, n, &status);
+  if (status == LUA_ERRMEM) lua_error(L);
+  if (c->rec.counters && c->rec.failed) return again(c);
+  if (!k) return doubtful(L, c, n);
   noise(c, r, lua_tonumber(L, top + 2));
   lua_settop(L, top);
   if (c->rec.failed && c->rec.looped && !c->noloops) {

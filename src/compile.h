@@ -13,6 +13,7 @@
 ** The form of arguments or results, as a string of words:
 **
 **      F_NUM                 a number: the next leaf
+**      F_INT                 (results) the same, and it is an integer
 **      F_CONST k             what is at index k of the constants
 **      F_TABLE meta seq all item    values 1 .. seq, and then 'item' times
 **                            a key (index of a constant) and its value; 'meta'
@@ -21,7 +22,9 @@
 **      F_ARRAY ndim len ..   an array: the next leaf; of each length the low and
 **                            the high word; of results ndim is 0
 */
-enum { F_NUM, F_CONST, F_TABLE, F_ARRAY };
+enum { F_NUM, F_CONST, F_TABLE, F_ARRAY, F_INT };
+
+#define F_ISLEAF(word) ((word) == F_NUM || (word) == F_INT)
 
 typedef struct Form {
   uint32_t *word;
@@ -102,7 +105,7 @@ typedef struct Root {
 } Root;
 
 /* functions of Lua's own that watch.c knows */
-enum { AD_NLIBRARY = 9 };
+enum { AD_NLIBRARY = 20 };
 
 typedef struct Recorder {
   Root *root;
@@ -113,26 +116,46 @@ typedef struct Recorder {
   const void *frame; /* of who has called f */
   uint32_t epoch;    /* rounds of loops so far */
   int looped;
-  int arrays;      /* there are some in what is recorded */
-  int inside;      /* in an operation that is recorded */
-  uint64_t writes; /* S->writes when it began */
-  int doubt;       /* f did what nobody watches: see verify */
-  int order;       /* the keys of its arguments come in another order */
-  int given;       /* are there integers among its arguments? */
-  int stopped;     /* the collector: see ad_recscrub */
-  int kilobytes;   /* in use when it has last run */
-  uint32_t made;   /* values since then */
+  int arrays;       /* there are some in what is recorded */
+  int inside;       /* in an operation that is recorded */
+  uint64_t writes;  /* S->writes when it began */
+  int doubt;        /* f did what nobody watches: see verify */
+  int order;        /* the keys of its arguments come in another order */
+  int given;        /* are there integers among its arguments? */
+  int stopped;      /* the collector: see ad_recscrub */
+  int kilobytes;    /* in use when it has last run */
+  uint32_t made;    /* values since then */
+  uint8_t watched;  /* see watch.c */
+  uint8_t counters; /* there are some: see counters.c */
+  uint8_t blamed;   /* it has failed, as one of them is of no use */
+  int forloop;      /* the FORLOOP that is running: its register */
   lua_CFunction library[AD_NLIBRARY];
 } Recorder;
 
 #define AD_SCRUBBED 250 /* registers that a function of Lua may have */
 
-/* loops.c: a guard that f comes to, and what it was like the last time */
+/*
+** loops.c: a guard that f comes to, and what it was like the last times.
+** 'loose' is a hash that leaves out the plain numbers in variables, which are
+** number[from[k]] .. of the Compiled.
+*/
 typedef struct LoopPlace {
   uint64_t key;
-  uint64_t hash[4]; /* several guards can be in one line */
+  uint64_t hash[4], loose[4]; /* several guards can be in one line */
+  uint32_t from[4], numbers[4];
   uint32_t n[4], count, misses;
 } LoopPlace;
+
+/* a plain number in a variable, at a guard, or a counter there */
+typedef struct Number {
+  uint64_t variable; /* which it is in, as far as that can be told */
+  union {
+    int64_t i;
+    double x;
+    uint64_t bits;
+  } u;
+  uint8_t isint, kind, differs, counter;
+} Number;
 
 /* a loop that the recording is in, or has been in */
 typedef struct Loop {
@@ -140,7 +163,33 @@ typedef struct Loop {
   uint32_t n, head, first; /* its phis are the references first .. */
   uint32_t epoch;          /* when its last round began */
   uint32_t saved, nsaved;  /* the places as they were when it began */
+  uint64_t blind;          /* a hash to which counters are numbers */
+  uint32_t from, numbers;  /* those that it began with */
+  uint32_t nnumber;        /* of all */
 } Loop;
+
+/*
+** counters.c: a numeric 'for' whose index is a counter. Lua has the plain
+** numbers in its registers; what they are in the program is here.
+*/
+typedef struct ForLoop {
+  const void *frame;
+  int reg; /* of the first of the three '(for state)' */
+  uint8_t isint, fresh;
+  uint32_t index, left; /* references: the index, rounds left (of integers) */
+  Number from, rounds;  /* what they are in this recording */
+} ForLoop;
+
+/* the phi that a counter came from, and what is known of such variables */
+typedef struct Counter {
+  uint64_t variable;
+  uint32_t ref;
+} Counter;
+
+typedef struct Blame {
+  uint64_t variable;
+  uint32_t now, total; /* looks: in this recording, recordings with some */
+} Blame;
 
 typedef struct Compiled {
   State *S;
@@ -170,7 +219,16 @@ typedef struct Compiled {
   uint32_t nloop, caploop;
   uint32_t *entry; /* scratch: recorded values of a state */
   uint32_t capentry;
-  int noloops;
+  Number *number; /* of the places */
+  uint32_t nnumber, capnumber;
+  ForLoop *forloop;
+  uint32_t nforloop, capforloop;
+  Counter *counter;
+  uint32_t ncounter, capcounter;
+  Blame *blame;
+  uint32_t nblame, capblame;
+  uint8_t noloops, nocounters;
+  uint8_t anew;     /* what is there was recorded with counters of no use */
   int stored;       /* it was loaded: there is no f */
   int loopfailures; /* of recordings with loops */
   int full;         /* the stack was too small for a gradient that recomputes */
@@ -195,6 +253,26 @@ static inline Compiled *ad_compiling(const State *S) {
 /* a step of the recording, as often as memory is lacking */
 #define AD_UNTIL(r, call)                                                      \
   while (((r) = (call)) == P_NOMEM) ad_recnomem(L, S)
+
+/*
+** A recorded value has its epoch, and what is known of it, in 'leaf':
+** REC_COUNTER: plain f has a plain number there; REC_INT: an integer;
+** REC_FRESH: it has just become one (loops.c).
+*/
+#define REC_COUNTER 0x80000000u
+#define REC_INT 0x40000000u
+#define REC_FRESH 0x20000000u
+#define REC_EPOCH 0x1fffffffu
+
+static inline int ad_iscounter(const State *S, const Cell *c) {
+  return c->stamp == ad_stamp(S, S->recorder->key, AD_RECN) &&
+         c->u.var.leaf & REC_COUNTER;
+}
+
+/* of the recorded value at the top */
+static inline void ad_flag(lua_State *L, uint32_t flags) {
+  ((Cell *)lua_touserdata(L, -1))->u.var.leaf |= flags;
+}
 
 void ad_recnomem(lua_State *L, State *S);
 uint32_t ad_recref(lua_State *L, State *S, val v, double *x);
@@ -238,9 +316,29 @@ int ad_rootarrays(const Root *r);
 /* raises the error that 'what' cannot be done with arrays, if there are any */
 void ad_refusearrays(lua_State *L, const Root *r, const char *what);
 
+/* counters.c */
+int ad_countersbegin(lua_State *L, State *S);
+void ad_countersreset(Compiled *c);
+void ad_countersend(Compiled *c);
+void ad_countersfree(lua_State *L, Compiled *c);
+int ad_isblamed(const Compiled *c, uint64_t variable);
+Number *ad_addnumber(lua_State *L, Compiled *c);
+void ad_addcounter(lua_State *L, Compiled *c, uint64_t variable, uint32_t ref);
+void ad_blamecounter(lua_State *L, State *S, uint32_t ref);
+void ad_giveup(lua_State *L, State *S, const char *why);
+ForLoop *ad_findfor(Compiled *c, const void *frame, int reg);
+ForLoop *ad_addfor(lua_State *L, Compiled *c);
+void ad_dropfor(Compiled *c, const void *frame, int reg);
+int ad_fornumbers(lua_State *L, const lua_Debug *ar, int reg, Number n[3]);
+int ad_foragrees(const ForLoop *f, const Number n[3]);
+int ad_forloop(lua_State *L, State *S, lua_Debug *ar, int reg);
+int ad_pushindex(lua_State *L, State *S, const void *frame, int reg);
+
 /* watch.c */
 int ad_watchable(lua_State *L, const State *S);
 int ad_canwatch(lua_State *L, State *S);
+const void *ad_watchplace(const State *S, const lua_Debug *ar);
+int ad_watchgarbage(const State *S, const lua_Debug *ar, int reg);
 void ad_watchready(lua_State *L, Recorder *r);
 void ad_watchbegin(lua_State *L, State *S);
 void ad_watchend(lua_State *L, State *S);

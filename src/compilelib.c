@@ -56,7 +56,7 @@ static void walk(Walk *w) {
   Form *g = &w->o->form;
   const uint32_t *x = w->f->word + w->at;
   uint32_t seq, item, head, numbers = 0;
-  if (x[0] == F_NUM) {
+  if (F_ISLEAF(x[0])) {
     g->word[g->n++] = F_NUM;
     leaf(w);
     w->at++;
@@ -724,7 +724,7 @@ static void describe(lua_State *L, int consts, const Form *f, uint32_t *at,
     *at += 2;
     return;
   }
-  if (w[0] == F_NUM) {
+  if (F_ISLEAF(w[0])) {
     lua_pushfstring(L, "%s[%d]  %s\n", what, (int)*leaf, name);
     addline(L, consts);
     *leaf += 1;

@@ -35,13 +35,16 @@ INLINE Cell *maybecell(lua_State *L, int i) {
 static int slow(lua_State *L, int op, int n, int isoperator) {
   State *S = ad_state(L);
   val x[AD_MAXARITY], y;
+  int integers = 0;
   S->rule = 0; /* an error may have left them */
   S->sweptline = 0;
+  if (S->recorder) integers = ad_recordtypes(L, S, op, n, isoperator);
   for (int i = 0; i < n; i++)
     x[i] = isoperator ? ad_operand(L, S, i + 1) : ad_checkoperand(L, S, i + 1);
   y = ad_apply(L, S, op, n, x);
   if (S->debug) ad_nancheck(L, S, op, n, x, y);
   if (y.i == 0) lua_pushnumber(L, y.n);
+  if (integers) ad_recordinteger(L, S, op, integers);
   return 1;
 }
 
@@ -533,7 +536,7 @@ static int l_softmax(lua_State *L) {
 static int extremum(lua_State *L, int op, int listop, lua_CFunction two) {
   State *S = ad_state(L);
   const int n = lua_gettop(L);
-  int plain = 1, best = 1;
+  int plain = 1, best = 1, integers = 0;
   val *x, y;
   if (lua_istable(L, 1)) return nonempty(L, listop);
   OVERARRAY(L, op == OP_max ? "max" : "min");
@@ -553,11 +556,13 @@ static int extremum(lua_State *L, int op, int listop, lua_CFunction two) {
     return 1;
   }
   if (n == 1) return 1;
+  if (S->recorder) integers = ad_recordtypes(L, S, op, n, 0);
   x = lua_newuserdatauv(L, (size_t)n * sizeof *x, 0);
   for (int i = 1; i <= n; i++) x[i - 1] = ad_checkarg(L, S, i);
   y = ad_nary(L, S, listop, n, x);
   if (S->debug) ad_nancheck(L, S, op, n, x, y);
   ad_pushval(L, y);
+  if (integers) ad_recordinteger(L, S, op, integers);
   return 1;
 }
 
@@ -605,16 +610,11 @@ static int l_ops(lua_State *L) {
   return 1;
 }
 
-void ad_openelem(lua_State *L, State *S) {
-  static const luaL_Reg mm[] = {
-      {"__unm", f_unm}, {"__add", f_add},   {"__sub", f_sub},
-      {"__mul", f_mul}, {"__div", f_div},   {"__mod", f_mod},
-      {"__pow", f_pow}, {"__idiv", f_idiv}, {NULL, NULL}};
-  /* the rows under their names ... */
-  static const struct {
-    luaL_Reg reg;
-    char kind;
-  } row[] = {
+/* the rows under their names ... */
+static const struct {
+  luaL_Reg reg;
+  char kind;
+} row[] = {
 #define OP1(name, v, d0, l0, h0, kind) {{#name, f_##name}, (#kind)[0]},
 #define OP2(name, v, d0, d1, l0, h0, l1, h1, kind)                             \
   {{#name, f_##name}, (#kind)[0]},
@@ -624,30 +624,49 @@ void ad_openelem(lua_State *L, State *S) {
 #undef OP1
 #undef OP2
 #undef OP3
-  };
-  /* ... and those that do more */
-  static const luaL_Reg fn[] = {{"abs", l_abs},
-                                {"log", l_log},
-                                {"atan", l_atan},
-                                {"fmod", l_fmod},
-                                {"floor", l_rounddown},
-                                {"ceil", l_roundup},
-                                {"modf", l_modf},
-                                {"where", l_where},
-                                {"sum", l_sum},
-                                {"prod", l_prod},
-                                {"mean", l_mean},
-                                {"norm", l_norm},
-                                {"dot", l_dot},
-                                {"max", l_max},
-                                {"min", l_min},
-                                {"maximum", l_maximum},
-                                {"minimum", l_minimum},
-                                {"pow", l_pow},
-                                {"logsumexp", l_logsumexp},
-                                {"softmax", l_softmax},
-                                {"ops", l_ops},
-                                {NULL, NULL}};
+};
+
+/* ... and those that do more */
+static const luaL_Reg fn[] = {{"abs", l_abs},
+                              {"log", l_log},
+                              {"atan", l_atan},
+                              {"fmod", l_fmod},
+                              {"floor", l_rounddown},
+                              {"ceil", l_roundup},
+                              {"modf", l_modf},
+                              {"where", l_where},
+                              {"sum", l_sum},
+                              {"prod", l_prod},
+                              {"mean", l_mean},
+                              {"norm", l_norm},
+                              {"dot", l_dot},
+                              {"max", l_max},
+                              {"min", l_min},
+                              {"maximum", l_maximum},
+                              {"minimum", l_minimum},
+                              {"pow", l_pow},
+                              {"logsumexp", l_logsumexp},
+                              {"softmax", l_softmax},
+                              {"ops", l_ops},
+                              {NULL, NULL}};
+
+/*
+** Is it one of these? They treat recorded values as numbers, and lists of them
+** as lists of numbers.
+*/
+int ad_iselementary(lua_CFunction f) {
+  for (size_t i = 0; i < sizeof row / sizeof row[0]; i++)
+    if (row[i].reg.func == f) return 1;
+  for (const luaL_Reg *r = fn; r->func != NULL; r++)
+    if (r->func == f) return 1;
+  return 0;
+}
+
+void ad_openelem(lua_State *L, State *S) {
+  static const luaL_Reg mm[] = {
+      {"__unm", f_unm}, {"__add", f_add},   {"__sub", f_sub},
+      {"__mul", f_mul}, {"__div", f_div},   {"__mod", f_mod},
+      {"__pow", f_pow}, {"__idiv", f_idiv}, {NULL, NULL}};
   int rows;
   for (int i = AD_MTVAR; i <= AD_MTBATCH; i++) ad_setfuncs(L, mm, S->mt[i]);
   ad_setfuncs(L, mm, S->mt[AD_MTARRAY]);

@@ -71,7 +71,7 @@ static void form(Out *o, const Form *f) {
 static int uses(const Form *f, uint32_t *at, uint8_t *used) {
   const uint32_t *w = f->word + *at;
   uint32_t seq, all, item;
-  if (w[0] == F_NUM) {
+  if (F_ISLEAF(w[0])) {
     *at += 1;
     return 1;
   }
@@ -304,7 +304,7 @@ static int isform(const Form *f, uint64_t *at, uint64_t *leaf,
   const uint32_t *w = f->word + *at;
   const uint64_t left = f->n > *at ? f->n - *at : 0;
   if (left < 1 || depth > MAXDEPTH) return 0;
-  if (w[0] == F_NUM) {
+  if (F_ISLEAF(w[0])) {
     *leaf += 1;
     *at += 1;
     return 1;

@@ -217,6 +217,8 @@ void ad_stripvalue(lua_State *L, State *S, uint64_t key) {
       return;
     if (AD_GENERALKIND(ad_kindof(S, c)))
       lua_getiuservalue(L, -1, 1);
+    else if (S->recorder && ad_recordedint(S, c))
+      lua_pushinteger(L, (lua_Integer)c->value);
     else
       lua_pushnumber(L, c->value);
     lua_remove(L, -2);
@@ -653,6 +655,10 @@ static int mm_concat(lua_State *L) {
   }
   lua_concat(L, 2);
   return 1;
+}
+
+int ad_iscomparison(lua_CFunction f) {
+  return f == l_lt || f == l_le || f == l_eq;
 }
 
 void ad_openvalue(lua_State *L, State *S) {

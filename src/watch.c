@@ -15,6 +15,9 @@
 ** the instruction that is to run. Whether that is so, and whether instructions
 ** look like this, is tried once, with a small chunk, before it is relied upon:
 **
+** Once there are counters (counters.c), instructions in which they would not do
+** as the numbers do that they stand for get those numbers too.
+**
 **      31      24 23      16 15 14       7 6       0
 **      [    C    |     B    |k |    A     |   op   ]
 */
@@ -25,18 +28,55 @@
 #ifndef WORD   /* watch_test.c has others */
 #define WORD 4 /* of CallInfo */
 #endif
-#define MAXTRIED 48 /* instructions of the chunk: there are some 20 */
+#define MAXDEEP 10  /* tables within tables */
+#define MAXWIDE 500 /* values in them */
+#define MAXTRIED 80 /* instructions of the chunk: there are some 50 */
 
 typedef uint32_t Instruction;
 
+#define MAXJUMP 0xffffff /* of OP_JMP: less is a jump back */
+
 enum {
+  I_MOVE = 0,     /* A B      R[A] := R[B] */
+  I_LOADNIL = 8,  /* A B      R[A] .. R[A+B] := nil */
+  I_GETUPVAL = 9, /* A ... */
+  I_SETUPVAL = 10,
+  I_GETTABUP = 11,
+  I_SETTABUP = 15, /* B C      UpValue[A][K[B]] := RK(C) */
   I_GETTABLE = 12, /* A B C    R[A] := R[B][R[C]] */
   I_SETTABLE = 16, /* A B C    R[A][R[B]] := RK(C) */
-  I_EQ = 57,       /* A B k    if ((R[A] == R[B]) ~= k) then pc++ */
-  I_EQK = 60,      /* A B k    if ((R[A] == K[B]) ~= k) then pc++ */
-  I_EQI = 61,      /* A sB k   if ((R[A] == sB) ~= k) then pc++ */
-  I_CALL = 68,     /* A B C    R[A], ... := R[A](R[A+1], ...) */
-  I_TAILCALL = 69
+  I_NEWTABLE = 19,
+  I_SELF = 20,   /* A B C    R[A+1] := R[B]; R[A] := R[B][RK(C)] */
+  I_ADD = 34,    /* A B C    R[A] := R[B] + R[C] ... */
+  I_MMBIN = 46,  /* A B ... */
+  I_UNM = 49,    /* A B      R[A] := -R[B] ... */
+  I_CONCAT = 53, /* A B      R[A] := R[A] .. ... R[A+B-1] */
+  I_JMP = 56,
+  I_RETURN = 70,
+  I_TFORLOOP = 77,
+  I_SETLIST = 78, /* A B      R[A][..] := R[A+1] .. R[A+B] */
+  I_CLOSURE = 79,
+  I_VARARG = 80, /* A C      R[A] .. R[A+C-2] := ... */
+  I_BANDK = 29,  /* A B C    R[A] := R[B] & K[C] ... */
+  I_BORK,
+  I_BXORK,
+  I_SHRI,
+  I_SHLI,
+  I_BAND = 41, /* A B C    R[A] := R[B] & R[C] ... */
+  I_BOR,
+  I_BXOR,
+  I_SHL,
+  I_SHR,
+  I_BNOT = 50, /* A B      R[A] := ~R[B] */
+  I_EQ = 57,   /* A B k    if ((R[A] == R[B]) ~= k) then pc++ */
+  I_EQK = 60,  /* A B k    if ((R[A] == K[B]) ~= k) then pc++ */
+  I_EQI = 61,  /* A sB k   if ((R[A] == sB) ~= k) then pc++ */
+  I_CALL = 68, /* A B C    R[A], ... := R[A](R[A+1], ... R[A+B-1]) */
+  I_TAILCALL = 69,
+  I_FORLOOP = 73, /* A Bx     R[A] .. R[A+2]: state; R[A+3]: the variable */
+  I_FORPREP = 74,
+  I_TFORPREP = 75, /* the first time for TFORCALL too, which is seen later */
+  I_TFORCALL = 76  /* A C      R[A+4], ... := R[A](R[A+1], R[A+2]) */
 };
 
 #define OPOF(i) ((int)((i)&0x7f))
@@ -52,28 +92,139 @@ static const Instruction *next(const lua_Debug *ar) {
 }
 
 /*
+** Registers above the variables
+**
+** What is left in them of expressions that are done is of no account. A
+** register that an expression still needs is not written to before the
+** instruction that reads it, in the order in which the instructions are; and
+** no expression goes over the end of a loop or a return.
+*/
+
+#define ISK(i) ((i) >> 15 & 1)
+
+static int within(int r, int first, int n) {
+  return first <= r && r < first + n;
+}
+
+/* does the instruction read the register? In doubt it does */
+static int readsit(Instruction i, int r) {
+  const int op = OPOF(i), a = AOF(i), b = BOF(i), c = COF(i);
+  switch (op) {
+  case I_SETTABUP:
+    return c == r && !ISK(i);
+  case I_SETTABLE:
+    return a == r || b == r || (c == r && !ISK(i));
+  case I_SETTABLE + 1:
+  case I_SETTABLE + 2:
+    return a == r || (c == r && !ISK(i));
+  case I_CONCAT:
+    return within(r, a, b);
+  case I_CALL:
+  case I_TAILCALL:
+    return b == 0 ? r >= a : within(r, a, b);
+  case I_SETLIST:
+    return b == 0 ? r >= a : within(r, a, b + 1);
+  case I_FORPREP:
+  case I_FORLOOP:
+  case I_TFORPREP:
+  case I_TFORCALL:
+    return within(r, a, 4);
+  case I_RETURN:
+    return b == 0 ? r >= a : within(r, a, b - 1);
+  case I_SETUPVAL:
+    return a == r;
+  case I_GETUPVAL:
+  case I_GETTABUP:
+  case I_CLOSURE:
+  case I_VARARG:
+  case I_NEWTABLE:
+  case I_JMP:
+    return 0;
+  default:
+    if (op > I_MOVE && op < I_GETUPVAL) return 0; /* loads */
+    if (op <= I_SELF) return b == r || (op != I_MOVE && c == r);
+    if (op < I_ADD || within(op, I_UNM, 4)) return b == r;
+    if (op < I_MMBIN) return b == r || c == r;
+    return a == r || b == r;
+  }
+}
+
+/* is what was in the register gone afterwards? In doubt it is not */
+static int writesit(Instruction i, int r) {
+  const int op = OPOF(i), a = AOF(i), b = BOF(i), c = COF(i);
+  switch (op) {
+  case I_LOADNIL:
+    return within(r, a, b + 1);
+  case I_SELF:
+    return within(r, a, 2);
+  case I_CALL:
+    return r >= a;
+  case I_VARARG:
+    return c == 0 ? r >= a : within(r, a, c - 1);
+  case I_CLOSURE:
+  case I_NEWTABLE:
+  case I_CONCAT:
+    return r == a;
+  default:
+    return r == a && (op <= I_GETUPVAL || within(op, I_GETTABUP, 4) ||
+                      within(op, I_SELF + 1, I_MMBIN - I_SELF - 1) ||
+                      within(op, I_UNM, 4));
+  }
+}
+
+/* is there nothing in a register, which is no variable, of a Lua function? */
+int ad_watchgarbage(const State *S, const lua_Debug *ar, int reg) {
+  const Instruction *p;
+  if (!S->canwatch) return 0;
+  p = next(ar);
+  /* those that call something before they are done */
+  if ((OPOF(p[-1]) == I_CONCAT || OPOF(p[-1]) == I_RETURN) &&
+      readsit(p[-1], reg))
+    return 0;
+  for (;; p++) {
+    if (readsit(*p, reg)) return 0;
+    if (writesit(*p, reg)) return 1;
+    if (within(OPOF(*p), I_RETURN, I_FORPREP - I_RETURN) ||
+        OPOF(*p) == I_TFORLOOP || (OPOF(*p) == I_JMP && *p >> 7 < MAXJUMP))
+      return 1;
+  }
+}
+
+/*
 ** The trial
 */
 
 #ifndef CHUNK
 #define CHUNK                                                                  \
-  "local a, b, t, f = ...\n"                                                   \
+  "local a, b, t, f, g = ...\n"                                                \
   "local x = a == b\n"                                                         \
   "x = a == 7\n"                                                               \
   "x = a == 0.5\n"                                                             \
   "x = t[b]\n"                                                                 \
   "t[b] = a\n"                                                                 \
   "x = f(a)\n"                                                                 \
+  "x = a & 7\n"                                                                \
+  "x = 1 << a\n"                                                               \
+  "x = a & b\n"                                                                \
+  "x = a >> b\n"                                                               \
+  "x = ~a\n"                                                                   \
+  "for i = a, a do end\n"                                                      \
+  "for i in g, a, 1 do end\n"                                                  \
   "return f(a)\n"
 #endif
 
 static const struct {
   uint8_t op, a, b, c;
   uint8_t fields; /* which of them are known: 1 a, 2 b, 4 c */
-} expected[] = {{I_EQ, 0, 1, 0, 3},       {I_EQI, 0, 7 + 127, 0, 3},
-                {I_EQK, 0, 0, 0, 1},      {I_GETTABLE, 4, 2, 1, 7},
-                {I_SETTABLE, 2, 1, 0, 7}, {I_CALL, 5, 2, 2, 7},
-                {I_TAILCALL, 5, 2, 0, 3}};
+  uint8_t line;
+} expected[] = {{I_EQ, 0, 1, 0, 3, 2},        {I_EQI, 0, 7 + 127, 0, 3, 3},
+                {I_EQK, 0, 0, 0, 1, 4},       {I_GETTABLE, 5, 2, 1, 7, 5},
+                {I_SETTABLE, 2, 1, 0, 7, 6},  {I_CALL, 6, 2, 2, 7, 7},
+                {I_BANDK, 5, 0, 0, 3, 8},     {I_SHLI, 5, 0, 1 + 127, 7, 9},
+                {I_BAND, 5, 0, 1, 7, 10},     {I_SHR, 5, 0, 1, 7, 11},
+                {I_BNOT, 5, 0, 0, 3, 12},     {I_FORPREP, 6, 0, 0, 1, 13},
+                {I_FORLOOP, 6, 0, 0, 1, 13},  {I_TFORPREP, 6, 0, 0, 1, 14},
+                {I_TFORCALL, 6, 0, 1, 5, 14}, {I_TAILCALL, 6, 2, 0, 3, 15}};
 
 typedef struct Trial {
   const Instruction *at[MAXTRIED];
@@ -94,6 +245,12 @@ static void tried(lua_State *L, lua_Debug *ar) {
   t->at[t->n++] = next(ar);
 }
 
+static int once(lua_State *L) { /* an iterator */
+  if (lua_tointeger(L, 2) == 0) return 0;
+  lua_pushinteger(L, 0);
+  return 1;
+}
+
 static int identity(lua_State *L) {
   lua_settop(L, 1);
   return 1;
@@ -106,7 +263,7 @@ static int asexpected(const Trial *t) {
   if (t->n < 2 * nexpected || t->n == MAXTRIED) return 0;
   for (int i = 1; i < t->n; i++) {
     const uintptr_t p = (uintptr_t)t->at[i], q = (uintptr_t)t->at[i - 1];
-    if (p <= q || p - q > 3 * sizeof(Instruction) ||
+    if (p <= q || p - q > 4 * sizeof(Instruction) ||
         (p - q) % sizeof(Instruction) != 0)
       return 0;
   }
@@ -115,7 +272,7 @@ static int asexpected(const Trial *t) {
     for (int i = 0; i < t->n; i++) {
       const Instruction x = t->at[i][-1];
       if (OPOF(x) != expected[k].op) continue;
-      if (t->line[i] != k + 2) return 0;
+      if (t->line[i] != expected[k].line) return 0;
       if (expected[k].fields & 1 && AOF(x) != expected[k].a) return 0;
       if (expected[k].fields & 2 && BOF(x) != expected[k].b) return 0;
       if (expected[k].fields & 4 && COF(x) != expected[k].c) return 0;
@@ -146,11 +303,12 @@ static int trial(lua_State *L) {
   lua_pushinteger(L, 2);
   lua_newtable(L);
   lua_pushcfunction(L, identity);
-  lua_xmove(L, co, 5);
+  lua_pushcfunction(L, once);
+  lua_xmove(L, co, 6);
   lua_pushvalue(L, top + 2);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &trialkey);
   lua_sethook(co, tried, LUA_MASKCOUNT, 1);
-  status = lua_resume(co, L, 4, &nres);
+  status = lua_resume(co, L, 5, &nres);
   if (status == LUA_ERRMEM) {
     lua_xmove(co, L, 1);
     lua_error(L);
@@ -384,6 +542,19 @@ static void isargument(lua_State *L, int idx) {
   lua_pop(L, 2);
 }
 
+/* a register that may hold a counter gets its number */
+static void plain(lua_State *L, lua_Debug *ar, int reg) {
+  State *S;
+  const Cell *c;
+  if (pushregister(L, ar, reg) == LUA_TUSERDATA && (S = recording(L)) != NULL &&
+      S->recorder->counters && (c = ad_tocell(L, S, -1)) != NULL &&
+      ad_iscounter(S, c) && !ad_isstale(S, c)) {
+    ad_recordlook(L, S, c);
+    unrecord(L, S, ar, reg, c);
+  }
+  lua_pop(L, 1);
+}
+
 /* a register that is a key, if what is in the other is a table */
 static void key(lua_State *L, lua_Debug *ar, int table, int reg) {
   const int type = pushregister(L, ar, reg);
@@ -394,7 +565,8 @@ static void key(lua_State *L, lua_Debug *ar, int table, int reg) {
       (S = recording(L)) != NULL && (c = ours(L, S, -2)) != NULL) {
     ad_recordlook(L, S, c);
     unrecord(L, S, ar, reg, c);
-  }
+  } else
+    plain(L, ar, reg);
 }
 
 /* register 'reg', whose recorded value is at 'idx', is compared with y */
@@ -459,18 +631,25 @@ enum {
   W_VALUE,   /* what it is matters */
   W_KIND,    /* only that it is a number matters */
   W_SUBTYPE, /* ... and of which subtype */
-  W_CALL     /* it is a function that is called with the next ones */
+  W_CALL,    /* it is a function that is called with the next ones */
+  W_CATCH,   /* as W_CALL, but ends with their errors */
+  W_MOVE     /* does nothing with what is in a table */
 };
 
 static const struct {
   const char *lib, *name;
   int what, arg;
 } known[AD_NLIBRARY] = {
-    {"_G", "rawequal", W_EQUAL, 1}, {"_G", "pcall", W_CALL, 1},
-    {"_G", "rawget", W_VALUE, 2},   {"_G", "rawset", W_VALUE, 2},
-    {"_G", "tonumber", W_VALUE, 1}, {"_G", "getmetatable", W_KIND, 1},
-    {"_G", "type", W_KIND, 1},      {"math", "tointeger", W_VALUE, 1},
-    {"math", "type", W_SUBTYPE, 1}};
+    {"_G", "rawequal", W_EQUAL, 1},      {"_G", "pcall", W_CALL, 1},
+    {"_G", "rawget", W_VALUE, 2},        {"_G", "rawset", W_VALUE, 2},
+    {"_G", "tonumber", W_VALUE, 1},      {"_G", "getmetatable", W_KIND, 1},
+    {"_G", "type", W_KIND, 1},           {"math", "tointeger", W_VALUE, 1},
+    {"math", "type", W_SUBTYPE, 1},      {"_G", "xpcall", W_CATCH, 1},
+    {"coroutine", "resume", W_CATCH, 1}, {"_G", "next", W_MOVE, 1},
+    {"_G", "pairs", W_MOVE, 1},          {"_G", "ipairs", W_MOVE, 1},
+    {"_G", "setmetatable", W_MOVE, 1},   {"table", "insert", W_MOVE, 1},
+    {"_G", "error", W_MOVE, 1},          {"_G", "assert", W_MOVE, 1},
+    {"table", "remove", W_MOVE, 1},      {"table", "unpack", W_MOVE, 1}};
 
 /*
 ** Functions that do the same with a recorded value as with a number, or raise
@@ -544,17 +723,92 @@ static int isharmless(lua_State *L, const State *S) {
   return is;
 }
 
-static void call(lua_State *L, lua_Debug *ar, int a) {
+/* is there a counter in the table at the top, or more than can be looked at? */
+static int hascounter(lua_State *L, const State *S, int depth, int *left) {
+  int has = 0;
+  if (depth == MAXDEEP) return 1;
+  ad_checkstack(L, 6, NULL);
+  lua_pushnil(L);
+  while (!has && lua_next(L, -2)) {
+    const Cell *c = ad_tocell(L, S, -1);
+    has = --*left < 0 || (c != NULL && ad_iscounter(S, c)) ||
+          (lua_type(L, -1) == LUA_TTABLE && hascounter(L, S, depth + 1, left));
+    lua_pop(L, 1);
+  }
+  if (has) lua_pop(L, 1);
+  return has;
+}
+
+/* is there a function of Lua in the register? It is watched itself */
+static int islua(lua_State *L, lua_Debug *ar, int reg) {
+  const int is =
+      pushregister(L, ar, reg) == LUA_TFUNCTION && !lua_iscfunction(L, -1);
+  lua_pop(L, 1);
+  return is;
+}
+
+/*
+** How many arguments go to the call of register 'a' whose instruction does not
+** say so? As many as '...' has; or, of the results of another call, at most
+** what there is room for.
+*/
+static int arguments(lua_State *L, lua_Debug *ar, int a, int top) {
+  const Instruction i = next(ar)[-2];
+  int n = 0;
+  if (OPOF(i) != I_VARARG) return top - a - 1;
+  while (lua_getlocal(L, ar, -1 - n) != NULL) {
+    lua_pop(L, 1);
+    n++;
+  }
+  return AOF(i) + n - a - 1;
+}
+
+/*
+** While there are counters: the function in register 'a' is called, with n
+** arguments (-1: see above). Of a function of C they get numbers,
+** but where it takes recorded values for numbers. An error that it raises as
+** there are counters is not to be caught.
+*/
+static void callcounters(lua_State *L, State *S, lua_Debug *ar, int a, int n) {
+  const int top = lua_gettop(L);
+  lua_CFunction f;
+  int k = 0, what = -1;
+  pushregister(L, ar, a);
+  f = lua_tocfunction(L, -1);
+  while (k < AD_NLIBRARY && f != S->recorder->library[k]) k++;
+  if (f != NULL && k < AD_NLIBRARY) what = known[k].what;
+  if (what == W_CATCH || what == W_CALL)
+    ad_giveup(L, S, "f catches errors while it counts");
+  if (what == W_KIND || what == W_SUBTYPE ||
+      (f != NULL && (ad_iselementary(f) || ad_iscomparison(f)))) {
+    lua_settop(L, top);
+    return;
+  }
+  if (n < 0) n = arguments(L, ar, a, top);
+  for (int i = 1; i <= n; i++) {
+    int left = MAXWIDE;
+    plain(L, ar, a + i);
+    if (what != W_MOVE && what != W_VALUE &&
+        pushregister(L, ar, a + i) == LUA_TTABLE && hascounter(L, S, 0, &left))
+      ad_giveup(L, S, "f gives what it counts to a function of C");
+    lua_settop(L, top);
+  }
+}
+
+static void call(lua_State *L, lua_Debug *ar, int a, int n) {
   State *S;
   const Cell *c;
   lua_CFunction f;
   int k;
+  if (islua(L, ar, a) || (S = recording(L)) == NULL) return;
+  if (S->recorder->counters) callcounters(L, S, ar, a, n);
   do {
     if (pushregister(L, ar, a) != LUA_TFUNCTION ||
-        (f = lua_tocfunction(L, -1)) == NULL || (S = recording(L)) == NULL)
+        (f = lua_tocfunction(L, -1)) == NULL)
       return;
     for (k = 0; k < AD_NLIBRARY && f != S->recorder->library[k];) k++;
-    if (k == AD_NLIBRARY) {
+    if (k == AD_NLIBRARY || known[k].what == W_CATCH ||
+        known[k].what == W_MOVE) {
       if (!isharmless(L, S)) S->recorder->doubt = 1;
       return;
     }
@@ -569,13 +823,32 @@ static void call(lua_State *L, lua_Debug *ar, int a) {
   if (pushregister(L, ar, a) != LUA_TUSERDATA || (c = ours(L, S, -1)) == NULL)
     return;
   if (known[k].what == W_VALUE) ad_recordlook(L, S, c);
-  if (known[k].what == W_SUBTYPE) ad_recordsubtypes(S);
+  if (known[k].what == W_SUBTYPE && !ad_iscounter(S, c)) ad_recordsubtypes(S);
   if (known[k].what != W_KIND)
     unrecord(L, S, ar, a, c);
   else {
     lua_pushnumber(L, c->value);
     if (lua_setlocal(L, ar, a + 1) == NULL) lua_pop(L, 1);
   }
+}
+
+/* FORLOOP has run, see counters.c */
+static void afterloop(lua_State *L, lua_Debug *ar);
+
+/* the state is in registers a .. */
+static void forloop(lua_State *L, lua_Debug *ar, int a) {
+  State *S = recording(L);
+  if (S != NULL && S->recorder->counters && ad_forloop(L, S, ar, a)) {
+    S->recorder->forloop = a;
+    lua_sethook(L, afterloop, S->hookmask | LUA_MASKCOUNT, 1);
+  }
+}
+
+static void forprep(lua_State *L, lua_Debug *ar, int a) {
+  State *S = recording(L);
+  if (S == NULL || !S->recorder->counters) return;
+  for (int i = 0; i < 3; i++) plain(L, ar, a + i);
+  ad_dropfor(ad_compiling(S), ar->i_ci, a);
 }
 
 static void look(lua_State *L, lua_Debug *ar) {
@@ -597,7 +870,33 @@ static void look(lua_State *L, lua_Debug *ar) {
     break;
   case I_CALL:
   case I_TAILCALL:
-    call(L, ar, AOF(i));
+    call(L, ar, AOF(i), BOF(i) - 1);
+    break;
+  case I_BAND:
+  case I_BOR:
+  case I_BXOR:
+  case I_SHL:
+  case I_SHR:
+    plain(L, ar, COF(i));
+    /* FALLTHROUGH */
+  case I_BANDK:
+  case I_BORK:
+  case I_BXORK:
+  case I_SHRI:
+  case I_SHLI:
+  case I_BNOT:
+    plain(L, ar, BOF(i));
+    break;
+  case I_FORPREP:
+    forprep(L, ar, AOF(i));
+    break;
+  case I_FORLOOP:
+    forloop(L, ar, AOF(i));
+    break;
+  case I_TFORPREP:
+  case I_TFORCALL:
+    if (!islua(L, ar, AOF(i)))
+      for (int k = 1; k <= 2; k++) plain(L, ar, AOF(i) + k);
     break;
   default:
     return;
@@ -616,6 +915,19 @@ static void both(lua_State *L, lua_Debug *ar) {
   } else if (!(S->hookmask & 1 << event))
     return;
   if (S->hook != NULL) S->hook(L, ar);
+}
+
+static void afterloop(lua_State *L, lua_Debug *ar) {
+  State *S = recording(L);
+  const lua_Hook h = S != NULL && S->hook ? both : look;
+  if (S == NULL) return;
+  if (ar->event == LUA_HOOKCOUNT) {
+    const int a = S->recorder->forloop;
+    lua_sethook(L, h, S->hookmask | LUA_MASKCOUNT, 1);
+    if (ad_pushindex(L, S, ar->i_ci, a) && lua_setlocal(L, ar, a + 4) == NULL)
+      lua_pop(L, 1);
+  }
+  h(L, ar);
 }
 
 static void library(lua_State *L, Recorder *r) {
@@ -645,6 +957,11 @@ int ad_canwatch(lua_State *L, State *S) {
   return S->canwatch;
 }
 
+/* where a function of Lua is, to the instruction; NULL: nobody can tell */
+const void *ad_watchplace(const State *S, const lua_Debug *ar) {
+  return S->canwatch ? next(ar) : NULL;
+}
+
 /* what may fail is here: nothing can from ad_watchbegin to ad_watchend */
 void ad_watchready(lua_State *L, Recorder *r) {
   library(L, r);
@@ -666,6 +983,6 @@ void ad_watchbegin(lua_State *L, State *S) {
 /* f may have set a hook of its own */
 void ad_watchend(lua_State *L, State *S) {
   const lua_Hook h = lua_gethook(L);
-  if (h == look || h == both)
+  if (h == look || h == both || h == afterloop)
     lua_sethook(L, S->hook, S->hookmask, S->hookcount);
 }

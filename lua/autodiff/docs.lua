@@ -445,9 +445,11 @@ A callable that does what f does, for any f of numbers, arrays and structures, m
 `ad.value_and_grad(f)`. The first call records the operations of f into a program; later calls run
 the program, not f. Wherever f looked at a value (comparisons, ad.value, ad.floor, tostring) the
 program has a guard: a call that takes another path is recorded too, and loops whose length depends
-on the data become loops of the program. What Lua asks no value about (x == 1, type(x), t[x]) is
+on the data become loops of the program. So do numbers that a loop counts, while they are computed
+with, compared, and returned; as keys, or in calls of Lua's own functions, they take a trace for
+each value. What Lua asks no value about (x == 1, type(x), t[x]) is
 seen to as well, by a debug hook while f is recorded. Where f calls what cannot be seen into
-(math.random, a coroutine, other libraries in C), or computes with arrays, f itself runs once more
+(math.random, a coroutine, other libraries in C), computes with arrays, or counts, f itself runs once more
 after it was recorded; if its results are others, f is called as it is from then on. f must have no
 other effects, and what it closes over must not change. A key that is a number takes a trace for
 each value. Strings and the lengths of tables are part of what is recorded; integers are, where f

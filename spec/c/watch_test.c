@@ -23,13 +23,20 @@ static int word;
 int luaopen_autodiff_core(lua_State *L);
 
 #define RIGHT                                                                  \
-  "local a, b, t, f = ...\n"                                                   \
+  "local a, b, t, f, g = ...\n"                                                \
   "local x = a == b\n"                                                         \
   "x = a == 7\n"                                                               \
   "x = a == 0.5\n"                                                             \
   "x = t[b]\n"                                                                 \
   "t[b] = a\n"                                                                 \
   "x = f(a)\n"                                                                 \
+  "x = a & 7\n"                                                                \
+  "x = 1 << a\n"                                                               \
+  "x = a & b\n"                                                                \
+  "x = a >> b\n"                                                               \
+  "x = ~a\n"                                                                   \
+  "for i = a, a do end\n"                                                      \
+  "for i in g, a, 1 do end\n"                                                  \
   "return f(a)\n"
 
 static int passed, failed;

@@ -88,3 +88,33 @@ near(rows:stats().rounds == "recomputed" and 1, 1)
 local some = ad.compile(ad.grad(newton), {memory = 40})
 near(some(1.5), 0.5 / 1.5 ^ 0.5)
 near(ad.value(some:map(ad.array{2.0, 1e6})[2]), 0.0005)
+
+-- counters, integers among the results, and those that lead nowhere
+local count = ad.compile(function(x)
+  local m, s = 0, 0.0
+  while x > 1 do
+    x = x * 0.8
+    m = m + 1
+    for i = 1, 9 do if x > i then s = s + i * x end end
+    if m > 40 then error("too many: " .. m) end
+  end
+  return m, s, {m * 2}
+end)
+local look = ad.compile(ad.value_and_grad(function(x)
+  local m, t = 0, {}
+  while x > 1 do
+    x = x * 0.8
+    m = m + 1
+    t[m] = m & 1
+  end
+  return x, #t
+end))
+for _ = 1, 2 do
+  for x, rounds in pairs{[9.0] = 10, [30.0] = 16, [70.0] = 20} do
+    local k, _, t = count(x)
+    near(math.type(k) == "integer" and k, rounds)
+    near(t[1], 2 * rounds)
+    near(select(3, look(x)), rounds)
+  end
+end
+fails(count, 1e9)
