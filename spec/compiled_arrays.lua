@@ -57,7 +57,7 @@ local function indent(text) return (text:gsub("([^\n]+)", "  %1")) end
 local function block(state, depth, n)
   local lines = {}
   for _ = 1, n do
-    local what = random(10)
+    local what = random(12)
     local kind = ({ "S", "V", "M", "V" })[random(4)]
     local target = names(state, kind:lower())
     if what <= 6 or depth == 0 then
@@ -69,6 +69,16 @@ local function block(state, depth, n)
     elseif what == 9 then
       lines[#lines + 1] = ("for i = 1, %d do\n%s\nend"):format(random(3),
         indent(block(state, depth - 1, random(2))))
+    elseif what >= 11 then -- the program's has a loop as well
+      lines[#lines + 1] = ([[
+do
+  local w = %s
+  while ad.norm(w) > 0.3 do
+%s
+    w = w * %s
+  end
+end]]):format(expression(state, "V", 1), indent(indent(block(state, depth - 1, random(2)))),
+        random(2) == 1 and "0.6" or "ad.tanh(w) * 0.7")
     else
       lines[#lines + 1] = ([[
 do
@@ -179,7 +189,7 @@ end
 
 if standalone then
   local count, points, seed = tonumber(arg[1] or 200), tonumber(arg[2] or 5), tonumber(arg[3] or 1)
-  local calls, eager, failed = 0, 0, 0
+  local calls, eager, failed, loops = 0, 0, 0, 0
   for i = seed, seed + count - 1 do
     local wrong, s1, s2 = M.check(i, points)
     if wrong then
@@ -187,12 +197,12 @@ if standalone then
       print(wrong)
     else
       for _, s in ipairs { s1, s2 } do
-        calls, eager = calls + s.calls, eager + s.eager_calls
+        calls, eager, loops = calls + s.calls, eager + s.eager_calls, loops + s.loops
       end
     end
   end
-  print(("%d programs, %d failed; %d calls, %d of them by f itself, %d errors"):format(count,
-    failed, calls, eager, M.errors))
+  print(("%d programs, %d failed; %d loops, %d calls, %d of them by f itself, %d errors"):format(
+    count, failed, loops, calls, eager, M.errors))
   os.exit(failed == 0)
 end
 

@@ -788,9 +788,15 @@ static void result(Run *w, const Shape *shape, uint32_t to) {
 static void call(void *ud, const Ins *x) {
   Run *w = ud;
   lua_State *L = w->L;
-  const Called *d = &w->c->called[x->c];
+  const Called *d = x->c == P_NONE ? NULL : &w->c->called[x->c];
   const uint32_t *in = w->r->code.list + x->a, n = x->b, *to = in + n + 1;
   const int top = lua_gettop(L);
+  if (x->c == P_NONE) { /* an assignment */
+    ad_takearray(L, w->r, w->slots, in[0] & ~P_A);
+    w->r->array[*to & ~P_A] = lua_touserdata(L, -1);
+    lua_rawseti(L, w->slots, (lua_Integer)(*to & ~P_A) + 1);
+    return;
+  }
   if (d->kind == C_ELEMENT) {
     element(w, d, in, n, *to);
     return;

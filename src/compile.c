@@ -2644,7 +2644,10 @@ static void listing(luaL_Buffer *b, const Compiled *c, const Root *r) {
         const uint32_t *made = o->list + s->a + s->b;
         addlist(b, o, s->a + s->b + 1, made[0]);
         luaL_addstring(b, " = ");
-        ad_addcalled(b, &c->called[s->c]);
+        if (s->c == P_NONE)
+          luaL_addstring(b, "mov");
+        else
+          ad_addcalled(b, &c->called[s->c]);
         luaL_addchar(b, '(');
         addlist(b, o, s->a, s->b);
         luaL_addstring(b, ")\n");
