@@ -307,6 +307,7 @@ static int visit(Walk *w, int depth) {
       return visitrecorded(w, c);
     mix(w, LUA_TUSERDATA);
     if (c == NULL && w->reg) return 0;
+    if (lua_touserdata(L, -1) == w->S) return 0; /* of ours: not f's */
     if (c == NULL && ad_arrayhere(L, w->S, -1)) {
       visitarray(w);
       return 0;
