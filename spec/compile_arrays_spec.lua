@@ -209,6 +209,49 @@ describe("a program of arrays", function()
     counts(c, { eager_calls = 0, traces = 1, retraces = 0 })
   end)
 
+  it("takes no notice of views of an array from outside, which are recorded", function()
+    local rows, wanted = A { { 1, 2 }, { 3, 4 }, { 5, 7 } }, A { 1, 2, 3 }
+    local f = ad.value_and_grad(function(x, eps)
+      local r = ad.matmul(rows, x) - wanted
+      if ad.sum(r * r) > eps then r = r * 2 end
+      return ad.mean(r * r) + ad.sum(rows:transpose()[1] * x[1]) * x[2]
+    end)
+    local c = ad.compile(f)
+    for i = 1, 10 do
+      rows[{ 2, 1 }] = i
+      agree("views", f, c, { { A { 0.5, i }, 1.0 }, { A { i, 2 }, 1e9 } })
+    end
+    counts(c, { traces = 2, eager_calls = 0 })
+    local part = ad.compile(function(x) return rows[2], x end)
+    assert.are.same({ 10, 4 }, (part(1.0)):tolist())
+    for i = 1, 3 do
+      rows[{ 2, 1 }] = i
+      assert.are.same({ i + 0.0, 4.0 }, (part(1.0)):tolist())
+    end
+    counts(part, { eager_calls = 0 })
+  end)
+
+  it("is trained in a loop", function()
+    local rng = ad.random(1)
+    local rows = rng:normal(20, 3)
+    local wanted = ad.matmul(rows, A { 1, -2, 3 })
+    local fit = function(x, eps)
+      local g = ad.value_and_grad(function(p)
+        local r = ad.matmul(rows, p) - wanted
+        return ad.mean(r * r)
+      end)
+      local loss, d = g(x)
+      while loss > eps do
+        x = x - 0.1 * d
+        loss, d = g(x)
+      end
+      return x, loss
+    end
+    local c = ad.compile(fit)
+    agree("fit", fit, c, { { v, 1e-2 }, { w, 1e-5 }, { v * 2, 1e-3 }, { w, 1e-1 } })
+    counts(c, { traces = 1, loops = 1, eager_calls = 0 })
+  end)
+
   it("is recorded again when something was written into what it has read", function()
     local data = A { 1, 2, 3 }
     local part = data[{ { 1, 2 } }]
@@ -219,6 +262,8 @@ describe("a program of arrays", function()
       list = function(x) return data:tolist()[1] * x end,
       text = function(x) return tostring(data), x * data end,
       copy = function(x) return ad.array { data, data } * x end,
+      gradient = ad.grad(function(x) return ad.sum(data * x) end),
+      tangent = function(x) return ad.jvp(function(y) return data * y end, { x }, { 1.0 }) end,
       branch = function(x) if ad.sum(data) > 6 then return x end return data * x end,
       ["a function of it"] = function(x) return ad.tanh(data) * x end,
       positions = function(x) return ad.take(data * x, ad.argsort(data)) end,

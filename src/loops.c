@@ -256,7 +256,7 @@ static void visitarray(Walk *w) {
   lua_State *L = w->L;
   const Array *a = lua_touserdata(L, -1);
   const int top = lua_gettop(L);
-  if (!ad_madehere(L, w->S, -1)) {
+  if (!ad_madehere(L, w->S, -1, 0)) {
     mix(w, (uint64_t)(uintptr_t)a);
     if (ad_owner(L, -1)->written > w->r->writes) w->bad = 1;
     return;
