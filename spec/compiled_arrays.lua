@@ -212,9 +212,10 @@ if standalone then
       end
     end
   end
-  print(("%d programs, %d failed; %d loops, %d calls, %d of them by f itself, %d errors"):format(
-    count, failed, loops, calls, eager, M.errors))
-  os.exit(failed == 0)
+  print(("%d programs, %d loops; %d calls, %d of them by f itself, %d errors"):format(count, loops,
+    calls, eager, M.errors))
+  print(("%d passed, %d failed"):format(count - failed, failed))
+  os.exit(failed == 0, true)
 end
 
 return M
