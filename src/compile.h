@@ -118,6 +118,7 @@ typedef struct Recorder {
   int looped;
   int arrays;       /* there are some in what is recorded */
   int inside;       /* in an operation that is recorded */
+  const void *read; /* the array that was last added to those read */
   uint64_t writes;  /* S->writes when it began */
   int doubt;        /* f did what nobody watches: see verify */
   int order;        /* the keys of its arguments come in another order */
