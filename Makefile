@@ -275,6 +275,7 @@ test-run: $(CORE) $(CTESTS) $(HOSTS)
 	run $(LUA) spec/property.lua $(PROGRAMS) $(SEED); \
 	run $(LUA) spec/array_property.lua $(SAMPLES) $(SEED); \
 	run $(LUA) spec/compiled.lua $(COMPILED) 5 $(SEED); \
+	run $(LUA) spec/compiled_arrays.lua $$(($(COMPILED) / 10)) 4 $(SEED); \
 	echo; echo "$$passed passed, $$failed failed"; \
 	test $$failed -eq 0
 

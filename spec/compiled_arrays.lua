@@ -23,19 +23,27 @@ local forms = {
   S = { "ad.sum(V)", "ad.mean(M)", "ad.max(V)", "ad.dot(V, V)", "v[1]", "m[{2, 3}]", "S * S",
     "S + S", "ad.sin(S)", "ad.norm(V + 2)", "ad.tanh(S) - 0.5", "V[-1]", "ad.min(M)",
     "ad.logsumexp(V)", "ad.max(S, S)", "s", "s", "ad.sum(m)", "0.7", "ad.sum(v * K)",
-    "ad.sum({S, S, s})", "ad.linalg.det(M)", "s * #v / m.size" },
+    "ad.sum({S, S, s})", "ad.linalg.det(M)",
+    "D[{ 1, 2 }] * S",
+    "ad.grad(function(x) return ad.sum(D * x) end)(S)", "ad.sum(D[2] * V)", "s * #v / m.size" },
   V = { "V + V", "V * S", "V - V", "ad.tanh(V)", "ad.matmul(M, V)", "ad.sum(M, 1)", "m[2]",
     "v:flip()", "ad.concat{ v[{ { 1, 2 } }], V[{ { 3, 3 } }] }", "v", "v", "v", "K", "V * K",
     "ad.where(ad.lt(V, S), V, V)", "ad.array{ S, S, s }", "v:take{ 2, 1, 3 }", "v:cumsum()",
     "v:softmax()", "S * V", "ad.sin(V) / 2", "ad.maximum(V, 0.1)", "-V", "V * V",
     "ad.take(v, v:argsort())", "m:max(2)", "ad.zeros(3) + S", "m:transpose()[1]",
     "ad.vmap(function(x) return x * S end)(v)", "ad.split(m, 3)[1]:reshape(3)",
-    "ad.clamp(V, -0.5, S)", "ad.grad(function(x) return ad.sum(x * x * v) end)(V)" },
+    "ad.clamp(V, -0.5, S)", "ad.grad(function(x) return ad.sum(x * x * v) end)(V)",
+    "ad.matmul(D, V)", "D[1] * S", "ad.grad(function(x) return ad.sum(x * K) end)(V)",
+    "ad.grad(function(x) return ad.sum(ad.matmul(D, x) ^ 2) end)(V)", "ad.sum(D, 1) * V" },
   M = { "M + M", "M * V", "m:transpose()", "ad.matmul(M, M) / 3", "ad.outer(V, V)",
     "v:reshape(3, 1) * V", "ad.stack{ V, v, V }", "m:reshape(9):reshape(3, 3)", "m", "m",
     "m * S", "ad.sin(M)", "M - V:reshape(3, 1)", "ad.broadcast_to(V, { 3, 3 })", "I * S",
     "m[{ {}, { 3, 1, -1 } }]", "ad.exp(ad.tanh(M))", "ad.array{ V, v, v }", "m:cumsum(1) / 3",
-    "ad.linalg.solve(M / 5 + I * 3, m)" },
+    "ad.linalg.solve(M / 5 + I * 3, m)", "D:transpose() * S", "ad.matmul(D:reshape(3, 3), M)",
+    "ad.flip(D) - M", "ad.grad(function(x) return ad.sum(ad.matmul(x, D)) end)(M)",
+    "ad.grad(function(x) return ad.sum(x * D) end)(M)",
+    "ad.jacobian(function(x) return D[2] * x end)(v)",
+    "ad.hessian(function(x) return ad.dot(x, ad.matmul(D, x)) end)(v) / 3" },
 }
 
 local function names(state, kind)
@@ -57,7 +65,7 @@ local function indent(text) return (text:gsub("([^\n]+)", "  %1")) end
 local function block(state, depth, n)
   local lines = {}
   for _ = 1, n do
-    local what = random(10)
+    local what = random(12)
     local kind = ({ "S", "V", "M", "V" })[random(4)]
     local target = names(state, kind:lower())
     if what <= 6 or depth == 0 then
@@ -69,6 +77,16 @@ local function block(state, depth, n)
     elseif what == 9 then
       lines[#lines + 1] = ("for i = 1, %d do\n%s\nend"):format(random(3),
         indent(block(state, depth - 1, random(2))))
+    elseif what >= 11 then -- the program's has a loop as well
+      lines[#lines + 1] = ([[
+do
+  local w = %s
+  while ad.norm(w) > 0.3 do
+%s
+    w = w * %s
+  end
+end]]):format(expression(state, "V", 1), indent(indent(block(state, depth - 1, random(2)))),
+        random(2) == 1 and "0.6" or "ad.tanh(w) * 0.7")
     else
       lines[#lines + 1] = ([[
 do
@@ -91,7 +109,7 @@ function M.program(seed)
   math.randomseed(seed)
   local state = { s = 2, v = 2, m = 2 }
   return ([[
-local ad, K, I = ...
+local ad, K, I, D = ...
 return function(s1, v1, m1)
   local s2, v2, m2 = s1 * 0.5, v1 + 0.25, m1 * 0.5
 %s
@@ -140,8 +158,8 @@ end
 -- `stats()`.
 function M.check(seed, points)
   local text = M.program(seed)
-  local K, I = draw(3), ad.eye(3)
-  local f = assert(load(text, "=program", "t"))(ad, K, I)
+  local K, I, D = draw(3), ad.eye(3), draw(9):reshape(3, 3)
+  local f = assert(load(text, "=program", "t"))(ad, K, I, D)
   local g = ad.grad(function(...)
     local a, b, c = f(...)
     return a + ad.sum(b) + ad.sum(c.m) * 0.5 + ad.sum(c.list[1]) - c.list[2] + ad.mean(c[1])
@@ -153,7 +171,10 @@ function M.check(seed, points)
     local c = ad.compile(h)
     compiled[which] = c
     for round = 1, 3 do
-      if round == 3 then K[random(3)] = random() end -- f has it as an upvalue
+      if round == 3 then -- f has them as upvalues
+        K[random(3)] = random()
+        D[{ 2, random(3) }] = random()
+      end
       for i, args in ipairs(lists) do
         if i % 3 == round then args[3] = args[3]:transpose() end
         local want = table.pack(pcall(h, table.unpack(args)))
@@ -179,7 +200,7 @@ end
 
 if standalone then
   local count, points, seed = tonumber(arg[1] or 200), tonumber(arg[2] or 5), tonumber(arg[3] or 1)
-  local calls, eager, failed = 0, 0, 0
+  local calls, eager, failed, loops = 0, 0, 0, 0
   for i = seed, seed + count - 1 do
     local wrong, s1, s2 = M.check(i, points)
     if wrong then
@@ -187,13 +208,14 @@ if standalone then
       print(wrong)
     else
       for _, s in ipairs { s1, s2 } do
-        calls, eager = calls + s.calls, eager + s.eager_calls
+        calls, eager, loops = calls + s.calls, eager + s.eager_calls, loops + s.loops
       end
     end
   end
-  print(("%d programs, %d failed; %d calls, %d of them by f itself, %d errors"):format(count,
-    failed, calls, eager, M.errors))
-  os.exit(failed == 0)
+  print(("%d programs, %d loops; %d calls, %d of them by f itself, %d errors"):format(count, loops,
+    calls, eager, M.errors))
+  print(("%d passed, %d failed"):format(count - failed, failed))
+  os.exit(failed == 0, true)
 end
 
 return M

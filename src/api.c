@@ -242,8 +242,10 @@ size_t ad_getarray(lua_State *L, int idx, size_t n, double *x) {
 
 const double *ad_arraydata(lua_State *L, int idx) {
   const Array *a;
+  State *S;
   if (ad_type(L, idx) != AD_TARRAY) return NULL;
-  a = lua_touserdata(L, idx);
+  S = ad_getstate(L);
+  if ((a = ad_toarray(L, S, idx)) == NULL) return NULL; /* recorded */
   return ad_contiguous(a) ? a->data : NULL;
 }
 

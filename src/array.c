@@ -116,12 +116,18 @@ Array *ad_newview(lua_State *L, State *S, int idx) {
   *v = *a;
   v->view = 1;
   v->saved = v->own = 0;
+  v->born = S->counter;
   if (a->view)
     lua_getiuservalue(L, idx, 1);
   else
     lua_pushvalue(L, idx);
   lua_setiuservalue(L, -2, 1);
   return v;
+}
+
+Array *ad_ownview(lua_State *L, State *S, int idx) {
+  if (S->recorder != NULL) ad_recordview(L, S, idx);
+  return ad_newview(L, S, idx);
 }
 
 /*
@@ -385,11 +391,14 @@ static void numbers(lua_State *L, int n, const val *x, val *out) {
   }
 }
 
+/* the elements of a plain value are looked at */
+static void readval(lua_State *L, State *S, val v) {
+  if (S->recorder != NULL && v.i && ad_arrayhere(L, S, v.i))
+    ad_recordread(L, S, v.i);
+}
+
 val ad_arrayapply(lua_State *L, State *S, int op, int n, const val *given) {
-  if (S->recorder != NULL)
-    for (int i = 0; i < n; i++)
-      if (given[i].i && ad_arrayhere(L, S, given[i].i))
-        ad_recordread(L, S, given[i].i);
+  for (int i = 0; i < n; i++) readval(L, S, given[i]);
   return ad_arraycompute(L, S, op, n, given);
 }
 
@@ -532,6 +541,8 @@ val ad_arraypull(lua_State *L, State *S, int op, int i, int n, const val *given,
   numbers(L, n, given, x);
   x[n] = y;
   x[n + 1] = g;
+  for (int k = 0; k < n + 2; k++) readval(L, S, x[k]);
+  readval(L, S, acc);
   align(L, S, ad_opinfo[op].name, n + 2, x, &ndim, shape, stride, in, number);
   if (ndim == 0) { /* numbers, which stand for all elements */
     ndim = 1;
@@ -912,6 +923,7 @@ void ad_handout(lua_State *L, State *S) {
   if (a == NULL) return;
   if (a->view || a->given) {
     const Array *from = a;
+    readval(L, S, ad_at(lua_gettop(L)));
     a = ad_newarray(L, S, from->ndim, from->shape);
     ad_gather(from, a->data);
     lua_remove(L, -2);
@@ -959,15 +971,14 @@ void ad_shapelike(lua_State *L, State *S, int idx) {
   ad_handout(L, S);
 }
 
-int ad_addinplace(lua_State *L, val acc, val v) {
+int ad_addinplace(lua_State *L, State *S, val acc, val v) {
   Array *a = acc.i ? lua_touserdata(L, acc.i) : NULL;
   const Array *b = v.i ? lua_touserdata(L, v.i) : NULL;
   if (a == NULL || b == NULL || !ad_isarray(a) || !ad_isarray(b)) return 0;
   if (!a->own || a->view || !sameshape(a, b->ndim, b->shape)) return 0;
-  if (ad_contiguous(b))
-    for (size_t i = 0; i < a->size; i++) a->data[i] += b->data[i];
-  else
-    return 0;
+  if (!ad_contiguous(b)) return 0;
+  readval(L, S, v);
+  for (size_t i = 0; i < a->size; i++) a->data[i] += b->data[i];
   return 1;
 }
 

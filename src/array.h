@@ -53,6 +53,8 @@ Array *ad_checkarray(lua_State *L, State *S, int arg);
 Array *ad_newarray(lua_State *L, State *S, int ndim, const ptrdiff_t *shape);
 /* pushes a view of the array at idx; data, shape and strides as that one's */
 Array *ad_newview(lua_State *L, State *S, int idx);
+/* the same, for a function that does nothing else with the array */
+Array *ad_ownview(lua_State *L, State *S, int idx);
 /* recomputes size from shape */
 void ad_resize(lua_State *L, Array *a);
 /* are the elements in row-major order, without gaps? */
@@ -195,7 +197,7 @@ void ad_handout(lua_State *L, State *S);
 /* the value at the top, of a sweep, in the shape of the leaf at idx */
 void ad_shapelike(lua_State *L, State *S, int idx);
 /* acc + v, in place if acc is a sweep's own; 0: that cannot be */
-int ad_addinplace(lua_State *L, val acc, val v);
+int ad_addinplace(lua_State *L, State *S, val acc, val v);
 
 /* vmap.c */
 val ad_vmapapply(lua_State *L, State *S, int op, int n, const Arg *a,

@@ -185,14 +185,15 @@ static int isnew(const State *S, const Array *owner) {
   return owner->born >= AD_TRANSFORM(S->recorder->key);
 }
 
-int ad_madehere(lua_State *L, const State *S, int idx) {
-  return isnew(S, ad_owner(L, idx));
+int ad_madehere(lua_State *L, const State *S, int idx, int view) {
+  return isnew(S, view ? lua_touserdata(L, idx) : ad_owner(L, idx));
 }
 
 /* f reads a plain array: the program has what came of it */
 void ad_recordread(lua_State *L, State *S, int idx) {
   Recorder *rec = S->recorder;
   const Array *a = lua_touserdata(L, idx);
+  rec->read = NULL;
   if (rec->failed || rec->inside || isnew(S, ad_owner(L, idx))) return;
   ad_checkstack(L, 6, NULL);
   if (a->view)
@@ -200,11 +201,38 @@ void ad_recordread(lua_State *L, State *S, int idx) {
   else
     lua_pushvalue(L, idx);
   pushtable(L, &rec->root->read, 1);
-  lua_insert(L, -2);
-  lua_pushboolean(L, 1);
-  lua_rawset(L, -3);
-  lua_pop(L, 1);
+  lua_pushvalue(L, -2);
+  if (lua_rawget(L, -2) == LUA_TNIL) {
+    lua_pushvalue(L, -3);
+    lua_pushboolean(L, 1);
+    lua_rawset(L, -4);
+    rec->read = lua_touserdata(L, -3);
+  }
+  lua_pop(L, 3);
   rec->arrays = 1;
+}
+
+/*
+** A view is made of an array: who has asked for that to do so has not looked at
+** what is in it, and whoever uses the view will see that.
+*/
+void ad_recordview(lua_State *L, State *S, int idx) {
+  Recorder *rec = S->recorder;
+  const int top = lua_gettop(L);
+  const Array *owner = ad_owner(L, idx);
+  if (rec->read == owner && rec->read != NULL && !rec->inside) {
+    ad_checkstack(L, 6, NULL);
+    idx = lua_absindex(L, idx);
+    pushtable(L, &rec->root->read, 1);
+    if (owner->view || owner != lua_touserdata(L, idx))
+      lua_getiuservalue(L, idx, 1);
+    else
+      lua_pushvalue(L, idx);
+    lua_pushnil(L);
+    lua_rawset(L, top + 1);
+    lua_settop(L, top);
+  }
+  rec->read = NULL;
 }
 
 int ad_unwritten(lua_State *L, State *S, Root *r) {
@@ -269,11 +297,19 @@ int ad_recordwrite(lua_State *L, State *S, int idx) {
   return 1;
 }
 
+/* of arrays in row-major order, without gaps */
 static int sameelements(const Array *a, const Array *b) {
   return a->ndim == b->ndim &&
          memcmp(a->shape, b->shape, sizeof *a->shape * (size_t)a->ndim) == 0 &&
          (a->size == 0 ||
           memcmp(a->data, b->data, a->size * sizeof *a->data) == 0);
+}
+
+static int sameview(const Array *a, const Array *b) {
+  const size_t size = sizeof *a->shape * (size_t)a->ndim;
+  return a->data == b->data && a->ndim == b->ndim &&
+         memcmp(a->shape, b->shape, size) == 0 &&
+         memcmp(a->stride, b->stride, size) == 0;
 }
 
 /*
@@ -296,6 +332,15 @@ static uint32_t konstnumber(lua_State *L, State *S, int idx, int itself) {
       lua_settop(L, top);
       return k;
     }
+    lua_settop(L, top + 1);
+    for (k = 0; isnew(S, lua_touserdata(L, idx)) && k < r->nkonst; k++) {
+      lua_rawgeti(L, top + 1, (lua_Integer)k + 1); /* the same view? */
+      if (sameview(lua_touserdata(L, idx), lua_touserdata(L, -1))) {
+        lua_settop(L, top);
+        return k;
+      }
+      lua_pop(L, 1);
+    }
     lua_pushvalue(L, idx);
     lua_pushinteger(L, r->nkonst);
     lua_rawset(L, top + 1);
@@ -305,15 +350,13 @@ static uint32_t konstnumber(lua_State *L, State *S, int idx, int itself) {
     if (lua_gettop(L) == top + 1) lua_pushvalue(L, idx);
     for (k = 0; k < r->nkonst; k++) {
       lua_rawgeti(L, top + 1, (lua_Integer)k + 1);
-      if (sameelements(a, lua_touserdata(L, -1))) {
-        lua_pushvalue(L, -1);
-        if (lua_rawget(L, top + 1) == LUA_TNIL) { /* of the program's own */
-          lua_settop(L, top);
-          return k;
-        }
-        lua_pop(L, 1);
+      lua_pushvalue(L, -1);
+      if (lua_rawget(L, top + 1) == LUA_TNIL && /* of the program's own */
+          sameelements(a, lua_touserdata(L, -2))) {
+        lua_settop(L, top);
+        return k;
       }
-      lua_pop(L, 1);
+      lua_pop(L, 2);
     }
     ad_gather(a, ad_newarray(L, S, a->ndim, a->shape)->data);
   }
@@ -497,7 +540,8 @@ uint32_t ad_recordcopy(lua_State *L, State *S, int idx) {
   idx = lua_absindex(L, idx);
   if (!canrecord(S)) return P_NONE;
   ref[0] = ad_konstarray(L, S, idx);
-  ref[1] = ad_recref(L, S, ad_num(-0.0), &none); /* x + -0.0 is x */
+  if (!isnew(S, ad_owner(L, idx))) return ref[0]; /* a view of another */
+  ref[1] = ad_recref(L, S, ad_num(-0.0), &none);  /* x + -0.0 is x */
   if (ref[0] == P_NONE) return P_NONE;
   return recordop(L, S, OP_add, 2, ref, lua_touserdata(L, idx));
 }
@@ -788,9 +832,15 @@ static void result(Run *w, const Shape *shape, uint32_t to) {
 static void call(void *ud, const Ins *x) {
   Run *w = ud;
   lua_State *L = w->L;
-  const Called *d = &w->c->called[x->c];
+  const Called *d = x->c == P_NONE ? NULL : &w->c->called[x->c];
   const uint32_t *in = w->r->code.list + x->a, n = x->b, *to = in + n + 1;
   const int top = lua_gettop(L);
+  if (x->c == P_NONE) { /* an assignment */
+    ad_takearray(L, w->r, w->slots, in[0] & ~P_A);
+    w->r->array[*to & ~P_A] = lua_touserdata(L, -1);
+    lua_rawseti(L, w->slots, (lua_Integer)(*to & ~P_A) + 1);
+    return;
+  }
   if (d->kind == C_ELEMENT) {
     element(w, d, in, n, *to);
     return;

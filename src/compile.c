@@ -619,7 +619,7 @@ static void take(lua_State *L, Taker *t, int depth) {
   }
   c = type == LUA_TUSERDATA ? ad_tocell(L, S, -1) : NULL;
   if (c == NULL && t->results && type == LUA_TUSERDATA &&
-      ad_arrayhere(L, S, -1) && ad_madehere(L, S, -1)) {
+      ad_arrayhere(L, S, -1) && ad_madehere(L, S, -1, 1)) {
     const uint32_t ref = ad_recordcopy(L, S, -1);
     t->form->nleaf++;
     t->form->narray++;
@@ -1739,6 +1739,7 @@ static int record(lua_State *L, Compiled *c, Root *r, int n, int *status) {
   ad_countersreset(c);
   c->rec.arrays = r->in.narray > 0;
   c->rec.inside = 0;
+  c->rec.read = NULL;
   c->rec.writes = S->writes;
   c->rec.doubt = 0;
   c->rec.given = memchr(r->isint, 1, r->in.nleaf) != NULL;
@@ -2644,7 +2645,10 @@ static void listing(luaL_Buffer *b, const Compiled *c, const Root *r) {
         const uint32_t *made = o->list + s->a + s->b;
         addlist(b, o, s->a + s->b + 1, made[0]);
         luaL_addstring(b, " = ");
-        ad_addcalled(b, &c->called[s->c]);
+        if (s->c == P_NONE)
+          luaL_addstring(b, "mov");
+        else
+          ad_addcalled(b, &c->called[s->c]);
         luaL_addchar(b, '(');
         addlist(b, o, s->a, s->b);
         luaL_addstring(b, ")\n");

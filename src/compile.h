@@ -118,6 +118,7 @@ typedef struct Recorder {
   int looped;
   int arrays;       /* there are some in what is recorded */
   int inside;       /* in an operation that is recorded */
+  const void *read; /* the array that was last added to those read */
   uint64_t writes;  /* S->writes when it began */
   int doubt;        /* f did what nobody watches: see verify */
   int order;        /* the keys of its arguments come in another order */
@@ -291,8 +292,9 @@ void ad_callfree(lua_State *L, Compiled *c);
 void ad_arraysfree(lua_State *L, Root *r);
 void ad_arraysdrop(Root *r);               /* what belongs to its code */
 void ad_arraysidle(lua_State *L, Root *r); /* ... until it runs again */
-/* was the array made by the recording? a reference to a copy of it */
-int ad_madehere(lua_State *L, const State *S, int idx);
+/* was the array made by the recording, or the view of it? a reference to it, or
+   to a copy */
+int ad_madehere(lua_State *L, const State *S, int idx, int view);
 uint32_t ad_recordcopy(lua_State *L, State *S, int idx);
 void ad_addcalled(luaL_Buffer *b, const Called *d);
 size_t ad_callsize(const void *ud, uint32_t call);

@@ -133,7 +133,7 @@ static int getpart(lua_State *L, State *S, int idx, int key) {
     lua_pushnumber(L, *v.data);
     return 1;
   }
-  view = ad_newview(L, S, idx);
+  view = ad_ownview(L, S, idx);
   view->data = v.data;
   view->size = v.size;
   view->ndim = v.ndim;

@@ -585,6 +585,7 @@ static int l_piece(lua_State *L) {
   Array *p;
   int ndim;
   lua_settop(L, 3);
+  ad_checkarray(L, S, 1);
   a = ad_packed(L, S, 1);
   if (lua_isnil(L, 3)) {
     lua_pushnumber(L, a->data[first]);

@@ -30,11 +30,12 @@
 #include <math.h>
 #include <string.h>
 
-#define MAXWALK 4000  /* values in a state */
-#define MAXNESTED 60  /* tables within tables */
-#define MAXFRAMES 40  /* functions that are running */
-#define MAXMISSES 100 /* arrivals at a place that came to nothing */
-#define FEWROUNDS 4   /* of a 'for', which are no loop */
+#define MAXWALK 4000      /* values in a state */
+#define MAXNESTED 60      /* tables within tables */
+#define MAXFRAMES 40      /* functions that are running */
+#define MAXMISSES 100     /* arrivals at a place that came to nothing */
+#define MAXELEMENTS 10000 /* of an array that f has made */
+#define FEWROUNDS 4       /* of a 'for', which are no loop */
 #define MOSTINT 0x1p51
 
 /* numbers that are in a table, and part of the state as they are; others */
@@ -225,6 +226,55 @@ static void visitfunction(Walk *w, int depth) {
   w->kind = kind;
 }
 
+static void mixshape(Walk *w, const Array *a) {
+  mix(w, (uint64_t)a->ndim);
+  for (int d = 0; d < a->ndim; d++) mix(w, (uint64_t)a->shape[d]);
+}
+
+/* the recorded array at the top; 1: it has been replaced */
+static int visitshape(Walk *w, const Cell *c) {
+  lua_State *L = w->L;
+  lua_getiuservalue(L, -1, 1);
+  mixshape(w, lua_touserdata(L, -1));
+  if (w->what == W_REPLACE) {
+    ad_pushrecordedarray(L, w->S, lua_gettop(L), w->first + w->n++);
+    lua_replace(L, -3);
+  }
+  lua_pop(L, 1);
+  if (w->what == W_LOOK) {
+    if (ad_isstale(w->S, c)) w->bad = 1;
+    listed(w, c->u.var.node);
+  }
+  return w->what == W_REPLACE;
+}
+
+/*
+** A plain array: what f has made is what is in it; others stay as they are, or
+** the recording fails.
+*/
+static void visitarray(Walk *w) {
+  lua_State *L = w->L;
+  const Array *a = lua_touserdata(L, -1);
+  const int top = lua_gettop(L);
+  if (!ad_madehere(L, w->S, -1, 0)) {
+    mix(w, (uint64_t)(uintptr_t)a);
+    if (ad_owner(L, -1)->written > w->r->writes) w->bad = 1;
+    return;
+  }
+  if (a->size > MAXELEMENTS) {
+    w->bad = 1;
+    return;
+  }
+  mixshape(w, a);
+  a = ad_packed(L, w->S, top);
+  for (size_t i = 0; i < a->size; i++) {
+    uint64_t u;
+    memcpy(&u, &a->data[i], sizeof u);
+    mix(w, u);
+  }
+  lua_settop(L, top);
+}
+
 /*
 ** The value at the top; 1: it has been replaced there by another, which is to
 ** be put where it came from.
@@ -257,6 +307,11 @@ static int visit(Walk *w, int depth) {
       return visitrecorded(w, c);
     mix(w, LUA_TUSERDATA);
     if (c == NULL && w->reg) return 0;
+    if (lua_touserdata(L, -1) == w->S) return 0; /* of ours: not f's */
+    if (c == NULL && ad_arrayhere(L, w->S, -1)) {
+      visitarray(w);
+      return 0;
+    }
     if (c == NULL) {
       mix(w, (uint64_t)(uintptr_t)lua_topointer(L, -1));
       lua_rawgeti(L, LUA_REGISTRYINDEX, w->S->mt[AD_MTCOMPILED]);
@@ -265,6 +320,7 @@ static int visit(Walk *w, int depth) {
       lua_pop(L, 2);
       return 0;
     }
+    if (c->stamp == ad_stamp(w->S, w->r->key, AD_RECA)) return visitshape(w, c);
     if (AD_GENERALKIND(ad_kindof(w->S, c)))
       w->bad = !w->reg;
     else { /* a constant */

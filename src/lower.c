@@ -653,6 +653,10 @@ static uint32_t slotof(const Lower *w, uint32_t r) {
   return w->q.ins[r].flags & P_ARRAY ? w->slot[r] | P_A : w->slot[r];
 }
 
+static int isarray(const Lower *w, uint32_t r) {
+  return !(r & P_K) && w->q.ins[r].flags & P_ARRAY;
+}
+
 /* notes that block k, at instruction 'at', uses a value */
 static void use(Lower *w, uint32_t r, uint32_t k, uint32_t at) {
   if (r & P_K) return;
@@ -682,8 +686,14 @@ static void uses(Lower *w) {
       use(w, b->b, k, b->last);
     } else if (b->end == P_GOTO) {
       const uint32_t phi = q->block[b->yes].first;
-      for (uint32_t j = 0; j < b->b; j++)
-        if (w->live[phi + j]) use(w, q->list[b->a + j], k, b->last);
+      for (uint32_t j = 0; j < b->b; j++) {
+        const uint32_t r = q->list[b->a + j];
+        if (!w->live[phi + j]) continue;
+        if (isarray(w, r))
+          q->ins[r].flags |= P_KEEP;
+        else
+          use(w, r, k, b->last);
+      }
     } else
       for (uint32_t j = 0; j < b->b; j++)
         if (!(q->list[b->a + j] & P_K))
@@ -773,7 +783,7 @@ static void arrayslots(Lower *w, uint32_t *busy, uint32_t *kept, uint32_t *next,
           const uint32_t r = q->list[x->a + j];
           if (!(r & P_K) && isvalue(w, r)) views |= sizeofcall(w, r) == 0;
         }
-      if (isvalue(w, i)) {
+      if (isvalue(w, i) || (x->op == P_PHI && x->flags & P_ARRAY)) {
         uint32_t in = P_NONE;
         for (uint32_t j = 0; size > 0 && !views && j < x->b; j++) {
           const uint32_t r = q->list[x->a + j];
@@ -812,6 +822,7 @@ static int arrays(Lower *w) {
   }
   c->narray = c->nain;
   if (n + c->nain == 0) return 1;
+  n++; /* for rings of assignments */
   map = ad_lowerget(w, nk, sizeof *map);
   for (uint32_t i = 0; i < q->nins && !w->failed; i++)
     if (q->ins[i].op == P_KARRAY && w->live[i]) {
@@ -835,6 +846,7 @@ static int arrays(Lower *w) {
       if (map[k] != 0) c->akon[map[k] - 1 - c->nain] = k;
     share(w);
     arrayslots(w, busy, kept, next, end);
+    c->narray++;
   }
   ad_lowerput(w, map, nk, sizeof *map);
   ad_lowerput(w, busy, n, sizeof *busy);
@@ -904,12 +916,23 @@ static void put_ins(Code *c, int op, int flags, uint32_t d, uint32_t a,
   i->c = e;
 }
 
+static void put_move(Code *c, int flags, uint32_t to, uint32_t from) {
+  if (!(flags & P_ARRAY)) {
+    put_ins(c, P_MOV, flags, to, from, 0, 0);
+    return;
+  }
+  put_ins(c, P_CALL, 0, 0, c->nlist, 1, P_NONE);
+  c->list[c->nlist++] = from | P_A;
+  c->list[c->nlist++] = 1;
+  c->list[c->nlist++] = to | P_A;
+}
+
 /*
 ** The assignments of a jump, all at once. A move whose target is still to be
 ** read waits; what then waits for itself in a ring goes round through 'temp'.
 ** 'reads' counts by slot and is all 0 before and after.
 */
-static void moves(Code *c, uint32_t n, uint32_t *to, uint32_t *from,
+static void moves(Code *c, int array, uint32_t n, uint32_t *to, uint32_t *from,
                   uint32_t *reads, uint32_t temp) {
   uint32_t left = 0;
   for (uint32_t j = 0; j < n; j++)
@@ -923,7 +946,7 @@ static void moves(Code *c, uint32_t n, uint32_t *to, uint32_t *from,
     left = 0;
     for (uint32_t j = 0; j < n; j++) {
       if (reads[to[j]] == 0) {
-        put_ins(c, P_MOV, P_KEEP, to[j], from[j], 0, 0);
+        put_move(c, array | P_KEEP, to[j], from[j]);
         reads[from[j]]--;
       } else {
         to[left] = to[j];
@@ -932,14 +955,14 @@ static void moves(Code *c, uint32_t n, uint32_t *to, uint32_t *from,
     }
     if (left == n) { /* rings only: open one */
       const uint32_t s = to[0];
-      put_ins(c, P_MOV, 0, temp, s, 0, 0);
+      put_move(c, array, temp, s);
       for (uint32_t j = 0; j < n; j++)
         if (from[j] == s) {
           reads[s]--;
           from[j] = temp;
           reads[temp]++;
         }
-      put_ins(c, P_MOV, P_KEEP, s, from[0], 0, 0);
+      put_move(c, array | P_KEEP, s, from[0]);
       reads[from[0]]--;
       for (uint32_t j = 1; j < n; j++) {
         to[j - 1] = to[j];
@@ -981,6 +1004,7 @@ static void count(const Lower *w, Code *c, uint32_t *nmoves, uint32_t *most) {
     }
     if (b->end == P_GOTO) {
       *nmoves += b->b * 2;
+      c->caplist += b->b * 6;
       if (b->b > *most) *most = b->b;
       if (b->yes <= k) c->loops = 1;
     } else
@@ -1017,7 +1041,10 @@ static int constants(const Lower *w, Code *c) {
 
 /* the source of a dropped assignment is where it should be: it must stay */
 static void keep(const Lower *w, Code *c, uint32_t r) {
-  if (!(r & P_K) && w->q.ins[r].op != P_INPUT && w->q.ins[r].op != P_PHI)
+  int op;
+  if (r & P_K) return;
+  op = w->q.ins[r].op; /* what calls give is there anyway */
+  if (op != P_INPUT && op != P_PHI && op != P_CALL && op != P_RESULT)
     c->ins[w->last[r]].flags |= P_KEEP;
 }
 
@@ -1051,7 +1078,8 @@ static void write(const Lower *w, Code *c, uint32_t *to, uint32_t *from,
       const uint32_t phi = q->block[b->yes].first;
       for (uint32_t j = 0; j < b->b; j++) {
         const uint32_t r = q->list[b->a + j];
-        if (w->live[phi + j] && !(r & P_K) && w->slot[r] == w->slot[phi + j])
+        if (w->live[phi + j] && !(r & P_K) && !isarray(w, r) &&
+            w->slot[r] == w->slot[phi + j])
           q->ins[r].flags |= P_KEEP;
       }
     }
@@ -1079,15 +1107,19 @@ static void write(const Lower *w, Code *c, uint32_t *to, uint32_t *from,
       o->b = slotof(w, b->b);
     } else if (b->end == P_GOTO) {
       const uint32_t phi = q->block[b->yes].first;
-      uint32_t n = 0;
-      for (uint32_t j = 0; j < b->b; j++)
-        if (w->live[phi + j]) {
+      for (int array = 0; array <= P_ARRAY; array += P_ARRAY) {
+        uint32_t n = 0;
+        for (uint32_t j = 0; j < b->b; j++) {
+          const uint32_t r = q->list[b->a + j];
+          if (!w->live[phi + j] || (q->ins[phi + j].flags & P_ARRAY) != array)
+            continue;
           to[n] = w->slot[phi + j];
-          from[n] = slotof(w, q->list[b->a + j]);
-          if (from[n] == to[n]) keep(w, c, q->list[b->a + j]);
+          from[n] = slotof(w, r) & ~(array ? P_A : 0);
+          if (!array && from[n] == to[n]) keep(w, c, r);
           n++;
         }
-      moves(c, n, to, from, reads, temp);
+        moves(c, array, n, to, from, reads, array ? c->narray - 1 : temp);
+      }
       o->a = o->b = 0;
     } else {
       o->a = c->nlist;
@@ -1102,7 +1134,7 @@ static void write(const Lower *w, Code *c, uint32_t *to, uint32_t *from,
 static int build(Lower *w) {
   const Prog *q = &w->q;
   Code *c = w->c;
-  uint32_t nmoves = 0, most = 0, temp;
+  uint32_t nmoves = 0, most = 0, nreads = 0, temp;
   uint32_t *base, *reads, *to, *from, *spare;
   c->alloc = w->p->alloc;
   c->ud = w->p->ud;
@@ -1137,14 +1169,15 @@ static int build(Lower *w) {
   if (!w->failed && arrays(w)) {
     temp = allocate(w, base, spare, c->nconst + q->nin);
     c->nslot = temp + (most > 0);
-    reads = ad_lowerget(w, c->nslot, sizeof *reads);
+    nreads = c->nslot > c->narray ? c->nslot : c->narray;
+    reads = ad_lowerget(w, nreads, sizeof *reads);
     if (!w->failed) write(w, c, to, from, reads, temp);
   }
   ad_lowerput(w, base, q->nblock, sizeof *base);
   ad_lowerput(w, spare, q->nins, sizeof *spare);
   ad_lowerput(w, to, most, sizeof *to);
   ad_lowerput(w, from, most, sizeof *from);
-  ad_lowerput(w, reads, c->nslot, sizeof *reads);
+  ad_lowerput(w, reads, nreads, sizeof *reads);
   return !w->failed;
 }
 

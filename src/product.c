@@ -310,7 +310,7 @@ static int l_diagonal(lua_State *L) {
   const Array *a = ad_checkarray(L, S, 1);
   const int i = (int)ad_checkaxis(L, 2, a->ndim),
             j = (int)ad_checkaxis(L, 3, a->ndim);
-  Array *v = ad_newview(L, S, 1);
+  Array *v = ad_ownview(L, S, 1);
   v->stride[i] += v->stride[j];
   v->ndim--;
   for (int d = j; d < v->ndim; d++) {

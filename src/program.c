@@ -394,7 +394,10 @@ uint32_t ad_recenter(Prog *p, uint32_t n, const uint32_t *init) {
   head = newblock(p, p->here);
   jump(p, head, n, init);
   p->here = head;
-  for (uint32_t k = 0; k < n; k++) append(p, P_PHI, k, 0, 0);
+  for (uint32_t k = 0; k < n; k++) {
+    const uint32_t phi = append(p, P_PHI, k, 0, 0);
+    if (!(init[k] & P_K)) p->ins[phi].flags = p->ins[init[k]].flags & P_ARRAY;
+  }
   p->at = p->block[head].last;
   return 0;
 }

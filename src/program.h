@@ -85,7 +85,7 @@
 ** they are. These may share the memory of an operand of their call, which
 ** therefore is as long alive as they are. In the list of a P_CALL the slots of
 ** the operands are followed by the number of results and their slots, P_NONE
-** where nobody wants one.
+** where nobody wants one. A call of number P_NONE is an assignment.
 */
 #ifndef ad_program_h
 #define ad_program_h

@@ -39,7 +39,7 @@ static int l_broadcast(lua_State *L) {
                     ad_shapetext(L, a->ndim, a->shape),
                     ad_shapetext(L, ndim, shape));
   ad_strides(a, ndim, shape, stride);
-  v = ad_newview(L, S, 1);
+  v = ad_ownview(L, S, 1);
   v->ndim = ndim;
   memcpy(v->shape, shape, sizeof shape);
   memcpy(v->stride, stride, sizeof stride);
@@ -58,7 +58,7 @@ static void reshaped(lua_State *L, State *S, int idx, int ndim,
     ad_gather(a, v->data);
     return;
   }
-  v = ad_newview(L, S, idx);
+  v = ad_ownview(L, S, idx);
   v->ndim = ndim;
   for (int d = ndim; d-- > 0;) {
     v->shape[d] = shape[d];
@@ -113,7 +113,7 @@ static int l_transpose(lua_State *L) {
   const Array *a = ad_checkarray(L, S, 1);
   Array *v;
   luaL_checktype(L, 2, LUA_TTABLE);
-  v = ad_newview(L, S, 1);
+  v = ad_ownview(L, S, 1);
   for (int d = 0; d < a->ndim; d++) {
     lua_Integer k;
     lua_rawgeti(L, 2, d + 1);
@@ -131,7 +131,7 @@ static int l_flip(lua_State *L) {
   State *S = ad_state(L);
   const Array *a = ad_checkarray(L, S, 1);
   const lua_Unsigned n = (luaL_checktype(L, 2, LUA_TTABLE), lua_rawlen(L, 2));
-  Array *v = ad_newview(L, S, 1);
+  Array *v = ad_ownview(L, S, 1);
   for (lua_Unsigned i = 1; i <= n; i++) {
     lua_Integer d;
     lua_rawgeti(L, 2, (lua_Integer)i);
@@ -220,7 +220,7 @@ static int l_split(lua_State *L) {
     to = lua_tointeger(L, -1);
     lua_pop(L, 1);
     luaL_argcheck(L, to >= from && to <= a->shape[axis], 3, "bad position");
-    v = ad_newview(L, S, 1);
+    v = ad_ownview(L, S, 1);
     w = window(a, axis, from, (ptrdiff_t)to - from);
     v->data = w.data;
     v->size = w.size;
@@ -241,7 +241,7 @@ static int l_unstack(lua_State *L) {
     if (a->ndim == 1)
       lua_pushnumber(L, a->data[i * a->stride[0]]);
     else {
-      Array *v = ad_newview(L, S, 1);
+      Array *v = ad_ownview(L, S, 1);
       v->data += i * a->stride[0];
       v->ndim--;
       memmove(v->shape, v->shape + 1, sizeof v->shape - sizeof v->shape[0]);

@@ -387,6 +387,7 @@ int ad_recordgrad(const State *S);
 /* calls.c, likewise */
 void ad_recordread(lua_State *L, State *S, int idx);
 int ad_recordelements(lua_State *L, State *S, int idx);
+void ad_recordview(lua_State *L, State *S, int idx);
 int ad_recordwrite(lua_State *L, State *S, int idx);
 void ad_opencompile(lua_State *L, State *S);
 

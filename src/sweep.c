@@ -173,7 +173,7 @@ void ad_sweepadd(lua_State *L, Sweep *w, uint32_t node, val v) {
   val acc;
   if (ad_isnum(v, 0)) return;
   acc = get(L, w, node);
-  if (!ad_addinplace(L, acc, v)) {
+  if (!ad_addinplace(L, w->lv->S, acc, v)) {
     const int first = ad_isnum(acc, 0);
     acc = ad_chain(L, w->lv->S, acc, v, ad_num(1));
     if (acc.i && ad_isplain(L, acc)) /* a sum is nobody else's */

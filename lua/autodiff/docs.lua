@@ -447,18 +447,17 @@ the program, not f. Wherever f looked at a value (comparisons, ad.value, ad.floo
 program has a guard: a call that takes another path is recorded too, and loops whose length depends
 on the data become loops of the program. So do numbers that a loop counts, while they are computed
 with, compared, and returned; as keys, or in calls of Lua's own functions, they take a trace for
-each value. What Lua asks no value about (x == 1, type(x), t[x]) is
-seen to as well, by a debug hook while f is recorded. Where f calls what cannot be seen into
-(math.random, a coroutine, other libraries in C), computes with arrays, or counts, f itself runs once more
-after it was recorded; if its results are others, f is called as it is from then on. f must have no
-other effects, and what it closes over must not change. A key that is a number takes a trace for
-each value. Strings and the lengths of tables are part of what is recorded; integers are, where f
-needs them. Operations on arrays are recorded as a whole, with their shapes: an argument of another
-shape has a program of its own. What a program has from outside f of arrays may be written to
-between calls. A loop that arrays go round takes a trace for each number of rounds; an f that writes
-into arrays is called as it is; and c:map, c:c_source and c:save are for programs without operations
-on arrays. Options: max_traces (default 4096) and max_operations bound what is recorded, beyond them
-f itself is called; memory (default 2^28) bounds the bytes that the gradient of a loop keeps for the
+each value. What Lua asks no value about (x == 1, type(x), t[x]) is seen to as well, by a debug hook
+while f is recorded. Where f calls what cannot be seen into (math.random, a coroutine, other
+libraries in C), computes with arrays, or counts, f itself runs once more after it was recorded; if
+its results are others, f is called as it is from then on. f must have no other effects, and what it
+closes over must not change. A key that is a number takes a trace for each value. Strings and the
+lengths of tables are part of what is recorded; integers are, where f needs them. Operations on
+arrays are recorded as a whole, with their shapes: an argument of another shape has a program of its
+own. What a program has from outside f of arrays may be written to between calls; an f that writes
+into arrays is called as it is; and c:c_source and c:save are for programs without operations on
+arrays. Options: max_traces (default 4096) and max_operations bound what is recorded, beyond them f
+itself is called; memory (default 2^28) bounds the bytes that the gradient of a loop keeps for the
 way back: of a loop too long for it some rounds are kept, and those in between are computed once
 more (Griewank and Walther, Algorithm 799: revolve), with the same result: a million rounds within
 64 KB take about twice the time; fast = true allows sums and products in another order, reciprocals

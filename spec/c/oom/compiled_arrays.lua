@@ -51,3 +51,17 @@ near(written(A{1, 2})[1], 7)
 near(written(A{1, 2})[2], 4)
 fails(function() c:c_source("f") end)
 near(ad.grad(ad.compile(function(a) return ad.sum(a * a) end))(A{1, 2})[2], 4)
+
+local function round(x, b)
+  local seven = ad.ones(2)
+  while ad.norm(x) > 0.1 do x, b = b * 0.5 + seven * 0.01, x * 0.25 end
+  return x, b
+end
+local rounds = ad.compile(round)
+for i = 1, 4 do
+  local x, b = rounds(A{1, 2} * i, A{3, 1})
+  local wantx, wantb = round(A{1, 2} * i, A{3, 1})
+  near(ad.sum(x), ad.sum(wantx))
+  near(ad.sum(b), ad.sum(wantb))
+end
+near(rounds:stats().loops, 1)
