@@ -1,1513 +1,23 @@
 /*
 ** compile.c
-** compile(f): what f does is recorded into a program, and later calls run the
-** program.
-**
-** While f records, its arguments are values of a level of their own, lower
-** than that of every transform inside f: the operations that are left when
-** those transforms have done their work are the program's. Each knows its
-** plain value too, so that f runs as it always would. Where f looks at a
-** value, what it saw becomes a guard.
+** compile(f): a call finds the root for its arguments and runs its code; where
+** that ends at a side where nobody has been, f is recorded (record.c), and its
+** results may be verified.
 */
 #include "compile.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
-#define MAXDEPTH 150  /* of structures; each level takes a few slots */
 #define MAXPOISONED 8 /* recordings that came to nothing */
 #define MAXANEW 8     /* without some counter each */
-
-#define BUSYROOTS 8 /* that keep memory for their arrays, those used last */
+#define BUSYROOTS 8   /* that keep memory for their arrays, those used last */
 #define MAXLOOPFAILURES 4 /* then there are none */
-#define OPAQUE "f is not what its derivative is computed from"
-
-/*
-** The recorder: values
-*/
-
-static void fail(const State *S, const char *why) {
-  if (S->recorder->failed == NULL) S->recorder->failed = why;
-}
-
-/* f does what no program can: it runs as it is from now on */
-void ad_recordfail(State *S, const char *why) {
-  if (S->recorder) fail(S, why);
-}
-
-/* f does what need not be the same the next time */
-void ad_recorddoubt(const State *S) {
-  if (S->recorder) S->recorder->doubt = 1;
-}
-
-static Prog *progof(const State *S) { return &S->recorder->root->prog; }
-
-static int isours(const State *S, const Cell *c) {
-  return c->stamp == ad_stamp(S, S->recorder->key, AD_RECN);
-}
-
-/* memory was lacking: an error, unless there is some by now */
-void ad_recnomem(lua_State *L, State *S) {
-  const Prog *p = progof(S);
-  if (p->nins > P_MAXINS / 2) luaL_error(L, "compile: program is too large");
-  ad_nomem(L, ((size_t)p->capins + 16) * sizeof(Ins));
-}
-
-/* the program's reference for an operand; P_NONE when it cannot have one */
-uint32_t ad_recref(lua_State *L, State *S, val v, double *x) {
-  uint32_t r;
-  if (v.i != 0) {
-    const Cell *c = lua_touserdata(L, v.i);
-    if (c != NULL && ad_isarray(c)) return ad_konstarray(L, S, v.i);
-    if (c != NULL && ad_keyof(S, c) == S->recorder->key &&
-        AD_ISREC(ad_kindof(S, c))) {
-      *x = c->value;
-      if (S->recorder->looped && ad_isstale(S, c)) {
-        fail(S, "f has kept a value of an earlier round of a loop");
-        return P_NONE;
-      }
-      return c->u.var.node;
-    }
-    if (c != NULL) {
-      fail(S, "f uses a value of a transform that runs around it");
-      return P_NONE;
-    }
-    v = ad_num(lua_tonumber(L, v.i));
-  }
-  *x = v.n;
-  AD_UNTIL(r, ad_progconst(progof(S), v.n));
-  return r;
-}
-
-/*
-** The collector clears registers that are not in use, at times of its own. What
-** is left in them is part of the states that loops.c compares, and so it can
-** find a loop in one recording and not in the next, which fails then. After
-** such a failure the collector runs only where all registers above have been
-** cleared anyway: at guards, and whenever so many values have been made.
-*/
-#define MADE 4096
-#define KILOBYTES 256 /* more in use: then it runs */
-
-void ad_recscrub(lua_State *L, State *S) {
-  Recorder *r = S->recorder;
-  const int top = lua_gettop(L);
-  if (!lua_checkstack(L, AD_SCRUBBED)) return;
-  lua_settop(L, top + AD_SCRUBBED);
-  lua_settop(L, top);
-  r->made = 0;
-  if (r->stopped) {
-    const int more =
-        lua_gc(L, LUA_GCCOUNT) - r->kilobytes + (int)(S->told >> 10);
-    if (more < KILOBYTES) return;
-    S->told = 0;
-    lua_gc(L, LUA_GCSTEP, more);
-    r->kilobytes = lua_gc(L, LUA_GCCOUNT);
-  }
-}
-
-static void stopcollector(lua_State *L, Recorder *r) {
-  r->stopped = lua_gc(L, LUA_GCISRUNNING);
-  r->kilobytes = lua_gc(L, LUA_GCCOUNT);
-  r->made = 0;
-  if (r->stopped) lua_gc(L, LUA_GCSTOP);
-}
-
-static void startcollector(lua_State *L, Recorder *r) {
-  if (r->stopped) lua_gc(L, LUA_GCRESTART);
-  r->stopped = 0;
-}
-
-/* what came of a step of the recording; 0: nothing to go on with */
-int ad_recwent(lua_State *L, State *S, uint32_t r) {
-  if (r == P_DIFFERS) {
-    startcollector(L, S->recorder);
-    fail(S, "f did something else for the same reasons");
-    return 0;
-  }
-  return 1;
-}
-
-val ad_pushrecorded(lua_State *L, State *S, double x, uint32_t ref) {
-  Cell *c;
-  if (++S->recorder->made == MADE) ad_recscrub(L, S);
-  c = ad_newcell(L, S, AD_MTREC, sizeof(Cell), 0);
-  c->value = x;
-  c->u.var.node = ref;
-  c->u.var.leaf = S->recorder->epoch;
-  c->stamp = ad_stamp(S, S->recorder->key, AD_RECN);
-  return ad_at(lua_gettop(L));
-}
-
-/* f is not to go on where counters have been integers */
-static void stop(lua_State *L, State *S) {
-  if (S->recorder->failed && S->recorder->counters)
-    ad_giveup(L, S, S->recorder->failed);
-}
-
-/* a value that this recording, which has failed, knows no more than */
-static val plain(lua_State *L, State *S, int op, int n, const Arg *a) {
-  val x[AD_MAXARITY];
-  startcollector(L, S->recorder);
-  stop(L, S);
-  for (int i = 0; i < n; i++) {
-    x[i] = a[i].v;
-    if (a[i].key && AD_ISREC(a[i].kind)) x[i] = ad_primalof(L, &a[i]);
-  }
-  return ad_apply(L, S, op, n, x);
-}
-
-/* is it a counter, or just a number? */
-static uint32_t counts(const State *S, const Arg *a) {
-  return a->v.i == 0 || ad_iscounter(S, a->c) ? REC_COUNTER : 0;
-}
-
-val ad_record(lua_State *L, State *S, int op, int n, const Arg *a) {
-  double x[AD_MAXARITY] = {0, 0, 0};
-  uint32_t counter = REC_COUNTER;
-  val y;
-  uint32_t ref[AD_MAXARITY] = {0, 0, 0}, r;
-  for (int i = 0; S->arrays && i < n; i++)
-    if (a[i].v.i && ad_hasarray(L, S, a[i].v))
-      return ad_recordelement(L, S, op, n, a);
-  for (int i = 0; i < n && !S->recorder->failed; i++) {
-    ref[i] = ad_recref(L, S, a[i].v, &x[i]);
-    if (!S->recorder->failed) counter &= counts(S, &a[i]);
-  }
-  if (progof(S)->nins >= ad_compiling(S)->maxoperations)
-    fail(S, "max_operations reached");
-  if (S->recorder->failed) return plain(L, S, op, n, a);
-  AD_UNTIL(r, ad_recop(progof(S), op, ref[0], ref[1], ref[2]));
-  if (!ad_recwent(L, S, r)) return plain(L, S, op, n, a);
-  y = ad_pushrecorded(L, S, ad_opvalue(op, x), r);
-  ad_flag(L, counter);
-  return y;
-}
-
-/* one operation of the expansion of a list's */
-static uint32_t step(lua_State *L, State *S, int op, uint32_t a, uint32_t b) {
-  Prog *p = progof(S);
-  uint32_t r;
-  if (a & P_K && b & P_K) {
-    const double x[2] = {ad_progvalue(p, a), ad_progvalue(p, b)};
-    AD_UNTIL(r, ad_progconst(p, ad_opvalue(op, x)));
-  } else
-    AD_UNTIL(r, ad_recop(p, op, a, b, 0));
-  return ad_recwent(L, S, r) ? r : P_NONE;
-}
-
-val ad_recordlist(lua_State *L, State *S, int op, int n, const Arg *a) {
-  double *x = lua_newuserdatauv(
-      L, (size_t)n * (sizeof(double) + sizeof(uint32_t)) + 1, 0);
-  uint32_t *ref = (uint32_t *)(x + n), r = P_NONE, counter = REC_COUNTER;
-  Prog *p = progof(S);
-  double y;
-  for (int i = 0; S->arrays && i < n; i++)
-    if (a[i].v.i && ad_hasarray(L, S, a[i].v))
-      fail(S, "f uses an array in a list of numbers");
-  for (int i = 0; i < n && !S->recorder->failed; i++) {
-    ref[i] = ad_recref(L, S, a[i].v, &x[i]);
-    if (!S->recorder->failed) counter &= counts(S, &a[i]);
-  }
-  if (!S->recorder->failed) {
-    y = ad_nvalue(op, (size_t)n, x);
-    if (op == OP_list_sum || op == OP_list_mean || op == OP_list_prod) {
-      const int each = op == OP_list_prod ? OP_mul : OP_add;
-      AD_UNTIL(r, ad_progconst(p, op == OP_list_prod));
-      for (int i = 0; i < n && r != P_NONE; i++)
-        r = step(L, S, each, r, ref[i]);
-      if (op == OP_list_mean && r != P_NONE) {
-        uint32_t k;
-        AD_UNTIL(k, ad_progconst(p, n));
-        r = step(L, S, OP_div, r, k);
-      }
-    } else if (op == OP_list_dot) {
-      AD_UNTIL(r, ad_progconst(p, 0));
-      for (int i = 0; i < n / 2 && r != P_NONE; i++) {
-        const uint32_t m = step(L, S, OP_mul, ref[i], ref[n / 2 + i]);
-        r = m == P_NONE ? m : step(L, S, OP_add, r, m);
-      }
-    } else
-      AD_UNTIL(r, ad_reclist(p, op, (uint32_t)n, ref));
-    if (!S->recorder->failed && ad_recwent(L, S, r)) {
-      const val v = ad_pushrecorded(L, S, y, r);
-      ad_flag(L, counter);
-      return v;
-    }
-  }
-  stop(L, S);
-  { /* without the recorder's values */
-    val *v = lua_newuserdatauv(L, (size_t)n * sizeof *v + 1, 0);
-    for (int i = 0; i < n; i++) {
-      v[i] = a[i].v;
-      if (a[i].key && AD_ISREC(a[i].kind)) v[i] = ad_primalof(L, &a[i]);
-    }
-    return ad_nary(L, S, op, n, v);
-  }
-}
-
-/*
-** The recorder: guards
-*/
-
-/* 1 + the number of the place in the user's source where the guard is */
-static uint32_t place(lua_State *L, State *S) {
-  Compiled *c =
-      (Compiled *)(void *)((char *)S->recorder - offsetof(Compiled, rec));
-  lua_Debug ar;
-  if (progof(S)->state != P_APPEND || !ad_userplace(L, &ar)) return 0;
-  for (uint32_t k = c->nplace; k-- > 0;)
-    if (c->place[k].line == ar.currentline &&
-        strcmp(c->place[k].source, ar.short_src) == 0)
-      return k + 1;
-  if (c->nplace == c->capplace) {
-    const uint32_t ncap = c->capplace * 2 + 4;
-    c->place = ad_realloc(L, c->place, c->capplace * sizeof *c->place,
-                          ncap * sizeof *c->place);
-    c->capplace = ncap;
-  }
-  c->place[c->nplace].line = ar.currentline;
-  strcpy(c->place[c->nplace].source, ar.short_src);
-  return ++c->nplace;
-}
-
-int ad_recordif(lua_State *L, State *S, int cmp, val x, val y) {
-  double a, b;
-  uint32_t ra, rb;
-  int holds;
-  if (x.i == 0 && y.i == 0) return ad_compare(cmp, x.n, y.n);
-  stop(L, S);
-  ra = ad_recref(L, S, x, &a);
-  rb = ad_recref(L, S, y, &b);
-  holds = ad_compare(cmp, a, b);
-  if (!S->recorder->failed && (!(ra & P_K) || !(rb & P_K))) {
-    const uint32_t where = place(L, S);
-    uint32_t r;
-    AD_UNTIL(r, ad_recif(progof(S), cmp, ra, rb, holds, where));
-    ad_recwent(L, S, r);
-  }
-  return holds;
-}
-
-/* somebody wants the value as it is */
-void ad_recordlook(lua_State *L, State *S, const Cell *c) {
-  Recorder *r = S->recorder;
-  uint32_t where, went;
-  if (r->failed || !isours(S, c)) return;
-  if (r->looped && ad_isstale(S, c)) {
-    fail(S, "f has kept a value of an earlier round of a loop");
-    return;
-  }
-  if (r->given) r->doubt = 1; /* as text an integer is another */
-  ad_checkstack(L, 10, NULL);
-  if (ad_iscounter(S, c)) ad_blamecounter(L, S, c->u.var.node);
-  if (c->u.var.node & P_K) return;
-  where = place(L, S);
-  AD_UNTIL(went, ad_recsame(progof(S), c->u.var.node, c->value, where));
-  ad_recwent(L, S, went);
-}
-
-/*
-** Was this argument an integer? Whoever asks makes a difference of it.
-*/
-int ad_recordsint(const State *S, const Cell *c) {
-  const Recorder *r = S->recorder;
-  uint32_t k;
-  if (r->failed || !isours(S, c)) return 0;
-  if (c->u.var.leaf & REC_COUNTER) return ad_recordedint(S, c);
-  k = c->u.var.node;
-  if (k >= r->root->in.nleaf) return 0;
-  r->root->sub[k] = r->root->isint[k] ? 2 : 1;
-  r->root->subs = 1;
-  return r->root->isint[k];
-}
-
-/*
-** Is this a number where nothing is recorded? In a gradient whatever depends
-** on what it is by is a var there: of arguments that is known, and in a result
-** of operations it would have to be looked for.
-*/
-int ad_recplain(const State *S, const Cell *c) {
-  const Root *r = S->recorder->root;
-  const uint32_t k = c->u.var.node;
-  if (!isours(S, c)) return 0;
-  if (!ad_compiling(S)->isgrad || ad_iscounter(S, c)) return 1;
-  if (r->nwant == r->in.nleaf) return 0;
-  if (k >= r->in.nleaf) {
-    fail(S, OPAQUE);
-    return 0;
-  }
-  if (r->nwant == 0) return 1;
-  if (k >= r->want[0] && k - r->want[0] < r->nwant &&
-      r->want[k - r->want[0]] == k)
-    return 0;
-  for (uint32_t i = 0; i < r->nwant; i++)
-    if (r->want[i] == k) return 0;
-  return 1;
-}
-
-/*
-** f makes a difference of subtypes: those of all arguments matter. Of numbers
-** in structures they are not known.
-*/
-void ad_recordsubtypes(State *S) {
-  Root *r = S->recorder->root;
-  S->recorder->doubt = 1; /* what is computed has a subtype, too */
-  if (S->recorder->failed) return;
-  if (!r->in.numbers)
-    fail(S, "f asks for the subtype of a number");
-  else
-    for (uint32_t k = 0; k < r->in.nleaf; k++)
-      r->sub[k] = r->isint[k] ? 2 : 1, r->subs = 1;
-}
-
-/*
-** f asks for something that a derivative takes notice of, in a program whose
-** derivative is computed afterwards: so it is not.
-*/
-void ad_recordopaque(const State *S) {
-  const Recorder *r = S->recorder;
-  if (ad_compiling(S)->isgrad && S->live[S->nlive - 1]->key == r->key)
-    fail(S, OPAQUE);
-}
-
-int ad_recordgrad(const State *S) {
-  return S->recorder && ad_compiling(S)->isgrad;
-}
-
-/* the level of the recording is closed, in peace or by an error */
-void ad_recordclose(lua_State *L, State *S) {
-  if (S->recorder == NULL) return;
-  ad_recabort(progof(S));
-  lua_pushnil(L);
-  lua_rawsetp(L, LUA_REGISTRYINDEX, S->recorder);
-  lua_pushnil(L);
-  lua_rawsetp(L, LUA_REGISTRYINDEX, &S->recorder->frame);
-  S->recorder = NULL;
-}
-
-/*
-** Forms
-*/
-
-static void freeform(lua_State *L, Form *f) {
-  ad_realloc(L, f->word, f->cap * sizeof *f->word, 0);
-  memset(f, 0, sizeof *f);
-}
-
-static void word(lua_State *L, Form *f, uint32_t w) {
-  if (f->n == f->cap) {
-    const uint32_t ncap = f->cap * 2 + 8;
-    f->word = ad_realloc(L, f->word, f->cap * sizeof *f->word,
-                         ncap * sizeof *f->word);
-    f->cap = ncap;
-  }
-  f->word[f->n++] = w;
-}
-
-/*
-** The index among the constants of the value at the top, which is popped.
-** Numbers have keys that tell integers from floats.
-*/
-static uint32_t konst(lua_State *L, Compiled *c, int self) {
-  uint32_t k;
-  if (lua_type(L, -1) == LUA_TNIL) {
-    lua_pop(L, 1);
-    return 0; /* no constant has it: rawgeti gives nil */
-  }
-  lua_getiuservalue(L, self, AD_CINDEX);
-  if (lua_type(L, -2) == LUA_TNUMBER) {
-    if (lua_isinteger(L, -2))
-      lua_pushfstring(L, "\1i%I", (LUAI_UACINT)lua_tointeger(L, -2));
-    else {
-      const lua_Number n = lua_tonumber(L, -2);
-      lua_pushlstring(L, (const char *)&n, sizeof n);
-      lua_pushfstring(L, "\1f");
-      lua_insert(L, -2);
-      lua_concat(L, 2);
-    }
-  } else
-    lua_pushvalue(L, -2);
-  lua_pushvalue(L, -1);
-  if (lua_rawget(L, -3) == LUA_TNUMBER) {
-    k = (uint32_t)lua_tointeger(L, -1);
-    lua_pop(L, 4);
-    return k;
-  }
-  lua_pop(L, 1); /* value, index, key */
-  k = c->nconst + 1;
-  lua_getiuservalue(L, self, AD_CCONST);
-  lua_pushvalue(L, -4);
-  lua_rawseti(L, -2, k);
-  lua_pop(L, 1);
-  lua_pushinteger(L, k);
-  lua_rawset(L, -3);
-  lua_pop(L, 2);
-  c->nconst = k;
-  return k;
-}
-
-typedef struct Taker {
-  Compiled *c;
-  int self;
-  Form *form;
-  int fixedints; /* of arguments: integers are constants */
-  int results;   /* else arguments */
-  uint32_t *ref; /* of results: references, 'cap' of them on the stack */
-  uint32_t cap;
-  int slot;     /* stack index of what holds 'ref' */
-  int foreign;  /* has an AD value that is not the recorder's */
-  int integers; /* has integers that are no constants */
-} Taker;
-
-static void leafref(lua_State *L, Taker *t, uint32_t ref) {
-  if (t->form->nleaf > t->cap) {
-    const uint32_t ncap = t->cap * 2 + 16;
-    uint32_t *np = lua_newuserdatauv(L, ncap * sizeof *np, 0);
-    if (t->cap) memcpy(np, t->ref, t->cap * sizeof *np);
-    lua_replace(L, t->slot);
-    t->ref = np;
-    t->cap = ncap;
-  }
-  t->ref[t->form->nleaf - 1] = ref;
-}
-
-/* does a table stand for some resource, which is no structure? */
-static int isresource(lua_State *L, int idx) {
-  if (luaL_getmetafield(L, idx, "__gc") == LUA_TNIL) return 0;
-  lua_pop(L, 1);
-  return 1;
-}
-
-/* 0: no integer; 1: an integer; HUGEINT: one that may not be any float */
-#define HUGEINT 2
-
-static uint8_t intkind(lua_State *L, int idx) {
-  const lua_Integer most = (lua_Integer)1 << 53;
-  lua_Integer i;
-  if (!lua_isinteger(L, idx)) return 0;
-  i = lua_tointeger(L, idx);
-  return -most <= i && i <= most ? 1 : HUGEINT;
-}
-
-/*
-** May f have made the value at the top for this call, with what is in it? Then
-** the results of other calls have another.
-*/
-static int ismade(lua_State *L, const State *S, int type) {
-  if (type == LUA_TFUNCTION) {
-    int made = 0;
-    lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_GLOBALS);
-    for (int k = 1; !made && lua_getupvalue(L, -2, k) != NULL; k++) {
-      const void *p = lua_topointer(L, -1);
-      made = p != NULL && lua_type(L, -1) != LUA_TSTRING &&
-             p != lua_topointer(L, -2) && p != S && p != S->mtp[AD_MTVAR] &&
-             p != S->mtp[AD_MTDUAL];
-      lua_pop(L, 1);
-    }
-    lua_pop(L, 1);
-    return made;
-  }
-  return type == LUA_TUSERDATA || type == LUA_TTHREAD || type == LUA_TTABLE;
-}
-
-static void take(lua_State *L, Taker *t, int depth);
-
-/* the table at the top: see compile.h */
-static void taketable(lua_State *L, Taker *t, int depth) {
-  const int table = lua_gettop(L);
-  const lua_Unsigned len = lua_rawlen(L, table);
-  uint32_t seq = 0, item = 0, at;
-  int all = 1;
-  if (depth > MAXDEPTH)
-    ad_error(L, "compile: a structure contains itself, or is nested too deep");
-  ad_checkstack(L, 12, "structure is nested too deep");
-  word(L, t->form, F_TABLE);
-  if (!lua_getmetatable(L, table)) lua_pushnil(L);
-  word(L, t->form, konst(L, t->c, t->self));
-  at = t->form->n;
-  for (int i = 0; i < 3; i++) word(L, t->form, 0);
-  for (lua_Unsigned i = 1; i <= len && i < P_MAXINS; i++) {
-    const int type = lua_rawgeti(L, table, (lua_Integer)i);
-    if (type == LUA_TNIL) {
-      lua_pop(L, 1);
-      break;
-    }
-    seq++;
-    if (all) {
-      const uint32_t before = t->form->n;
-      take(L, t, depth + 1);
-      /* F_NUM: no word for it */
-      if (t->form->n == before + 1 && t->form->word[before] == F_NUM)
-        t->form->n = before;
-      else { /* the words that were left out */
-        const uint32_t more = t->form->n - before;
-        all = 0;
-        for (uint32_t k = 1; k < seq; k++) word(L, t->form, F_NUM);
-        memmove(t->form->word + before + seq - 1, t->form->word + before,
-                more * sizeof *t->form->word);
-        for (uint32_t k = 1; k < seq; k++)
-          t->form->word[before + k - 1] = F_NUM;
-      }
-    } else
-      take(L, t, depth + 1);
-  }
-  lua_pushnil(L);
-  while (lua_next(L, table)) {
-    if (lua_isinteger(L, -2)) {
-      const lua_Integer i = lua_tointeger(L, -2);
-      if (i >= 1 && i <= (lua_Integer)seq) {
-        lua_pop(L, 1);
-        continue;
-      }
-    }
-    item++;
-    lua_pushvalue(L, -2);
-    word(L, t->form, konst(L, t->c, t->self));
-    take(L, t, depth + 1);
-  }
-  t->form->word[at] = seq;
-  t->form->word[at + 1] = (uint32_t)all;
-  t->form->word[at + 2] = item;
-  lua_pop(L, 1);
-}
-
-/* appends the value at the top, which is popped, to a form */
-static void take(lua_State *L, Taker *t, int depth) {
-  State *S = t->c->S;
-  const int type = lua_type(L, -1);
-  const Cell *c;
-  if (type == LUA_TTABLE && !isresource(L, -1)) {
-    taketable(L, t, depth);
-    return;
-  }
-  if (type == LUA_TNUMBER && !t->results &&
-      !(t->fixedints && lua_isinteger(L, -1))) {
-    if (lua_isinteger(L, -1)) t->integers = 1;
-    if (intkind(L, -1) == HUGEINT) t->foreign = 1;
-    t->form->nleaf++;
-    word(L, t->form, F_NUM);
-    lua_pop(L, 1);
-    return;
-  }
-  if (type == LUA_TUSERDATA && !t->results && ad_arrayhere(L, S, -1)) {
-    const Array *array = lua_touserdata(L, -1);
-    t->form->nleaf++;
-    t->form->narray++;
-    word(L, t->form, F_ARRAY);
-    word(L, t->form, (uint32_t)array->ndim);
-    for (int d = 0; d < array->ndim; d++) {
-      word(L, t->form, (uint32_t)array->shape[d]);
-      word(L, t->form, (uint32_t)((uint64_t)array->shape[d] >> 32));
-    }
-    lua_pop(L, 1);
-    return;
-  }
-  /* what is differentiated is the first number in the program's results */
-  if (type == LUA_TNUMBER && t->results && t->c->isgrad && t->form->n == 0) {
-    const uint8_t kind = intkind(L, -1);
-    uint32_t ref;
-    if (kind == HUGEINT) fail(S, OPAQUE);
-    AD_UNTIL(ref, ad_progconst(progof(S), lua_tonumber(L, -1)));
-    t->form->nleaf++;
-    leafref(L, t, ref);
-    word(L, t->form, kind ? F_INT : F_NUM);
-    lua_pop(L, 1);
-    return;
-  }
-  c = type == LUA_TUSERDATA ? ad_tocell(L, S, -1) : NULL;
-  if (c == NULL && t->results && type == LUA_TUSERDATA &&
-      ad_arrayhere(L, S, -1) && ad_madehere(L, S, -1, 1)) {
-    const uint32_t ref = ad_recordcopy(L, S, -1);
-    t->form->nleaf++;
-    t->form->narray++;
-    leafref(L, t, ref);
-    word(L, t->form, F_ARRAY);
-    word(L, t->form, 0);
-    lua_pop(L, 1);
-    return;
-  }
-  if (c != NULL) {
-    Arg a;
-    const int top = lua_gettop(L);
-    ad_resolve(L, S, top, &a);
-    if (a.key && a.v.i != top) { /* out of levels that are gone */
-      lua_copy(L, a.v.i, top);
-      c = a.c;
-    }
-    lua_settop(L, top);
-    if (a.key == 0 && a.v.i) { /* ... or an array */
-      if (!t->results)
-        t->foreign = 1;
-      else
-        fail(S, "f returns an array of a transform that has ended");
-    } else if (a.key == 0) { /* what has come to be a number */
-      if (!t->results) t->foreign = 1;
-      lua_pushnumber(L, a.v.n);
-      lua_replace(L, top);
-    } else if (t->results && AD_ISREC(a.kind)) {
-      if (t->c->rec.looped && ad_isstale(S, c))
-        fail(S, "f returns values of several rounds of a loop");
-      t->form->nleaf++;
-      leafref(L, t, c->u.var.node);
-      if (a.kind == AD_RECA) {
-        t->form->narray++;
-        word(L, t->form, F_ARRAY);
-        word(L, t->form, 0);
-      } else
-        word(L, t->form, ad_recordedint(S, c) ? F_INT : F_NUM);
-      lua_pop(L, 1);
-      return;
-    } else {
-      t->foreign = 1;
-      lua_pushnil(L);
-      lua_replace(L, top);
-    }
-  }
-  if (t->results && ismade(L, S, lua_type(L, -1)) &&
-      !ad_arrayhere(L, S, -1)) /* which was there before */
-    fail(S, "f returns a function or an object that it may have made");
-  word(L, t->form, F_CONST);
-  word(L, t->form, konst(L, t->c, t->self));
-}
-
-/* how many keys a table has; more than n: n + 1 */
-static uint32_t countkeys(lua_State *L, int idx, uint32_t n) {
-  uint32_t k = 0;
-  lua_pushnil(L);
-  while (lua_next(L, idx)) {
-    lua_settop(L, -2);
-    if (k++ == n) {
-      lua_settop(L, -2);
-      break;
-    }
-  }
-  return k;
-}
-
-/* is the table a list of n numbers, and nothing else? They go to x. */
-static int list(lua_State *L, int idx, uint32_t n, double *x) {
-  enum { ATONCE = 32 }; /* values that are popped together */
-  const int top = lua_gettop(L);
-  ad_checkstack(L, ATONCE + 2, NULL);
-  for (uint32_t i = 0; i < n; i++) {
-    if (lua_rawgeti(L, idx, (lua_Integer)i + 1) != LUA_TNUMBER) {
-      lua_settop(L, top);
-      return 0;
-    }
-    x[i] = lua_tonumber(L, -1);
-    if (i % ATONCE == ATONCE - 1) lua_settop(L, top);
-  }
-  lua_settop(L, top);
-  return countkeys(L, idx, n) == n;
-}
-
-/* is the value at idx an array of the shape that the words tell? */
-static int isshape(lua_State *L, const State *S, const uint32_t *w, int idx) {
-  const Array *a = ad_arrayhere(L, S, idx);
-  if (a == NULL || (uint32_t)a->ndim != w[0]) return 0;
-  for (int d = 0; d < a->ndim; d++)
-    if ((uint64_t)a->shape[d] != (w[1 + 2 * d] | (uint64_t)w[2 + 2 * d] << 32))
-      return 0;
-  return 1;
-}
-
-/* does the value at 'idx' have the form from word *at on? Fills the leaves */
-static int match(lua_State *L, const State *S, int consts, const Form *f,
-                 uint32_t *at, uint32_t *leaf, double *in, int idx) {
-  const uint32_t *w = f->word + *at;
-  uint32_t seq, item;
-  if (F_ISLEAF(w[0])) {
-    if (lua_type(L, idx) != LUA_TNUMBER) return 0;
-    in[(*leaf)++] = lua_tonumber(L, idx);
-    *at += 1;
-    return 1;
-  }
-  if (w[0] == F_CONST) {
-    int same;
-    lua_rawgeti(L, consts, w[1]);
-    same = lua_rawequal(L, -1, idx) &&
-           (lua_type(L, idx) != LUA_TNUMBER ||
-            lua_isinteger(L, -1) == lua_isinteger(L, idx));
-    lua_pop(L, 1);
-    *at += 2;
-    return same;
-  }
-  if (w[0] == F_ARRAY) {
-    if (lua_type(L, idx) != LUA_TUSERDATA || !isshape(L, S, w + 1, idx))
-      return 0;
-    in[(*leaf)++] = 0;
-    *at += 2 + 2 * w[1];
-    return 1;
-  }
-  if (lua_type(L, idx) != LUA_TTABLE) return 0;
-  ad_checkstack(L, 8, "structure is nested too deep");
-  if (lua_getmetatable(L, idx)) {
-    lua_rawgeti(L, consts, w[1]);
-    if (w[1] == 0 || !lua_rawequal(L, -1, -2)) {
-      lua_pop(L, 2);
-      return 0;
-    }
-    lua_pop(L, 2);
-  } else if (w[1] != 0)
-    return 0;
-  seq = w[2];
-  item = w[4];
-  *at += 5;
-  if (w[3] && item == 0) { /* numbers 1 .. seq, and nothing else */
-    if (lua_rawlen(L, idx) != seq) return 0;
-    if (!list(L, idx, seq, in + *leaf)) return 0;
-    *leaf += seq;
-    return 1;
-  }
-  if (countkeys(L, idx, seq + item) != seq + item) return 0;
-  for (uint32_t i = 1; i <= seq; i++) {
-    const int type = lua_rawgeti(L, idx, i);
-    int same;
-    if (w[3]) {
-      same = type == LUA_TNUMBER;
-      if (same) in[(*leaf)++] = lua_tonumber(L, -1);
-    } else
-      same = match(L, S, consts, f, at, leaf, in, lua_gettop(L));
-    lua_pop(L, 1);
-    if (!same) return 0;
-  }
-  for (uint32_t i = 0; i < item; i++) {
-    int same;
-    lua_rawgeti(L, consts, f->word[(*at)++]);
-    lua_rawget(L, idx);
-    same = match(L, S, consts, f, at, leaf, in, lua_gettop(L));
-    lua_pop(L, 1);
-    if (!same) return 0;
-  }
-  return 1;
-}
-
-typedef struct Build {
-  lua_State *L;
-  State *S; /* leaves are recorded values; NULL: numbers and arrays */
-  Root *r;  /* whose arrays they are */
-  int consts, slots;
-  const Form *f;
-  uint32_t at, leaf, array; /* words, leaves, arrays so far */
-  const double *x;
-  const uint32_t *out; /* leaf k is x[out[k]], or x[k] for lack of it */
-} Build;
-
-static void number(Build *w) {
-  const uint32_t k = w->leaf++;
-  const double y = w->x[w->out ? w->out[k] : k];
-  if (w->S)
-    ad_pushrecorded(w->L, w->S, y, k);
-  else
-    lua_pushnumber(w->L, y);
-}
-
-static void array(Build *w) {
-  const uint32_t k = w->leaf++;
-  if (w->S) {
-    lua_rawgeti(w->L, w->slots, (lua_Integer)++w->array);
-    ad_pushrecordedarray(w->L, w->S, lua_gettop(w->L), k);
-    lua_remove(w->L, -2);
-  } else
-    ad_takearray(w->L, w->r, w->slots, w->out[k] & ~P_A);
-}
-
-/* an integer: guards have seen to it, where the program is ours */
-static void integer(Build *w) {
-  const uint32_t k = w->leaf++;
-  const double y = w->x[w->out ? w->out[k] : k];
-  if (fabs(y) < 0x1p53)
-    lua_pushinteger(w->L, (lua_Integer)y);
-  else
-    lua_pushnumber(w->L, y);
-}
-
-/* is each value of the form a number, which may be pushed as one? */
-static uint8_t allnumbers(const Form *f) {
-  if (f->nval != f->n || f->nval != f->nleaf) return 0;
-  for (uint32_t k = 0; k < f->n; k++)
-    if (f->word[k] != F_NUM) return 0;
-  return 1;
-}
-
-/* pushes the value of the words from w->at on */
-static void build(Build *w) {
-  lua_State *L = w->L;
-  const uint32_t *x = w->f->word + w->at;
-  uint32_t seq, item;
-  int table;
-  if (x[0] == F_NUM) {
-    number(w);
-    w->at += 1;
-    return;
-  }
-  if (x[0] == F_ARRAY) {
-    array(w);
-    w->at += 2 + 2 * x[1];
-    return;
-  }
-  if (x[0] == F_INT) {
-    integer(w);
-    w->at += 1;
-    return;
-  }
-  if (x[0] == F_CONST) {
-    lua_rawgeti(L, w->consts, x[1]);
-    w->at += 2;
-    return;
-  }
-  ad_checkstack(L, 8, "structure is nested too deep");
-  seq = x[2];
-  item = x[4];
-  w->at += 5;
-  lua_createtable(L, (int)seq, (int)item);
-  table = lua_gettop(L);
-  if (x[3] && w->S == NULL && w->out != NULL) { /* the frequent case */
-    const uint32_t *from = w->out + w->leaf;
-    for (uint32_t i = 0; i < seq; i++) {
-      lua_pushnumber(L, w->x[from[i]]);
-      lua_rawseti(L, table, (lua_Integer)i + 1);
-    }
-    w->leaf += seq;
-  } else
-    for (uint32_t i = 1; i <= seq; i++) {
-      if (x[3])
-        number(w);
-      else
-        build(w);
-      lua_rawseti(L, table, i);
-    }
-  for (uint32_t i = 0; i < item; i++) {
-    lua_rawgeti(L, w->consts, w->f->word[w->at++]);
-    build(w);
-    lua_rawset(L, table);
-  }
-  if (x[1] != 0) {
-    lua_rawgeti(L, w->consts, x[1]);
-    lua_setmetatable(L, table);
-  }
-}
-
-static void pushvalues(lua_State *L, int self, Root *r, const Form *f,
-                       const double *x, const uint32_t *out, State *S) {
-  Build w;
-  memset(&w, 0, sizeof w);
-  w.L = L;
-  w.S = S;
-  w.r = r;
-  w.f = f;
-  w.x = x;
-  w.out = out;
-  ad_checkstack(L, (int)f->nval + 10, "too many values");
-  lua_getiuservalue(L, self, AD_CCONST);
-  w.consts = lua_gettop(L);
-  if (f->narray) {
-    ad_pushslots(L, r);
-    w.slots = lua_gettop(L);
-  }
-  for (uint32_t i = 0; i < f->nval; i++) build(&w);
-  if (f->narray) lua_remove(L, w.slots);
-  lua_remove(L, w.consts);
-}
-
-void ad_pushform(lua_State *L, int self, const Form *f, const double *x,
-                 const uint32_t *out) {
-  pushvalues(L, self, NULL, f, x, out, NULL);
-}
-
-/*
-** Roots
-*/
-
-Compiled *ad_tocompiled(lua_State *L, int arg) {
-  return luaL_checkudata(L, arg, "autodiff.compiled");
-}
-
-static void dropbatch(Root *r) {
-  if (r->hasbatch) ad_batchfree(&r->batch);
-  if (r->shared != NULL)
-    r->code.alloc(r->code.ud, r->shared, (size_t)r->code.nin + 1, 0);
-  r->shared = NULL;
-  r->hasbatch = r->novectors = 0;
-  r->points = 0;
-}
-
-static void dropcode(Root *r) {
-  dropbatch(r);
-  if (r->hascode) r->backend->free(r->made);
-  ad_arraysdrop(r);
-  if (r->frame.alloc != NULL) ad_framefree(&r->frame);
-  if (r->code.alloc != NULL) ad_codefree(&r->code);
-  if (r->hasexact) {
-    ad_interpreter.free(r->exactmade);
-    ad_framefree(&r->exactframe);
-    ad_codefree(&r->exact);
-  }
-  r->hascode = r->hasexact = 0;
-}
-
-static void freeroot(lua_State *L, Root *r) {
-  const size_t n = r->in.nleaf + 1;
-  dropcode(r);
-  ad_arraysfree(L, r);
-  ad_progfree(&r->prog);
-  ad_progfree(&r->adjoint);
-  ad_realloc(L, r->sub, r->sub ? n : 0, 0);
-  ad_realloc(L, r->isint, r->isint ? n : 0, 0);
-  ad_realloc(L, r->given, r->given ? n * sizeof(double) : 0, 0);
-  freeform(L, &r->in);
-  ad_realloc(L, r->want, r->capwant * sizeof *r->want, 0);
-  while (r->ngrad > 0) freeform(L, &r->grad[--r->ngrad]);
-  ad_realloc(L, r->grad, r->grad ? r->capgrad * sizeof *r->grad : 0, 0);
-  ad_realloc(L, r, sizeof *r, 0);
-}
-
-static void droproot(lua_State *L, Compiled *c, Root *r) {
-  uint32_t k = 0;
-  while (c->root[k] != r) k++;
-  c->nroot--;
-  memmove(c->root + k, c->root + k + 1, (c->nroot - k) * sizeof *c->root);
-  freeroot(L, r);
-}
-
-static int compiled_gc(lua_State *L) {
-  Compiled *c = lua_touserdata(L, 1);
-  while (c->nroot > 0) freeroot(L, c->root[--c->nroot]);
-  ad_realloc(L, c->root, c->caproot * sizeof *c->root, 0);
-  while (c->nset > 0) freeform(L, &c->set[--c->nset]);
-  ad_realloc(L, c->set, c->capset * sizeof *c->set, 0);
-  ad_realloc(L, c->place, c->capplace * sizeof *c->place, 0);
-  ad_callfree(L, c);
-  c->root = NULL;
-  c->set = NULL;
-  c->place = NULL;
-  c->capplace = c->nplace = 0;
-  ad_realloc(L, c->loopplace, c->caploopplace * sizeof *c->loopplace, 0);
-  ad_realloc(L, c->saved, c->capsaved * sizeof *c->saved, 0);
-  ad_realloc(L, c->loop, c->caploop * sizeof *c->loop, 0);
-  ad_realloc(L, c->entry, c->capentry * sizeof *c->entry, 0);
-  ad_countersfree(L, c);
-  c->loopplace = c->saved = NULL;
-  c->loop = NULL;
-  c->entry = NULL;
-  c->caploopplace = c->capsaved = c->caploop = c->capentry = 0;
-  c->caproot = c->capset = 0;
-  return 0;
-}
-
-/* the numbers of the arguments, when they have the form of the root */
-static int matches(lua_State *L, const State *S, Root *r, int self, int first,
-                   int last, double *in) {
-  uint32_t at = 0, leaf = 0;
-  int consts, ok = 1;
-  if ((uint32_t)(last - first + 1) != r->in.nval) return 0;
-  if (r->in.numbers) {
-    for (int i = first; i <= last; i++) {
-      if (lua_type(L, i) != LUA_TNUMBER) return 0;
-      in[i - first] = lua_tonumber(L, i);
-    }
-    return 1;
-  }
-  lua_getiuservalue(L, self, AD_CCONST);
-  consts = lua_gettop(L);
-  for (int i = first; i <= last && ok; i++)
-    ok = match(L, S, consts, &r->in, &at, &leaf, in, i);
-  lua_settop(L, consts - 1);
-  return ok;
-}
-
-/* the same for a value of the form from word *at on: which are integers */
-static void integers(lua_State *L, int consts, const Form *f, uint32_t *at,
-                     uint32_t *leaf, uint8_t *isint, int idx) {
-  const uint32_t *w = f->word + *at;
-  if (F_ISLEAF(w[0])) {
-    isint[(*leaf)++] = intkind(L, idx);
-    *at += 1;
-    return;
-  }
-  if (w[0] == F_CONST) {
-    *at += 2;
-    return;
-  }
-  if (w[0] == F_ARRAY) {
-    isint[(*leaf)++] = 0;
-    *at += 2 + 2 * w[1];
-    return;
-  }
-  ad_checkstack(L, 4, "structure is nested too deep");
-  *at += 5;
-  for (uint32_t i = 1; i <= w[2]; i++) {
-    lua_rawgeti(L, idx, i);
-    if (w[3])
-      isint[(*leaf)++] = intkind(L, -1);
-    else
-      integers(L, consts, f, at, leaf, isint, lua_gettop(L));
-    lua_pop(L, 1);
-  }
-  for (uint32_t i = 0; i < w[4]; i++) {
-    lua_rawgeti(L, consts, f->word[(*at)++]);
-    lua_rawget(L, idx);
-    integers(L, consts, f, at, leaf, isint, lua_gettop(L));
-    lua_pop(L, 1);
-  }
-}
-
-/* which of the arguments are integers, into r->isint; is none HUGEINT? */
-static int findintegers(lua_State *L, Root *r, int self, int first) {
-  uint32_t at = 0, leaf = 0;
-  lua_getiuservalue(L, self, AD_CCONST);
-  for (uint32_t k = 0; k < r->in.nval; k++)
-    integers(L, lua_gettop(L), &r->in, &at, &leaf, r->isint, first + (int)k);
-  lua_pop(L, 1);
-  return memchr(r->isint, HUGEINT, r->in.nleaf) == NULL;
-}
-
-/* the arrays of a value of the form from word *at on go to the slots */
-static void putarrays(lua_State *L, Root *r, int consts, int slots,
-                      uint32_t *at, uint32_t *k, int idx) {
-  const uint32_t *w = r->in.word + *at;
-  if (w[0] == F_ARRAY) {
-    ad_putarray(L, r, slots, (*k)++, idx);
-    *at += 2 + 2 * w[1];
-    return;
-  }
-  if (w[0] != F_TABLE) {
-    *at += w[0] == F_NUM ? 1 : 2;
-    return;
-  }
-  ad_checkstack(L, 4, "structure is nested too deep");
-  *at += 5;
-  for (uint32_t i = 1; !w[3] && i <= w[2]; i++) {
-    lua_rawgeti(L, idx, i);
-    putarrays(L, r, consts, slots, at, k, lua_gettop(L));
-    lua_pop(L, 1);
-  }
-  for (uint32_t i = 0; i < w[4]; i++) {
-    lua_rawgeti(L, consts, r->in.word[(*at)++]);
-    lua_rawget(L, idx);
-    putarrays(L, r, consts, slots, at, k, lua_gettop(L));
-    lua_pop(L, 1);
-  }
-}
-
-void ad_callarguments(lua_State *L, Root *r) {
-  uint32_t at = 0, k = 0;
-  const int top = lua_gettop(L);
-  if (r->in.narray == 0) return;
-  ad_checkstack(L, 10, NULL);
-  lua_getiuservalue(L, 1, AD_CCONST);
-  ad_pushslots(L, r);
-  for (uint32_t i = 0; i < r->in.nval; i++)
-    putarrays(L, r, top + 1, top + 2, &at, &k, 2 + (int)i);
-  lua_settop(L, top);
-}
-
-/* subtypes of numbers, where f has asked for them */
-static int subtypes(lua_State *L, Root *r, int self, int first) {
-  if (!r->subs) return 1;
-  findintegers(L, r, self, first);
-  for (uint32_t k = 0; k < r->in.nleaf; k++)
-    if (r->sub[k] && r->isint[k] != r->sub[k] - 1) return 0;
-  return 1;
-}
-
-double *ad_rootinputs(Root *r) {
-  return r->hascode ? r->frame.v + r->code.nconst : r->given;
-}
-
-Root *ad_rootof(lua_State *L, Compiled *c, int self, int first, int last) {
-  for (uint32_t i = 0; i < c->nroot; i++) {
-    Root *r = c->root[i];
-    if (!matches(L, c->S, r, self, first, last, ad_rootinputs(r)) ||
-        !subtypes(L, r, self, first))
-      continue;
-    if (i > 0) { /* the next call is likely to be the same */
-      memmove(c->root + 1, c->root, i * sizeof *c->root);
-      c->root[0] = r;
-    }
-    return r;
-  }
-  return NULL;
-}
-
-/* a root that is nobody's yet */
-static Root *addroot(lua_State *L, Compiled *c) {
-  Root *r;
-  if (c->nroot == c->caproot) {
-    const uint32_t ncap = c->caproot * 2 + 1;
-    c->root = ad_realloc(L, c->root, c->caproot * sizeof *c->root,
-                         ncap * sizeof *c->root);
-    c->caproot = ncap;
-  }
-  r = ad_realloc(L, NULL, 0, sizeof *r);
-  memset(r, 0, sizeof *r);
-  r->backend = &ad_interpreter;
-  r->in.nval = UINT32_MAX; /* nobody's, until it is complete */
-  memmove(c->root + 1, c->root, c->nroot * sizeof *c->root);
-  c->root[0] = r;
-  c->nroot++;
-  return r;
-}
-
-/* what goes with the leaves of its arguments */
-static void leaves(lua_State *L, Root *r) {
-  const size_t n = (size_t)r->in.nleaf + 1;
-  void *ud;
-  lua_Alloc alloc = lua_getallocf(L, &ud);
-  r->sub = ad_realloc(L, NULL, 0, n);
-  memset(r->sub, 0, n);
-  r->isint = ad_realloc(L, NULL, 0, n);
-  memset(r->isint, 0, n);
-  r->given = ad_realloc(L, NULL, 0, n * sizeof(double));
-  memset(r->given, 0, n * sizeof(double));
-  while (!ad_proginit(&r->prog, alloc, ud, r->in.nleaf))
-    ad_nomem(L, n * sizeof(Ins));
-  r->prog.callsize = ad_callsize;
-}
-
-/* marks the inputs that are arrays, of n values from word *at on */
-static void arrayleaves(const Form *f, uint32_t *at, uint32_t *leaf, Prog *p,
-                        uint32_t n) {
-  while (n-- > 0) {
-    const uint32_t *w = f->word + *at;
-    switch (w[0]) {
-    case F_NUM:
-      ++*leaf;
-      *at += 1;
-      break;
-    case F_CONST:
-      *at += 2;
-      break;
-    case F_ARRAY:
-      p->ins[(*leaf)++].flags = P_ARRAY;
-      *at += 2 + 2 * w[1];
-      break;
-    default:
-      *at += 5;
-      if (w[3])
-        *leaf += w[2];
-      else
-        arrayleaves(f, at, leaf, p, w[2]);
-      for (uint32_t i = 0; i < w[4]; i++) {
-        ++*at;
-        arrayleaves(f, at, leaf, p, 1);
-      }
-    }
-  }
-}
-
-/* a new root; NULL if there cannot be one for these arguments */
-static Root *newroot(lua_State *L, Compiled *c, int self, int first, int last,
-                     int fixedints) {
-  Root *r;
-  Taker t;
-  uint32_t n;
-  r = addroot(L, c);
-  memset(&t, 0, sizeof t);
-  t.c = c;
-  t.self = self;
-  t.form = &r->in;
-  t.fixedints = fixedints;
-  for (int i = first; i <= last; i++) {
-    lua_pushvalue(L, i);
-    take(L, &t, 0);
-  }
-  n = (uint32_t)(last - first + 1);
-  r->in.numbers = n == r->in.n && n == r->in.nleaf;
-  r->fixedints = (uint8_t)fixedints;
-  leaves(L, r);
-  r->in.nval = (uint32_t)(last - first + 1);
-  r->prog.callud = c;
-  if (t.foreign) {
-    droproot(L, c, r);
-    return NULL;
-  }
-  if (r->in.narray) {
-    uint32_t at = 0, leaf = 0;
-    arrayleaves(&r->in, &at, &leaf, &r->prog, r->in.nval);
-  }
-  return r;
-}
-
-static double now(void) {
-  struct timespec t;
-  timespec_get(&t, TIME_UTC);
-  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static void nomemory(lua_State *L, const Root *r) {
-  ad_nomem(L, ((size_t)r->prog.nins + 1) * 2 * sizeof(Ins));
-}
-
-/*
-** The results of a gradient's program are f's, and then the derivatives; they
-** become f's value (if asked for), the derivatives, and f's further results.
-*/
-static void reorder(lua_State *L, const Compiled *c, const Root *r, Prog *q) {
-  uint32_t *old = lua_newuserdatauv(L, (q->nlist + 1) * sizeof *old, 0);
-  for (uint32_t k = 0; k < q->nblock; k++) {
-    Block *b = &q->block[k];
-    const Form *f = &c->set[b->end == P_RETURN ? b->set : 0];
-    const uint32_t n = b->b - r->nwant;
-    uint32_t y, at = 0, *x = q->list + b->a;
-    if (b->end != P_RETURN || f->nval == 0) continue;
-    y = f->word[0] != F_CONST;
-    memcpy(old, x, b->b * sizeof *x);
-    if (y && c->gradvalue) x[at++] = old[0];
-    for (uint32_t i = 0; i < r->nwant; i++) x[at++] = old[n + i];
-    for (uint32_t i = y; i < n; i++) x[at++] = old[i];
-    b->b = at;
-  }
-  lua_pop(L, 1);
-}
-
-/* the program as Code; of a gradient, that of f with its derivatives */
-static int lowered(lua_State *L, Compiled *c, Root *r, Code *code,
-                   int options) {
-  Prog q;
-  int went;
-  if (!c->isgrad) {
-    while (!ad_lower(&r->prog, code, options)) nomemory(L, r);
-    return 1;
-  }
-  while ((went = ad_progadjoint(&r->prog, &q, r->nwant, r->want,
-                                r->recompute ? c->maxstack : 0)) == P_GNOMEM)
-    nomemory(L, r);
-  if (went == P_GCANNOT) return 0;
-  ad_progfree(&r->adjoint); /* which the root owns, as memory may be lacking */
-  r->adjoint = q;
-  reorder(L, c, r, &r->adjoint);
-  while (!ad_lower(&r->adjoint, code, options)) nomemory(L, r);
-  ad_progfree(&r->adjoint);
-  return 1;
-}
-
-/* the exact form of the code, where the fast one has come to a NaN */
-void ad_rootexact(lua_State *L, Compiled *c, Root *r) {
-  const char *why;
-  if (r->hasexact) return;
-  lowered(L, c, r, &r->exact, c->options);
-  while (ad_frameinit(&r->exactframe, &r->exact, r->prog.alloc, r->prog.ud,
-                      c->maxstack) != 0)
-    nomemory(L, r);
-  while ((r->exactmade = ad_interpreter.make(&r->exact, &why)) == NULL)
-    nomemory(L, r);
-  r->hasexact = 1;
-}
-
-/*
-** Machine code pays when what it has saved would make up for making it: a run
-** takes about 0.7 ns less for each instruction, and to compile one takes about
-** 100 ns, and the mappings 50 us.
-*/
-static uint32_t paysafter(const Compiled *c, const Root *r) {
-  if (c->backend == C_INTERPRETER || c->nonative != NULL) return 0;
-  if (ad_hasarrays(&r->code)) return 0; /* it knows nothing of calls */
-  if (c->backend == C_NATIVE) return 1;
-  return 150 + (uint32_t)(70000 / (r->code.nins + 1));
-}
-
-static int features(State *S) {
-  if (!S->hasfeatures) { /* under a hypervisor that takes a while */
-    S->features = ad_nativefeatures();
-    S->hasfeatures = 1;
-  }
-  return S->features;
-}
-
-static void tonative(Compiled *c, Root *r) {
-  const double start = now();
-  const char *why = NULL;
-  void *made = ad_nativemake(&r->code, features(c->S), &why);
-  if (made != NULL) {
-    r->backend->free(r->made);
-    r->backend = &ad_native;
-    r->made = made;
-  } else
-    c->nonative = why ? why : "there was no memory for it";
-  r->pays = 0;
-  c->seconds += now() - start;
-}
-
-/*
-** Seconds for some of the points, the least of a few times; the results are
-** put where those of all will be. Below 0: no memory.
-*/
-#define TRIES 5
-#define SOME (1u << 20) /* instructions times points, roughly */
-
-static double sample(const Root *r, const BatchRun *run) {
-  const size_t most = 2 * V_POINTS + SOME / (r->code.nins + SOME / 8192);
-  double best = HUGE_VAL;
-  BatchRun part = *run;
-  part.threads = 1;
-  if (part.n > most) part.n = most;
-  for (int k = 0; k < TRIES; k++) {
-    double t = now();
-    if (!ad_batchrun(&r->batch, &part)) return -1;
-    t = now() - t;
-    if (t < best) best = t;
-  }
-  return best;
-}
-
-/*
-** Machine code for many points saves 0.03 ns for an instruction of each, or,
-** where the frame is large, 0.2 ns; to compile one takes about 200 ns, and all
-** else 100 us. But that is not so of every program: what has few operations
-** between its functions, or values that no registers can hold, may be faster
-** without. So both are run; results are the same bits. That is done again only
-** where the program has become another.
-*/
-static void tovectors(Compiled *c, Root *r, const BatchRun *run) {
-  const double start = now();
-  const char *why = NULL;
-  const uint32_t few = r->batch.points < V_POINTS ? 1000 : 6000;
-  const int measured = r->measured != 0 && r->code.nins / 2 <= r->measured;
-  double kernels = -1;
-  if (c->backend == C_INTERPRETER || c->nonative != NULL || r->novectors)
-    return;
-  if (c->backend != C_NATIVE) {
-    if (r->points < few + few * UINT64_C(500) / ((uint64_t)r->code.nins + 1) ||
-        (measured && r->kernels))
-      return;
-    if (!measured && (kernels = sample(r, run)) < 0) return;
-  }
-  if (!ad_batchnative(&r->batch, features(c->S), &why))
-    r->novectors = 1;
-  else if (kernels >= 0) {
-    const double native = sample(r, run);
-    r->measured = native < 0 ? 0 : r->code.nins + 1;
-    r->kernels = native < 0 || kernels <= native;
-    if (r->kernels) ad_batchkernels(&r->batch);
-  }
-  c->seconds += now() - start;
-}
-
-const Batch *ad_rootbatch(Compiled *c, Root *r, const uint8_t *shared,
-                          const BatchRun *run) {
-  const Code *code = &r->code;
-  if (r->hasbatch && memcmp(r->shared, shared, code->nin) != 0) dropbatch(r);
-  if (!r->hasbatch) {
-    if (r->shared == NULL)
-      r->shared = code->alloc(code->ud, NULL, 0, (size_t)code->nin + 1);
-    if (r->shared == NULL) return NULL;
-    memcpy(r->shared, shared, code->nin);
-    if (!ad_batchinit(&r->batch, code, shared, 0, code->alloc, code->ud))
-      return NULL;
-    r->hasbatch = 1;
-  }
-  r->points += run->n;
-  if (r->batch.vectors == NULL) {
-    const size_t before = r->points == run->n ? 0 : ad_batchbytes(&r->batch);
-    tovectors(c, r, run);
-    c->S->told +=
-        ad_batchbytes(&r->batch) - before; /* for the next ad_tellgc */
-  }
-  c->mapped = r->batch.vectors != NULL ? C_VECTORS : C_KERNELS;
-  return &r->batch;
-}
-
-int ad_rootcode(lua_State *L, Compiled *c, Root *r) {
-  const double start = now();
-  const char *why;
-  Code code;
-  Frame frame;
-  void *made;
-  const int options = c->options | (r->in.narray || c->ncalled ? 0 : P_RELAX);
-  if (r->hascode && (r->news == 0 || c->running)) return 1;
-  if (!lowered(L, c, r, &code, options)) return 0;
-  while (ad_frameinit(&frame, &code, r->prog.alloc, r->prog.ud, c->maxstack) !=
-         0) {
-    ad_codefree(&code);
-    nomemory(L, r);
-    lowered(L, c, r, &code, options);
-  }
-  dropcode(r);
-  r->code = code;
-  r->frame = frame;
-  r->backend = &ad_interpreter;
-  made = r->backend->make(&r->code, &why);
-  if (made == NULL) {
-    ad_framefree(&r->frame);
-    ad_codefree(&r->code);
-    nomemory(L, r);
-    luaL_error(L, "not enough memory");
-  }
-  r->made = made;
-  r->hascode = 1;
-  c->S->told += ad_codebytes(&r->code) + r->frame.size +
-                r->backend->bytes(r->made) + ad_progbytes(&r->prog);
-  ad_tellgc(L, c->S);
-  r->news = r->misses = r->runs = 0;
-  r->pays = paysafter(c, r);
-  c->seconds += now() - start;
-  return 1;
-}
-
-Root *ad_storedroot(lua_State *L, Compiled *c, const Form *in) {
-  Root *r = addroot(L, c);
-  for (uint32_t k = 0; k < in->n; k++) word(L, &r->in, in->word[k]);
-  r->in.nleaf = in->nleaf;
-  leaves(L, r);
-  r->in.numbers = in->nval == in->n && in->nval == in->nleaf;
-  r->in.nval = in->nval;
-  return r;
-}
-
-void ad_storedset(lua_State *L, Compiled *c, const Form *set) {
-  Form *f;
-  if (c->nset == c->capset) {
-    const uint32_t ncap = c->capset * 2 + 4;
-    c->set = ad_realloc(L, c->set, c->capset * sizeof *f, ncap * sizeof *f);
-    c->capset = ncap;
-  }
-  f = &c->set[c->nset++];
-  memset(f, 0, sizeof *f);
-  for (uint32_t k = 0; k < set->n; k++) word(L, f, set->word[k]);
-  f->nleaf = set->nleaf;
-  f->nval = set->nval;
-  f->numbers = allnumbers(f);
-}
-
-/* the root's code has been loaded */
-void ad_storedcode(lua_State *L, Compiled *c, Root *r) {
-  const char *why;
-  void *ud;
-  lua_Alloc alloc = lua_getallocf(L, &ud);
-  while (ad_frameinit(&r->frame, &r->code, alloc, ud, c->maxstack) != 0)
-    ad_nomem(L, (size_t)r->code.nslot * sizeof(double));
-  while ((r->made = r->backend->make(&r->code, &why)) == NULL)
-    ad_nomem(L, (size_t)r->code.nins * sizeof(Ins));
-  r->hascode = 1;
-  r->pays = paysafter(c, r);
-  for (uint32_t k = 0; k < r->code.nblock; k++)
-    r->prog.ntrace += r->code.block[k].end == P_RETURN;
-  c->traces += r->prog.ntrace;
-}
 
 /*
 ** Gradients
 */
-
-uint32_t ad_formskip(const Form *f, uint32_t at, uint32_t *leaf) {
-  const uint32_t *w = f->word + at;
-  if (F_ISLEAF(w[0])) {
-    (*leaf)++;
-    return at + 1;
-  }
-  if (w[0] == F_CONST) return at + 2;
-  at += 5;
-  if (w[3])
-    *leaf += w[2];
-  else
-    for (uint32_t i = 0; i < w[2]; i++) at = ad_formskip(f, at, leaf);
-  for (uint32_t i = 0; i < w[4]; i++) at = ad_formskip(f, at + 1, leaf);
-  return at;
-}
 
 /* the form of the gradient by the value at 'at': constants are absent */
 static uint32_t gradform(lua_State *L, Compiled *c, int self, const Form *f,
@@ -1516,16 +26,16 @@ static uint32_t gradform(lua_State *L, Compiled *c, int self, const Form *f,
   uint32_t seq, all, item, here, items = 0, kept = 0;
   int dense = 1;
   if (F_ISLEAF(w[0])) {
-    word(L, g, F_NUM);
+    ad_formword(L, g, F_NUM);
     g->nleaf++;
     return at + 1;
   }
   seq = w[2], all = w[3], item = w[4];
   at += 5;
-  word(L, g, F_TABLE);
-  word(L, g, 0);
+  ad_formword(L, g, F_TABLE);
+  ad_formword(L, g, 0);
   here = g->n;
-  for (int i = 0; i < 3; i++) word(L, g, 0);
+  for (int i = 0; i < 3; i++) ad_formword(L, g, 0);
   if (all) {
     kept = seq;
     g->nleaf += seq;
@@ -1540,7 +50,7 @@ static uint32_t gradform(lua_State *L, Compiled *c, int self, const Form *f,
         kept++;
       else {
         lua_pushinteger(L, i);
-        word(L, g, konst(L, c, self));
+        ad_formword(L, g, ad_formconst(L, c, self));
         items++;
       }
       at = gradform(L, c, self, f, at, g);
@@ -1550,7 +60,7 @@ static uint32_t gradform(lua_State *L, Compiled *c, int self, const Form *f,
       at += 3;
       continue;
     }
-    word(L, g, f->word[at]);
+    ad_formword(L, g, f->word[at]);
     items++;
     at = gradform(L, c, self, f, at + 1, g);
   }
@@ -1614,9 +124,9 @@ static Form *gradset(lua_State *L, Compiled *c, int self, Root *r,
     if (type != LUA_TNUMBER) return NULL;
   }
   if (c->gradvalue) {
-    word(L, g, f->word[0]);
+    ad_formword(L, g, f->word[0]);
     if (f->word[0] == F_CONST)
-      word(L, g, f->word[1]);
+      ad_formword(L, g, f->word[1]);
     else
       g->nleaf++;
   }
@@ -1627,10 +137,10 @@ static Form *gradset(lua_State *L, Compiled *c, int self, Root *r,
     gradform(L, c, self, &r->in, from, g);
   }
   at = ad_formskip(f, 0, &leaf);
-  for (; at < f->n; at++) word(L, g, f->word[at]);
+  for (; at < f->n; at++) ad_formword(L, g, f->word[at]);
   g->nleaf += f->nleaf - leaf;
   g->nval = f->nval - 1 + (uint32_t)c->gradvalue + (uint32_t)c->gradn;
-  g->numbers = allnumbers(g);
+  g->numbers = ad_allnumbers(g);
   return g;
 }
 
@@ -1654,15 +164,15 @@ static uint32_t resultset(lua_State *L, Compiled *c, Taker *t, int first,
   t->form = f;
   for (int i = first; i <= last; i++) {
     lua_pushvalue(L, i);
-    take(L, t, 0);
+    ad_formtake(L, t, 0);
   }
   f->nval = (uint32_t)(last - first + 1);
-  f->numbers = allnumbers(f);
+  f->numbers = ad_allnumbers(f);
   for (uint32_t k = 0; k + 1 < c->nset; k++) {
     const Form *o = &c->set[k];
     if (o->n == f->n && o->nval == f->nval &&
         (f->n == 0 || memcmp(o->word, f->word, f->n * sizeof *f->word) == 0)) {
-      freeform(L, f);
+      ad_formfree(L, f);
       c->nset--;
       return k;
     }
@@ -1685,7 +195,7 @@ static void copied(lua_State *L, Recorder *r, int a, int b, int seen,
   if (r->doubt || lua_type(L, a) != LUA_TTABLE || lua_rawequal(L, a, b)) return;
   ad_checkstack(L, 10, NULL);
   lua_pushvalue(L, a);
-  r->doubt = lua_rawget(L, seen) != LUA_TNIL || depth > MAXDEPTH ||
+  r->doubt = lua_rawget(L, seen) != LUA_TNIL || depth > AD_MAXFORM ||
              lua_rawlen(L, a) != lua_rawlen(L, b);
   for (int i = 0; i < 2; i++) {
     lua_pushvalue(L, i ? a : b);
@@ -1761,7 +271,7 @@ static int record(lua_State *L, Compiled *c, Root *r, int n, int *status) {
   c->rec.watched = (uint8_t)ad_canwatch(L, S);
   if (!c->rec.watched) c->rec.doubt = 1;
   ad_watchready(L, &c->rec);
-  pushvalues(L, 1, r, &r->in, r->given, NULL, S);
+  ad_pushvalues(L, 1, r, &r->in, r->given, NULL, S);
   c->rec.order = 0;
   if (!r->in.numbers) {
     lua_rawgetp(L, LUA_REGISTRYINDEX, &c->rec.frame); /* see ad_watchready */
@@ -1770,10 +280,10 @@ static int record(lua_State *L, Compiled *c, Root *r, int n, int *status) {
     lua_settop(L, slot + n + 1);
   }
   c->rec.stopped = 0;
-  if (c->loopfailures > 0) stopcollector(L, &c->rec);
+  if (c->loopfailures > 0) ad_stopcollector(L, &c->rec);
   if (c->rec.watched) ad_watchbegin(L, S);
   *status = lua_pcall(L, n, LUA_MULTRET, 0);
-  startcollector(L, &c->rec);
+  ad_startcollector(L, &c->rec);
   if (c->rec.watched) ad_watchend(L, S);
   if (*status == LUA_OK) {
     const int first = slot + 1, last = lua_gettop(L);
@@ -1790,7 +300,8 @@ static int record(lua_State *L, Compiled *c, Root *r, int n, int *status) {
       if (c->rec.failed)
         ;
       else if (t.foreign)
-        fail(S, "f returns a value of a transform that runs around it");
+        ad_recordfail(S,
+                      "f returns a value of a transform that runs around it");
       else {
         const uint32_t before = r->prog.block0;
         AD_UNTIL(ok, ad_recreturn(&r->prog, set, c->set[set].nleaf, t.ref));
@@ -1876,7 +387,7 @@ static int comparearrays(lua_State *L, Difference *d, int a, int b) {
 static void compare(lua_State *L, Difference *d, int a, int b, int depth) {
   const int type = lua_type(L, b);
   lua_Unsigned na = 0, nb = 0;
-  if (lua_type(L, a) != type || depth > MAXDEPTH) {
+  if (lua_type(L, a) != type || depth > AD_MAXFORM) {
     d->other = 1;
     return;
   }
@@ -1888,7 +399,7 @@ static void compare(lua_State *L, Difference *d, int a, int b, int depth) {
   }
   if (lua_rawequal(L, a, b)) return;
   if (type == LUA_TUSERDATA && comparearrays(L, d, a, b)) return;
-  if (type != LUA_TTABLE || isresource(L, b)) {
+  if (type != LUA_TTABLE || ad_isresource(L, b)) {
     d->other = 1;
     return;
   }
@@ -1918,7 +429,7 @@ static void compare(lua_State *L, Difference *d, int a, int b, int depth) {
 }
 
 static void dropall(lua_State *L, Compiled *c) {
-  while (c->nroot > 0) droproot(L, c, c->root[0]);
+  while (c->nroot > 0) ad_droproot(L, c, c->root[0]);
   c->traces = 0;
 }
 
@@ -2023,8 +534,8 @@ static int asgradient(lua_State *L, Compiled *c, Root *r, int n);
 
 static int once(lua_State *L, Compiled *c, Root *r, int n, int *status) {
   int ok;
-  matches(L, c->S, r, 1, 2, n + 1, r->given);
-  findintegers(L, r, 1, 2);
+  ad_rootmatches(L, c->S, r, 1, 2, n + 1, r->given);
+  ad_rootintegers(L, r, 1, 2);
   ad_callarguments(L, r);
   ok = record(L, c, r, n, status);
   ad_forgetarguments(L, r);
@@ -2089,18 +600,18 @@ static int attempt(lua_State *L, Compiled *c, Root *r, int n) {
   const int top = n + 1;
   ad_checkstack(L, n + 30, "too many arguments");
   if (c->traces >= c->maxtraces) return eager(L, c, n);
-  if (r == NULL) r = newroot(L, c, 1, 2, n + 1, c->fixedints);
-  if (r == NULL || !findintegers(L, r, 1, 2)) return eager(L, c, n);
+  if (r == NULL) r = ad_newroot(L, c, 1, 2, n + 1, c->fixedints);
+  if (r == NULL || !ad_rootintegers(L, r, 1, 2)) return eager(L, c, n);
   if (r->prog.nins >= c->maxoperations) return eager(L, c, n);
   if (c->isgrad) {
     const int k = r->in.narray ? -1 : asgradient(L, c, r, n);
     if (k >= 0 || k == AGAIN) return k;
     /* not so: then as what it is, a function like any other */
     c->isgrad = 0;
-    while (c->nroot > 0) droproot(L, c, c->root[0]);
+    while (c->nroot > 0) ad_droproot(L, c, c->root[0]);
     c->traces = 0;
     lua_settop(L, top);
-    r = newroot(L, c, 1, 2, n + 1, c->fixedints);
+    r = ad_newroot(L, c, 1, 2, n + 1, c->fixedints);
     if (r == NULL) return eager(L, c, n);
   }
   if (!ad_canwatch(L, c->S)) {
@@ -2112,21 +623,21 @@ static int attempt(lua_State *L, Compiled *c, Root *r, int n) {
   if (c->rec.counters && c->rec.failed) return again(c);
   if (ok) return recorded(L, c, n, top + 2);
   if (!r->fixedints) { /* once more, with integers as what they are */
-    Root *fixed = newroot(L, c, 1, 2, n + 1, 1);
+    Root *fixed = ad_newroot(L, c, 1, 2, n + 1, 1);
     if (fixed != NULL && fixed->in.nleaf < r->in.nleaf) {
       if (once(L, c, fixed, n, &status)) {
         if (c->rec.counters && c->rec.failed) return again(c);
         c->fixedints = 1;
         for (uint32_t k = c->nroot; k-- > 0;)
-          if (c->root[k] != fixed) droproot(L, c, c->root[k]);
+          if (c->root[k] != fixed) ad_droproot(L, c, c->root[k]);
         return recorded(L, c, n, top + 4); /* the first error and its slot */
       }
       if (status == LUA_ERRMEM) return lua_error(L);
       lua_settop(L, top + 2);
     }
-    if (fixed != NULL) droproot(L, c, fixed);
+    if (fixed != NULL) ad_droproot(L, c, fixed);
   }
-  if (r->prog.ntrace == 0) droproot(L, c, r);
+  if (r->prog.ntrace == 0) ad_droproot(L, c, r);
   if (c->rec.counters) return doubtful(L, c, n);
   /* the error of f's own comes with f's own traceback */
   if (has(L, -1, "attempt to yield")) {
@@ -2182,7 +693,7 @@ static int results(lua_State *L, Compiled *c, Root *r, const Code *code,
       ad_checkstack(L, (int)f->nval, "too many results");
     for (uint32_t i = 0; i < f->nval; i++) lua_pushnumber(L, v[out[i]]);
   } else
-    pushvalues(L, 1, r, f, v, out, NULL);
+    ad_pushvalues(L, 1, r, f, v, out, NULL);
   return (int)f->nval;
 }
 
@@ -2199,9 +710,9 @@ static uint32_t recomputing(lua_State *L, Compiled *c, Root *r) {
   if (!c->isgrad || r->recompute) return P_FULL;
   memmove(r->given, ad_rootinputs(r), r->in.nleaf * sizeof(double));
   r->recompute = 1;
-  dropcode(r);
+  ad_dropcode(r);
   if (!ad_rootcode(L, c, r)) return P_FULL;
-  if (native) tonative(c, r);
+  if (native) ad_tonative(c, r);
   memcpy(ad_rootinputs(r), r->given, r->in.nleaf * sizeof(double));
   return r->backend->run(r->made, &r->frame);
 }
@@ -2251,8 +762,8 @@ static int asgradient(lua_State *L, Compiled *c, Root *r, int n) {
   int status, k;
   if (!wanted(L, c, r)) return -1;
   if (r->nwant < r->in.nleaf && !ad_canwatch(L, c->S)) return -1;
-  matches(L, c->S, r, 1, 2, n + 1, r->given);
-  findintegers(L, r, 1, 2);
+  ad_rootmatches(L, c->S, r, 1, 2, n + 1, r->given);
+  ad_rootintegers(L, r, 1, 2);
   k = record(L, c, r, n, &status);
   if (status == LUA_ERRMEM) lua_error(L);
   if (c->rec.counters && c->rec.failed) return again(c);
@@ -2459,7 +970,7 @@ static int compiled_call(lua_State *L) {
   r = ad_rootof(L, c, 1, 2, n + 1);
   if (r != NULL && r->read && !ad_unwritten(L, c->S, r)) {
     c->traces -= c->traces < r->prog.ntrace ? c->traces : r->prog.ntrace;
-    droproot(L, c, r);
+    ad_droproot(L, c, r);
     r = NULL;
     if (++c->stale >= MAXPOISONED) {
       c->eager = "f reads an array that is written to between calls";
@@ -2479,7 +990,7 @@ static int compiled_call(lua_State *L) {
     c->retraces++;
     return callslow(L, c, r, n);
   }
-  if (++r->runs == r->pays) tonative(c, r);
+  if (++r->runs == r->pays) ad_tonative(c, r);
   if (ad_hasarrays(&r->code))
     k = callarrays(L, c, r, n);
   else
@@ -2789,7 +1300,7 @@ static int l_compile(lua_State *L) {
 
 void ad_opencompile(lua_State *L, State *S) {
   static const luaL_Reg mm[] = {{"__call", compiled_call},
-                                {"__gc", compiled_gc},
+                                {"__gc", ad_compiledgc},
                                 {"__close", compiled_close},
                                 {"__tostring", compiled_tostring},
                                 {NULL, NULL}};

@@ -251,6 +251,10 @@ static inline Compiled *ad_compiling(const State *S) {
   return (Compiled *)(void *)((char *)S->recorder - offsetof(Compiled, rec));
 }
 
+static inline Prog *ad_recprog(const State *S) {
+  return &S->recorder->root->prog;
+}
+
 /* a step of the recording, as often as memory is lacking */
 #define AD_UNTIL(r, call)                                                      \
   while (((r) = (call)) == P_NOMEM) ad_recnomem(L, S)
@@ -275,14 +279,100 @@ static inline void ad_flag(lua_State *L, uint32_t flags) {
   ((Cell *)lua_touserdata(L, -1))->u.var.leaf |= flags;
 }
 
+/*
+** record.c
+*/
+#define AD_OPAQUE "f is not what its derivative is computed from"
+void ad_stopcollector(lua_State *L, Recorder *r);
+void ad_startcollector(lua_State *L, Recorder *r);
 void ad_recnomem(lua_State *L, State *S);
 uint32_t ad_recref(lua_State *L, State *S, val v, double *x);
 int ad_recwent(lua_State *L, State *S, uint32_t r);
 val ad_pushrecorded(lua_State *L, State *S, double x, uint32_t ref);
-int ad_isstale(const State *S, const Cell *cell);
 void ad_recscrub(lua_State *L, State *S);
 void ad_recordsubtypes(State *S);
 int ad_recplain(const State *S, const Cell *c);
+
+/*
+** form.c
+*/
+#define AD_MAXFORM 150 /* depth of structures; each level takes a few slots */
+
+/* takes values apart, and writes their form */
+typedef struct Taker {
+  Compiled *c;
+  int self;
+  Form *form;
+  int fixedints; /* of arguments: integers are constants */
+  int results;   /* else arguments */
+  uint32_t *ref; /* of results: references, 'cap' of them on the stack */
+  uint32_t cap;
+  int slot;     /* stack index of what holds 'ref' */
+  int foreign;  /* has an AD value that is not the recorder's */
+  int integers; /* has integers that are no constants */
+} Taker;
+
+/* 0: no integer; 1: an integer; AD_HUGEINT: one that may not be any float */
+#define AD_HUGEINT 2
+uint8_t ad_intkind(lua_State *L, int idx);
+void ad_formfree(lua_State *L, Form *f);
+void ad_formword(lua_State *L, Form *f, uint32_t w);
+/* the index among the constants of the value at the top, which is popped */
+uint32_t ad_formconst(lua_State *L, Compiled *c, int self);
+int ad_isresource(lua_State *L, int idx);
+void ad_formtake(lua_State *L, Taker *t, int depth);
+int ad_formmatch(lua_State *L, const State *S, int consts, const Form *f,
+                 uint32_t *at, uint32_t *leaf, double *in, int idx);
+uint8_t ad_allnumbers(const Form *f);
+void ad_pushvalues(lua_State *L, int self, Root *r, const Form *f,
+                   const double *x, const uint32_t *out, State *S);
+
+/* pushes the values of a form; leaf k is x[out[k]], or x[k] for lack of 'out' */
+void ad_pushform(lua_State *L, int self, const Form *f, const double *x,
+                 const uint32_t *out);
+
+/* behind the words of one value at 'at'; adds the leaves in it to *leaf */
+uint32_t ad_formskip(const Form *f, uint32_t at, uint32_t *leaf);
+
+/*
+** root.c
+*/
+Root *ad_newroot(lua_State *L, Compiled *c, int self, int first, int last,
+                 int fixedints);
+void ad_dropcode(Root *r);
+void ad_droproot(lua_State *L, Compiled *c, Root *r);
+int ad_compiledgc(lua_State *L);
+int ad_rootmatches(lua_State *L, const State *S, Root *r, int self, int first,
+                   int last, double *in);
+int ad_rootintegers(lua_State *L, Root *r, int self, int first);
+void ad_tonative(Compiled *c, Root *r);
+double ad_seconds(void);
+
+/*
+** The root for the arguments at first .. last, its inputs in 'in' (nleaf of
+** them; NULL: in its frame); NULL if there is none yet.
+*/
+Root *ad_rootof(lua_State *L, Compiled *c, int self, int first, int last);
+
+/* the root's arguments, as the last ad_rootof found them */
+double *ad_rootinputs(Root *r);
+
+/* brings the code of a root up to date; raises an error for lack of memory.
+   0: the derivative cannot be had from the program (see callslow) */
+int ad_rootcode(lua_State *L, Compiled *c, Root *r);
+
+/*
+** The code for the points that are to be run, with machine code if that pays
+** for them and those before, for which it may run some of them. NULL: no memory.
+*/
+const Batch *ad_rootbatch(Compiled *c, Root *r, const uint8_t *shared,
+                          const BatchRun *run);
+
+/* makes the exact form of the code, for where it has come to a NaN */
+void ad_rootexact(lua_State *L, Compiled *c, Root *r);
+
+/* loops.c */
+int ad_isstale(const State *S, const Cell *cell);
 
 /* calls.c */
 val ad_recordelement(lua_State *L, State *S, int op, int n, const Arg *a);
@@ -380,15 +470,6 @@ void ad_opensparselib(lua_State *L, State *S);
 Compiled *ad_tocompiled(lua_State *L, int arg);
 
 /*
-** The root for the arguments at first .. last, its inputs in 'in' (nleaf of
-** them; NULL: in its frame); NULL if there is none yet.
-*/
-Root *ad_rootof(lua_State *L, Compiled *c, int self, int first, int last);
-
-/* the root's arguments, as the last ad_rootof found them */
-double *ad_rootinputs(Root *r);
-
-/*
 ** The form of the results of a set; result k is number order[k] of what the
 ** code returns. NULL if f itself has to be called. 'order' has room for as
 ** many as that is.
@@ -396,28 +477,7 @@ double *ad_rootinputs(Root *r);
 const Form *ad_rootresults(lua_State *L, Compiled *c, int self, Root *r,
                            uint32_t set, uint32_t *order);
 
-/*
-** The code for the points that are to be run, with machine code if that pays
-** for them and those before, for which it may run some of them. NULL: no memory.
-*/
-const Batch *ad_rootbatch(Compiled *c, Root *r, const uint8_t *shared,
-                          const BatchRun *run);
-
-/* makes the exact form of the code, for where it has come to a NaN */
-void ad_rootexact(lua_State *L, Compiled *c, Root *r);
-
 /* compilelib.c: adds methods to the table at the top */
 void ad_opencompilelib(lua_State *L, State *S);
-
-/* brings the code of a root up to date; raises an error for lack of memory.
-   0: the derivative cannot be had from the program (see callslow) */
-int ad_rootcode(lua_State *L, Compiled *c, Root *r);
-
-/* behind the words of one value at 'at'; adds the leaves in it to *leaf */
-uint32_t ad_formskip(const Form *f, uint32_t at, uint32_t *leaf);
-
-/* pushes the values of a form; leaf k is x[out[k]], or x[k] for lack of 'out' */
-void ad_pushform(lua_State *L, int self, const Form *f, const double *x,
-                 const uint32_t *out);
 
 #endif

@@ -378,7 +378,7 @@ int ad_recordtypes(lua_State *L, State *S, int op, int n, int isoperator);
 void ad_recordinteger(lua_State *L, State *S, int op, int how);
 int ad_iselementary(lua_CFunction f);
 int ad_iscomparison(lua_CFunction f);
-void ad_recordfail(State *S, const char *why);
+void ad_recordfail(const State *S, const char *why);
 void ad_recorddoubt(const State *S);
 void ad_recordclose(lua_State *L, State *S);
 void ad_loophere(lua_State *L, State *S);
