@@ -117,7 +117,7 @@ return function(c, n, sum, first, failed, ...)
   end
   if failed then
     local ok, row = pcall(call, 1)
-    if not ok then error(first, 0) end
+    if not ok then error(row == "not enough memory" and row or first, 0) end
     first = row
   end
   first = first or call(1)
