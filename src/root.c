@@ -21,18 +21,22 @@ static void dropbatch(Root *r) {
   r->points = 0;
 }
 
+/* or what an error has left of it */
+static void dropexact(Root *r) {
+  if (r->hasexact) ad_interpreter.free(r->exactmade);
+  if (r->exactframe.alloc != NULL) ad_framefree(&r->exactframe);
+  if (r->exact.alloc != NULL) ad_codefree(&r->exact);
+  r->hasexact = 0;
+}
+
 void ad_dropcode(Root *r) {
   dropbatch(r);
   if (r->hascode) r->backend->free(r->made);
   ad_arraysdrop(r);
   if (r->frame.alloc != NULL) ad_framefree(&r->frame);
   if (r->code.alloc != NULL) ad_codefree(&r->code);
-  if (r->hasexact) {
-    ad_interpreter.free(r->exactmade);
-    ad_framefree(&r->exactframe);
-    ad_codefree(&r->exact);
-  }
-  r->hascode = r->hasexact = 0;
+  dropexact(r);
+  r->hascode = 0;
 }
 
 static void freeroot(lua_State *L, Root *r) {
@@ -375,6 +379,7 @@ static int lowered(lua_State *L, Compiled *c, Root *r, Code *code,
 void ad_rootexact(lua_State *L, Compiled *c, Root *r) {
   const char *why;
   if (r->hasexact) return;
+  dropexact(r);
   lowered(L, c, r, &r->exact, c->options);
   while (ad_frameinit(&r->exactframe, &r->exact, r->prog.alloc, r->prog.ud,
                       c->maxstack) != 0)
