@@ -525,3 +525,53 @@ it("a stored program returns integers where the function counts", function()
   local rounds = c:map(ad.array{ 3, 20 })
   assert.are.same({ 11, 29 }, { rounds[1], rounds[2] })
 end)
+
+it("a finalizer may call the function that is being called, or recorded", function()
+  local mode = collectgarbage("generational")
+  local c = ad.compile(function(a)
+    local t = {}
+    for i = 1, 20 do t[i] = { a * i, { a + i } } end
+    return t
+  end)
+  local calls, wrong, live = 0, 0, true
+  local function finalized(f, x)
+    setmetatable({}, { __gc = function()
+      calls = calls + 1
+      f(x)
+      if live then finalized(f, x) end
+    end })
+  end
+  for _ = 1, 5 do finalized(c, 1000.5) end
+  for a = 1.5, 4000 do
+    local t = c(a)
+    for i = 1, 20 do
+      if t[i][1] ~= a * i or t[i][2][1] ~= a + i then wrong = wrong + 1 end
+    end
+  end
+  live = false
+  collectgarbage()
+  for k = 1, 300 do
+    local d
+    d = ad.compile(function(a)
+      local n, s = 0, { a }
+      while a > 1 do
+        n = n + 1
+        finalized(d, 0.5)
+        if n % 4 == 0 then collectgarbage() end
+        a = a * 0.7
+      end
+      return n, s
+    end)
+    for _ = 1, 3 do finalized(d, 0.5) end
+    local n, s = d(k % 5 + 3.5)
+    local m = math.ceil(math.log(k % 5 + 3.5) / -math.log(0.7))
+    if n ~= m or s[1] ~= k % 5 + 3.5 then wrong = wrong + 1 end
+  end
+  collectgarbage(mode)
+  assert.are.equal(0, wrong)
+  assert.is_true(calls > 100)
+  -- not for ever
+  local eager = c:stats().eager_calls
+  c(7.5)
+  assert.are.equal(eager, c:stats().eager_calls)
+end)

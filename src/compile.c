@@ -326,13 +326,19 @@ static int record(lua_State *L, Compiled *c, Root *r, int n, int *status) {
 }
 
 /* f itself */
-static int eager(lua_State *L, Compiled *c, int n) {
+static int itself(lua_State *L, Compiled *c, int n) {
   c->eagercalls++;
   lua_getiuservalue(L, 1, AD_CF);
   lua_replace(L, 1);
   lua_settop(L, n + 1);
   lua_callk(L, n, LUA_MULTRET, 0, ad_results);
   return ad_results(L, LUA_OK, 0);
+}
+
+/* the same where nothing of the program is in use any more */
+static int eager(lua_State *L, Compiled *c, int n) {
+  c->busy = 0;
+  return itself(L, c, n);
 }
 
 /*
@@ -482,6 +488,7 @@ static int verify(lua_State *L, Compiled *c, int n, int first) {
   c->verifying = slot;
   lua_getiuservalue(L, 1, AD_CF);
   for (int i = 2; i <= n + 1; i++) lua_pushvalue(L, i);
+  c->busy = 0;
   lua_callk(L, n, LUA_MULTRET, first, verified);
   return verified(L, LUA_OK, first);
 }
@@ -585,6 +592,7 @@ static int doubtful(lua_State *L, Compiled *c, int n) {
   lua_settop(L, n + 1);
   lua_getiuservalue(L, 1, AD_CF);
   for (int i = 2; i <= n + 1; i++) lua_pushvalue(L, i);
+  c->busy = 0;
   lua_callk(L, n, LUA_MULTRET, ctx, unlike);
   return unlike(L, LUA_OK, ctx);
 }
@@ -655,6 +663,7 @@ static int attempt(lua_State *L, Compiled *c, Root *r, int n) {
   lua_rawsetp(L, LUA_REGISTRYINDEX, &c->rec);
   lua_getiuservalue(L, 1, AD_CF);
   lua_insert(L, 3);
+  c->busy = 0;
   lua_callk(L, n, LUA_MULTRET, c->rec.arrays, notrecorded);
   return notrecorded(L, LUA_OK, c->rec.arrays);
 }
@@ -959,14 +968,19 @@ static int callarrays(lua_State *L, Compiled *c, Root *r, int n) {
   return r->code.block[at].end == P_RETURN ? lua_gettop(L) - top : MISSED;
 }
 
-static int compiled_call(lua_State *L) {
-  Compiled *c = lua_touserdata(L, 1);
-  const int n = lua_gettop(L) - 1;
+/*
+** A finalizer runs wherever something is allocated: also where roots, frames
+** and forms are in use. Such a call is a call of f. While finalizers run, the
+** collector does not; if it does, the call that was busy has ended with an
+** error.
+*/
+static int isentered(lua_State *L, const Compiled *c) {
+  return c->busy && lua_gc(L, LUA_GCISRUNNING) != 1;
+}
+
+static int call(lua_State *L, Compiled *c, int n) {
   Root *r;
   int k;
-  c->calls++;
-  if (c->eager || c->verifying || c->running || c->S->recorder || c->S->debug)
-    return eager(L, c, n);
   r = ad_rootof(L, c, 1, 2, n + 1);
   if (r != NULL && r->read && !ad_unwritten(L, c->S, r)) {
     c->traces -= c->traces < r->prog.ntrace ? c->traces : r->prog.ntrace;
@@ -1000,6 +1014,20 @@ static int compiled_call(lua_State *L) {
   r->misses++;
   c->retraces++;
   return callslow(L, c, r, n);
+}
+
+static int compiled_call(lua_State *L) {
+  Compiled *c = lua_touserdata(L, 1);
+  const int n = lua_gettop(L) - 1;
+  int k;
+  c->calls++;
+  if (c->eager || c->verifying || c->running || c->S->recorder || c->S->debug ||
+      isentered(L, c))
+    return itself(L, c, n);
+  c->busy = 1;
+  k = call(L, c, n);
+  c->busy = 0;
+  return k;
 }
 
 /*

@@ -242,6 +242,7 @@ typedef struct Compiled {
   uint32_t ncalled, capcalled;
   int described;  /* reference to the registry, see above; 0: none */
   int running;    /* a program with calls: it cannot be entered again */
+  uint8_t busy;   /* a call is where a finalizer must not enter */
   uint32_t stale; /* how often an array was written to that f had read */
   int notscalar;  /* f's result is not one number: see taped */
   unsigned char gradarg[250];
