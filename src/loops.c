@@ -59,7 +59,8 @@ typedef struct Walk {
   uint64_t variable; /* what is visited is in this one */
   uint8_t kind;      /* ... if it is a number, this kind */
   uint8_t what;
-  int seen; /* stack index: numbers of the tables and functions seen */
+  int seen;    /* stack index: numbers of the tables and functions seen */
+  int outside; /* stack index: those that are from outside f */
   lua_Integer nseen;
   int reg; /* what is visited may be garbage in a register */
   int bad;
@@ -168,11 +169,15 @@ static int seen(Walk *w) {
   lua_State *L = w->L;
   int known;
   lua_pushvalue(L, -1);
+  known = lua_rawget(L, w->outside) != LUA_TNIL;
+  lua_pop(L, 1);
+  if (known) {
+    mix(w, (uint64_t)(uintptr_t)lua_topointer(L, -1));
+    return 1;
+  }
+  lua_pushvalue(L, -1);
   known = lua_rawget(L, w->seen) != LUA_TNIL;
-  if (known && lua_type(L, -1) == LUA_TBOOLEAN)
-    mix(w, (uint64_t)(uintptr_t)lua_topointer(L, -2));
-  else if (known)
-    mix(w, (uint64_t)lua_tointeger(L, -1) + 77);
+  if (known) mix(w, (uint64_t)lua_tointeger(L, -1) + 77);
   lua_pop(L, 1);
   if (known) return 1;
   lua_pushvalue(L, -1);
@@ -340,17 +345,43 @@ static int visit(Walk *w, int depth) {
   }
 }
 
-/*
-** The table or function at the top, which is popped, is from outside f. f does
-** not change it, as it has no effects: no need to look inside.
-*/
+/* the value at the top, which is popped, is from outside f */
 static void outer(const Walk *w) {
   lua_State *L = w->L;
   if (lua_type(L, -1) == LUA_TTABLE || lua_type(L, -1) == LUA_TFUNCTION) {
     lua_pushboolean(L, 1);
-    lua_rawset(L, w->seen);
+    lua_rawset(L, w->outside);
   } else
     lua_pop(L, 1);
+}
+
+/*
+** Pushes the set of the tables and functions that are from outside f, as far as
+** modules, globals, and what f closes over tell. f does not change them, as it
+** has no effects: no need to look inside. One set does for a recording.
+*/
+static void pushoutside(Walk *w) {
+  lua_State *L = w->L;
+  w->outside = lua_gettop(L) + 1;
+  if (lua_rawgetp(L, LUA_REGISTRYINDEX, &w->r->epoch) == LUA_TTABLE) return;
+  lua_pop(L, 1);
+  lua_newtable(L);
+  if (lua_getfield(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE) == LUA_TTABLE) {
+    lua_pushnil(L);
+    while (lua_next(L, -2)) outer(w);
+  }
+  lua_pop(L, 1);
+  lua_pushglobaltable(L);
+  lua_pushnil(L);
+  while (lua_next(L, -2)) outer(w);
+  lua_pop(L, 1);
+  lua_rawgetp(L, LUA_REGISTRYINDEX, w->r);
+  for (int i = 1; lua_isfunction(L, -1) && lua_getupvalue(L, -1, i) != NULL;
+       i++)
+    outer(w);
+  lua_pop(L, 1);
+  lua_pushvalue(L, w->outside);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &w->r->epoch);
 }
 
 /* how many variables from number i on have this name? */
@@ -430,20 +461,7 @@ static void walk(Walk *w) {
   w->nseen = 0;
   lua_newtable(L);
   w->seen = top + 1;
-  if (lua_getfield(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE) == LUA_TTABLE) {
-    lua_pushnil(L);
-    while (lua_next(L, -2)) outer(w);
-  }
-  lua_pop(L, 1);
-  lua_pushglobaltable(L);
-  lua_pushnil(L);
-  while (lua_next(L, -2)) outer(w);
-  lua_pop(L, 1);
-  lua_rawgetp(L, LUA_REGISTRYINDEX, w->r);
-  for (int i = 1; lua_isfunction(L, -1) && lua_getupvalue(L, -1, i) != NULL;
-       i++)
-    outer(w);
-  lua_pop(L, 1);
+  pushoutside(w);
   for (int level = 0; !w->bad; level++) {
     if (level > MAXFRAMES || !lua_getstack(L, level, &ar)) {
       w->bad = 1;

@@ -371,5 +371,7 @@ void ad_recordclose(lua_State *L, State *S) {
   lua_rawsetp(L, LUA_REGISTRYINDEX, S->recorder);
   lua_pushnil(L);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &S->recorder->frame);
+  lua_pushnil(L);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &S->recorder->epoch);
   S->recorder = NULL;
 }
