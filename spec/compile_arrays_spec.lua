@@ -499,6 +499,39 @@ describe("a program of arrays", function()
     counts(c, { traces = 1 })
   end)
 
+  it("keeps the ones of a derivative as one number", function()
+    local c = ad.compile(ad.grad(function(a) return ad.sum(ad.sin(a * a)) end))
+    c(ad.ones(9999))
+    collectgarbage()
+    collectgarbage()
+    local before = collectgarbage("count")
+    for i = 1, 100 do c(ad.ones(10000 + i)) end
+    collectgarbage()
+    collectgarbage()
+    assert.is_true(collectgarbage("count") - before < 2000)
+    counts(c, { traces = 101 })
+    -- where such a constant is a result, it can be written to
+    local ones = ad.compile(function(a) return ad.ones(100), a * 2, ad.zeros(10, 10)[2] end)
+    for i = 1, 4 do
+      local x, _, row = ones(ad.ones(3))
+      same({ ad.ones(100), ad.zeros(10) }, { x, row })
+      x[i], row[i] = 7, 8
+      same({ 7.0, 8.0 }, { x[i], row[i] })
+    end
+    -- and looked at, it is compared as a whole
+    local look = ad.compile(function(a)
+      local b = a - a
+      if ad.value(b) == ad.zeros(100) then return ad.sum(a) end
+      return -ad.sum(a)
+    end)
+    local inf = ad.ones(100)
+    inf[7] = math.huge
+    for _ = 1, 3 do
+      assert.are.equal(100, look(ad.ones(100)))
+      assert.are.equal(-math.huge, look(inf))
+    end
+  end)
+
   it("keeps no arrays but its constants", function()
     local weak = setmetatable({}, { __mode = "k" })
     local c = ad.compile(function(a, p)

@@ -20,6 +20,7 @@
 #include "compile.h"
 
 #define MAXLOOKS 32 /* guards on what is in arrays */
+#define UNIFORM 64  /* elements of a constant: more, if the same, are one */
 
 /*
 ** What calls do
@@ -297,12 +298,36 @@ int ad_recordwrite(lua_State *L, State *S, int idx) {
   return 1;
 }
 
-/* of arrays in row-major order, without gaps */
+/* do all elements of an array without gaps have the bits of x? */
+static int isuniform(const Array *a, const double *x) {
+  for (size_t i = 0; i < a->size; i++)
+    if (memcmp(a->data + i, x, sizeof *x) != 0) return 0;
+  return 1;
+}
+
+/* of arrays in row-major order, without gaps; but b may be of pushuniform */
 static int sameelements(const Array *a, const Array *b) {
-  return a->ndim == b->ndim &&
-         memcmp(a->shape, b->shape, sizeof *a->shape * (size_t)a->ndim) == 0 &&
-         (a->size == 0 ||
-          memcmp(a->data, b->data, a->size * sizeof *a->data) == 0);
+  if (a->ndim != b->ndim ||
+      memcmp(a->shape, b->shape, sizeof *a->shape * (size_t)a->ndim) != 0)
+    return 0;
+  if (!ad_contiguous(b)) return isuniform(a, b->data);
+  return a->size == 0 ||
+         memcmp(a->data, b->data, a->size * sizeof *a->data) == 0;
+}
+
+/* an array like a, all of whose elements are the same: they are one */
+static void pushuniform(lua_State *L, State *S, const Array *a) {
+  const ptrdiff_t one = 1;
+  Array *v;
+  ad_newarray(L, S, 1, &one)->data[0] = a->data[0];
+  v = ad_newview(L, S, lua_gettop(L));
+  v->ndim = a->ndim;
+  for (int d = 0; d < a->ndim; d++) {
+    v->shape[d] = a->shape[d];
+    v->stride[d] = 0;
+  }
+  ad_resize(L, v);
+  lua_remove(L, -2);
 }
 
 static int sameview(const Array *a, const Array *b) {
@@ -358,7 +383,11 @@ static uint32_t konstnumber(lua_State *L, State *S, int idx, int itself) {
       }
       lua_pop(L, 2);
     }
-    ad_gather(a, ad_newarray(L, S, a->ndim, a->shape)->data);
+    /* zeros and ones, as derivatives have them, take no room */
+    if (a->size > UNIFORM && isuniform(a, a->data))
+      pushuniform(L, S, a);
+    else
+      ad_gather(a, ad_newarray(L, S, a->ndim, a->shape)->data);
   }
   lua_rawseti(L, top + 1, (lua_Integer)r->nkonst + 1);
   lua_settop(L, top);
