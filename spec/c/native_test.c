@@ -218,8 +218,12 @@ static void loops(Prog *p, uint64_t from, double trips, uint32_t length) {
 ** Comparison
 */
 
+/* valgrind 3.19 has -0.0 for c - a * b where that is exactly 0 and fused */
+static int nozeros;
+
 static uint64_t bits(double x) {
   uint64_t u;
+  if (nozeros && x == 0) return 0;
   memcpy(&u, &x, sizeof u);
   return x != x ? UINT64_C(0x7ff8000000000000) : u;
 }
@@ -879,8 +883,8 @@ static void elsewhere(const char *why) {
 int main(int argc, char **argv) {
   const int all = ad_nativefeatures();
   const int n = argc > 1 ? atoi(argv[1]) : 600;
+  const char *why, *preload = getenv("LD_PRELOAD");
   Code empty;
-  const char *why;
   memset(&empty, 0, sizeof empty);
   empty.alloc = allocate;
   levels[nlevel++] = 0;
@@ -900,7 +904,9 @@ int main(int argc, char **argv) {
   printf("%ld returns, %ld misses\n", returns, misses);
   sines();
   batches(n / 2);
+  nozeros = preload != NULL && strstr(preload, "vgpreload") != NULL;
   fused(n / 3);
+  nozeros = 0;
   memory();
   full();
   huge((uint32_t)n * 50);
