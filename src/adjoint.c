@@ -202,20 +202,6 @@ static int inloop(const Adj *w, uint32_t k, uint32_t head) {
   return at == head && at != P_NONE;
 }
 
-/* which blocks are in which loops: heads that nobody comes back to have none */
-static void findloops(Adj *w) {
-  const Prog *p = w->p;
-  for (uint32_t k = 0; k < p->nblock; k++) w->loop[k] = P_NONE;
-  for (uint32_t k = 0; k < p->nblock; k++) {
-    const uint32_t head = p->block[k].yes;
-    if (p->block[k].end != P_GOTO || head > k) continue;
-    for (uint32_t at = k;; at = p->block[at].parent) { /* inner heads win */
-      if (w->loop[at] == P_NONE || w->loop[at] < head) w->loop[at] = head;
-      if (at == head) break;
-    }
-  }
-}
-
 #define ACTIVE(r) (!((r)&P_K) && w->active[r])
 
 static void findactive(Adj *w) {
@@ -927,7 +913,7 @@ int ad_progadjoint(const Prog *p, Prog *q, uint32_t nwant, const uint32_t *want,
   if (!w.failed) {
     w.within = P_NONE;
     w.room = room == 0 ? P_NONE : konst(&w, (double)room);
-    findloops(&w);
+    ad_progloops(p, w.loop);
     findactive(&w);
     findlive(&w);
     findround(&w);

@@ -1200,20 +1200,6 @@ static void tree(Lower *w) {
   ad_lowerput(w, place, p->nblock, sizeof *place);
 }
 
-/* the innermost loops that blocks are in */
-static void loops(Lower *w) {
-  const Prog *p = w->p;
-  for (uint32_t k = 0; k < p->nblock; k++) w->loop[k] = P_NONE;
-  for (uint32_t k = 0; k < p->nblock; k++) {
-    const uint32_t head = p->block[k].yes;
-    if (p->block[k].end != P_GOTO || head > k) continue;
-    for (uint32_t at = k;; at = p->block[at].parent) { /* inner heads win */
-      if (w->loop[at] == P_NONE || w->loop[at] < head) w->loop[at] = head;
-      if (at == head) break;
-    }
-  }
-}
-
 /*
 ** Puts the instructions of w->q in another order: number i becomes to[i]. The
 ** blocks' first and last are the caller's to set.
@@ -1288,7 +1274,7 @@ static int lower(Lower *w) {
     if (ad_progconst(&w->q, p->constant[k]) == P_NOMEM) return 0;
   w->q.nblock = p->nblock;
   tree(w);
-  loops(w);
+  ad_progloops(p, w->loop);
   if (w->options & P_RELAX && w->regroup == NULL && !canrelax(w))
     w->options &= ~P_RELAX;
   if (!w->failed) optimise(w);

@@ -437,3 +437,15 @@ uint32_t ad_recreturn(Prog *p, uint32_t set, uint32_t n, const uint32_t *x) {
   p->state = P_IDLE;
   return 0;
 }
+
+void ad_progloops(const Prog *p, uint32_t *loop) {
+  for (uint32_t k = 0; k < p->nblock; k++) loop[k] = P_NONE;
+  for (uint32_t k = 0; k < p->nblock; k++) {
+    const uint32_t head = p->block[k].yes;
+    if (p->block[k].end != P_GOTO || head > k) continue;
+    for (uint32_t at = k;; at = p->block[at].parent) { /* inner heads win */
+      if (loop[at] == P_NONE || loop[at] < head) loop[at] = head;
+      if (at == head) break;
+    }
+  }
+}

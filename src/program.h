@@ -339,6 +339,10 @@ uint32_t ad_recagain(Prog *p, uint32_t head, uint32_t n, const uint32_t *x);
 uint32_t ad_recreturn(Prog *p, uint32_t set, uint32_t n, const uint32_t *x);
 void ad_recabort(Prog *p);
 
+/* loop[k]: the head of the innermost loop that block k is in, or P_NONE; a head
+   that nobody comes back to has none */
+void ad_progloops(const Prog *p, uint32_t *loop);
+
 /*
 ** The gradient: q has the blocks of p and returns its results (of which the
 ** first is differentiated) and then the derivatives by the inputs want[0] ..
