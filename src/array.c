@@ -499,22 +499,7 @@ static const uint8_t looksat[][AD_MAXARITY] = {
 #undef OP2
 #undef OP3
 };
-#undef K
-#undef ADD
-#undef SUB
-#undef MUL
-#undef DIV
-#undef NEG
-#undef F1
-#undef F2
-#undef P2
-#undef P3
-#undef LT
-#undef EQ
-#undef OR
-#undef AND
-#undef IF
-#undef ZERO
+#include "unnote.h"
 
 /* is the partial derivative 1, whatever the operands are? */
 static int isone(int op, int i) {

@@ -96,22 +96,7 @@ static const double *row(Part *p, int op, const double *a, const double *b,
   return y;
 }
 
-#undef K
-#undef ADD
-#undef SUB
-#undef MUL
-#undef DIV
-#undef NEG
-#undef F1
-#undef F2
-#undef LT
-#undef EQ
-#undef ZERO
-#undef OR
-#undef AND
-#undef IF
-#undef P2
-#undef P3
+#include "unnote.h"
 #define K(c) constant(p, c)
 #define ADD(x, y) row(p, OP_add, x, y, NULL)
 #define SUB(x, y) row(p, OP_sub, x, y, NULL)

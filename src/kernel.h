@@ -126,22 +126,7 @@ static inline double ad_sign(double a) {
 #undef OP3
 
 #ifndef AD_KEEP_NOTATION
-#undef K
-#undef ADD
-#undef SUB
-#undef MUL
-#undef DIV
-#undef NEG
-#undef F1
-#undef F2
-#undef LT
-#undef EQ
-#undef ZERO
-#undef OR
-#undef AND
-#undef IF
-#undef P2
-#undef P3
+#include "unnote.h"
 #endif
 
 /* in the derivative of this operation by operand i, does a partial derivative
